@@ -1,0 +1,1 @@
+"""The private world a run lives in: sandbox, fabric, shaping, meters."""

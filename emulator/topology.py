@@ -1,0 +1,100 @@
+"""A leaf-spine fabric as pure data: counts, rates, names, addresses, ports.
+
+Everything here is arithmetic on small integers; nothing needs privileges. Hosts are numbered 0 .. hosts-1 across the
+fabric, leaf by leaf; leaves and spines from 0. Names shown to people count from 1 (h1, leaf1, spine1), as Mininet's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_SPINES = 63  # a path tag is a 6-bit DSCP value and 0 means untagged
+MAX_LEAVES = 250  # one 10.<leaf>.0.0/16 prefix each
+MAX_HOSTS_PER_LEAF = 250
+
+ETHERNET_HEADER_BYTES = 14
+IP_TCP_HEADER_BYTES = 52  # 20 IP, 20 TCP, 12 TCP timestamps
+
+Link = tuple[int, int]
+"""A fabric link by its ends: (leaf, spine)."""
+
+
+@dataclass(frozen=True)
+class LeafSpine:
+    """`leaves` x `spines` x `hosts_per_leaf`, every leaf joined to every spine by one link.
+
+    Rates are of the wire: Ethernet frames without preamble, gap and checksum, as Linux counts them.
+    """
+
+    leaves: int
+    spines: int
+    hosts_per_leaf: int
+    host_rate_bps: int = 20_000_000
+    fabric_rate_bps: int = 20_000_000
+    mtu_bytes: int = 9000
+    queue_bytes: int = 4_000_000
+
+    @property
+    def hosts(self) -> int:
+        return self.leaves * self.hosts_per_leaf
+
+    def leaf_of(self, host: int) -> int:
+        return host // self.hosts_per_leaf
+
+    def hosts_of(self, leaf: int) -> range:
+        return range(leaf * self.hosts_per_leaf, (leaf + 1) * self.hosts_per_leaf)
+
+    def links(self) -> Iterator[Link]:
+        """Every (leaf, spine) pair."""
+        return ((leaf, spine) for leaf in range(self.leaves) for spine in range(self.spines))
+
+    def live_spines(self, source_leaf: int, destination_leaf: int, failed: frozenset[Link] = frozenset()) -> list[int]:
+        """Spines whose links to both leaves are up, ascending."""
+        return [
+            spine
+            for spine in range(self.spines)
+            if (source_leaf, spine) not in failed and (destination_leaf, spine) not in failed
+        ]
+
+    def wire_bytes(self, payload_bytes: float) -> float:
+        """Bytes on the wire for TCP payload in full-sized segments: payload x (MTU + 14) / (MTU - 52)."""
+        return payload_bytes * (self.mtu_bytes + ETHERNET_HEADER_BYTES) / (self.mtu_bytes - IP_TCP_HEADER_BYTES)
+
+    # Names and OpenFlow ports. Port p of a switch is the interface <switch>-eth<p>.
+
+    def host_name(self, host: int) -> str:
+        return f"h{host + 1}"
+
+    def leaf_name(self, leaf: int) -> str:
+        return f"leaf{leaf + 1}"
+
+    def spine_name(self, spine: int) -> str:
+        return f"spine{spine + 1}"
+
+    def leaf_port_to_host(self, host: int) -> int:
+        return host % self.hosts_per_leaf + 1
+
+    def leaf_port_to_spine(self, spine: int) -> int:
+        return self.hosts_per_leaf + spine + 1
+
+    def spine_port_to_leaf(self, leaf: int) -> int:
+        return leaf + 1
+
+    # Addresses: a /16 a leaf, the leaf's last address as the gateway of its hosts.
+
+    def host_ip(self, host: int) -> str:
+        return f"10.{self.leaf_of(host)}.0.{host % self.hosts_per_leaf + 1}"
+
+    def leaf_prefix(self, leaf: int) -> str:
+        return f"10.{leaf}.0.0/16"
+
+    def gateway_ip(self, leaf: int) -> str:
+        return f"10.{leaf}.255.254"
+
+    def host_mac(self, host: int) -> str:
+        """Locally administered, unique in the fabric."""
+        return f"02:00:00:{host >> 16 & 255:02x}:{host >> 8 & 255:02x}:{host & 255:02x}"
+
+    def gateway_mac(self, leaf: int) -> str:
+        return f"02:01:00:00:{leaf >> 8:02x}:{leaf & 255:02x}"

@@ -1,0 +1,1 @@
+"""From an experiment file to a verdict: describe, plan, run, judge, report."""
