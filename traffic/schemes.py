@@ -1,0 +1,179 @@
+"""How bytes meet paths: a schedule and a scheme become subflows with path tags.
+
+The splitting is that of arXiv 2407.00550 (Ethereal): per sender and destination leaf, without coordination, n equal
+flows over s live spines. The first n - (n mod s) go whole, round-robin over the spines; each of the r = n mod s left is
+cut into s / gcd(r, s) equal pieces that continue the round-robin. Every spine then carries n/s flows' worth of bytes,
+as under ideal packet spraying, and no fewer pieces would do.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from emulator.topology import LeafSpine, Link
+from traffic.schedule import Flow, Schedule
+
+UNTAGGED = 0
+FIRST_SOURCE_PORT = 10_000
+
+SprayMode = Literal["round-robin", "random"]
+
+_SPRAY_MODES: dict[str, SprayMode] = {"spray": "round-robin", "spray-random": "random"}
+_SUBFLOW = re.compile(r"subflow-(\d+)")
+MAX_SUBFLOWS_PER_FLOW = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Subflow:
+    """One TCP connection. `path_tag` is the DSCP value that pins it to spine `path_tag - 1`; 0 leaves it to the hash.
+
+    `pacing_share` is the part of its sender's host rate that it needs so that all subflows of a step end together.
+    """
+
+    id: int
+    src_host: int
+    dst_host: int
+    src_port: int
+    path_tag: int
+    pacing_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`size_bytes` of flow `flow` (from `offset_bytes` within it) carried by subflow `subflow`."""
+
+    flow: int
+    subflow: int
+    offset_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class TrafficPlan:
+    """What the sockets are to do: the pieces of every flow, and the connections that carry them.
+
+    `hosts[r]` is the host of rank r. Pieces of one subflow are sent in the order listed.
+    """
+
+    schedule: Schedule
+    hosts: Sequence[int]
+    scheme: str
+    subflows: Sequence[Subflow] = field(repr=False)
+    pieces: Sequence[Piece] = field(repr=False)
+
+    @property
+    def spray_mode(self) -> SprayMode | None:
+        """What the sending hosts' NICs do to every packet, or None."""
+        return _SPRAY_MODES.get(self.scheme)
+
+
+def check_scheme(name: str) -> None:
+    """Raise ValueError, naming what would be right, unless `name` is a scheme."""
+    if name in ("ecmp", "ethereal") or name in _SPRAY_MODES:
+        return
+    match = _SUBFLOW.fullmatch(name)
+    if match and 2 <= int(match[1]) <= MAX_SUBFLOWS_PER_FLOW:
+        return
+    raise ValueError(
+        f"unknown scheme {name!r}; known are ecmp, spray, spray-random, ethereal "
+        f"and subflow-K with K from 2 to {MAX_SUBFLOWS_PER_FLOW}"
+    )
+
+
+def cut(size_bytes: int, parts: int) -> list[int]:
+    """`size_bytes` in `parts` equal pieces, the remainder bytes in the last; empty pieces are left out."""
+    each = size_bytes // parts
+    sizes = [each] * (parts - 1) + [size_bytes - each * (parts - 1)]
+    return [size for size in sizes if size > 0]
+
+
+def ethereal_assignment(flows: int, spines: Sequence[int]) -> list[list[int]]:
+    """For each of `flows` equal flows from one sender to one leaf, the spines its equal pieces take (one: whole)."""
+    s = len(spines)
+    left_over = flows % s
+    pieces_each = s // math.gcd(left_over, s) if left_over else 1
+    assignment, turn = [], 0
+    for index in range(flows):
+        parts = pieces_each if index >= flows - left_over else 1
+        assignment.append([spines[(turn + part) % s] for part in range(parts)])
+        turn += parts
+    return assignment
+
+
+def plan_traffic(
+    schedule: Schedule,
+    fabric: LeafSpine,
+    hosts: Sequence[int],
+    scheme: str,
+    failed: frozenset[Link] = frozenset(),
+) -> TrafficPlan:
+    """Split the flows of `schedule` as `scheme` does and give every piece its connection.
+
+    Raises ValueError for an unknown scheme, and where `failed` leaves two leaves without a common live spine.
+    """
+    check_scheme(scheme)
+    lanes: dict[tuple[int, int, int, int, int], int] = {}
+    tags: list[tuple[int, int, int]] = []  # (src host, dst host, path tag) of each subflow
+    pieces: list[Piece] = []
+    assigned = _assign(schedule, fabric, hosts, scheme, failed)
+    for flow in schedule.flows:
+        offset = 0
+        flow_tags = assigned[flow.id]
+        for index, (tag, size) in enumerate(zip(flow_tags, cut(flow.size_bytes, len(flow_tags)), strict=False)):
+            lane = (flow.src, flow.dst, flow.channel, tag, index if tag == UNTAGGED else 0)
+            if lane not in lanes:
+                lanes[lane] = len(tags)
+                tags.append((hosts[flow.src], hosts[flow.dst], tag))
+            pieces.append(Piece(flow.id, lanes[lane], offset, size))
+            offset += size
+    shares = _pacing_shares(schedule.flows, pieces, len(tags))
+    ports: dict[int, int] = defaultdict(lambda: FIRST_SOURCE_PORT)
+    subflows = []
+    for number, (src_host, dst_host, tag) in enumerate(tags):
+        subflows.append(Subflow(number, src_host, dst_host, ports[src_host], tag, shares[number]))
+        ports[src_host] += 1
+    return TrafficPlan(schedule, hosts, scheme, subflows, pieces)
+
+
+def _assign(
+    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: str, failed: frozenset[Link]
+) -> list[list[int]]:
+    """The path tag of every piece of every flow."""
+    subflow_k = _SUBFLOW.fullmatch(scheme)
+    if scheme != "ethereal":
+        return [[UNTAGGED] * (int(subflow_k[1]) if subflow_k else 1)] * len(schedule.flows)
+    assigned: list[list[int]] = [[UNTAGGED]] * len(schedule.flows)
+    together: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    for flow in schedule.flows:
+        leaf = fabric.leaf_of(hosts[flow.dst])
+        if leaf != fabric.leaf_of(hosts[flow.src]):
+            together[flow.step, flow.src, leaf].append(flow.id)
+    for (_, src, leaf), flow_ids in together.items():
+        spines = fabric.live_spines(fabric.leaf_of(hosts[src]), leaf, failed)
+        if not spines:
+            raise ValueError(f"no spine is left between {fabric.leaf_name(fabric.leaf_of(hosts[src]))} and "
+                             f"{fabric.leaf_name(leaf)}: fail fewer links")
+        for flow_id, path in zip(flow_ids, ethereal_assignment(len(flow_ids), spines), strict=True):
+            assigned[flow_id] = [spine + 1 for spine in path]
+    return assigned
+
+
+def _pacing_shares(flows: Sequence[Flow], pieces: Sequence[Piece], subflows: int) -> list[float]:
+    """Each subflow's largest share of what its sender sends in one step."""
+    sent: dict[tuple[int, int], int] = defaultdict(int)
+    for flow in flows:
+        sent[flow.src, flow.step] += flow.size_bytes
+    # A subflow may carry several pieces in one step, when a schedule repeats a pair within it.
+    carried: dict[tuple[int, int, int], int] = defaultdict(int)
+    for piece in pieces:
+        flow = flows[piece.flow]
+        carried[piece.subflow, flow.src, flow.step] += piece.size_bytes
+    shares = [0.0] * subflows
+    for (subflow, src, step), size_bytes in carried.items():
+        shares[subflow] = max(shares[subflow], size_bytes / sent[src, step])
+    return shares
