@@ -1,0 +1,78 @@
+"""Forwarding tables of leaves and spines: pure functions of (fabric, failed links), for any data plane.
+
+A leaf's table: own hosts first; else a path tag sends the packet to that spine; else hash the 5-tuple over the spines.
+A spine's table: one prefix a leaf. Rules are listed in falling priority: the first that matches decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emulator.topology import LeafSpine, Link
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """To a host of this leaf, as a router does: with the host's MAC as destination."""
+
+    host: int
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    spine: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """To one of `spines`, chosen by a seeded hash of the 5-tuple."""
+
+    spines: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Downlink:
+    leaf: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    pass
+
+
+Action = Deliver | Uplink | Hash | Downlink | Drop
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """IPv4 packets to prefix `destination` (None: any) with DSCP `path_tag` (None: any) get `action`."""
+
+    destination: str | None
+    path_tag: int | None
+    action: Action
+
+
+def leaf_table(fabric: LeafSpine, leaf: int, failed: frozenset[Link] = frozenset()) -> list[Rule]:
+    rules = [Rule(f"{fabric.host_ip(host)}/32", None, Deliver(host)) for host in fabric.hosts_of(leaf)]
+    # Without this, a packet to an address nobody has would go round between leaf and spine for ever.
+    rules.append(Rule(fabric.leaf_prefix(leaf), None, Drop()))
+    if not failed:
+        return rules + _upward(None, range(fabric.spines))
+    for other in range(fabric.leaves):
+        if other != leaf:
+            rules += _upward(fabric.leaf_prefix(other), fabric.live_spines(leaf, other, failed))
+    return rules
+
+
+def spine_table(fabric: LeafSpine, spine: int, failed: frozenset[Link] = frozenset()) -> list[Rule]:
+    return [
+        Rule(fabric.leaf_prefix(leaf), None, Downlink(leaf))
+        for leaf in range(fabric.leaves)
+        if (leaf, spine) not in failed
+    ]
+
+
+def _upward(destination: str | None, spines: range | list[int]) -> list[Rule]:
+    """A tag names its spine; without one, or when that spine is lost, the hash decides among the live ones."""
+    tagged = [Rule(destination, spine + 1, Uplink(spine)) for spine in spines]
+    return [*tagged, Rule(destination, None, Hash(tuple(spines)) if spines else Drop())]

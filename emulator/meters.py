@@ -1,0 +1,163 @@
+"""What a run is measured by: interface counters before and after, and samples of queues and CPU in between."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+
+from emulator.fabric import Fabric, Port
+from emulator.sampler import RawSample
+from emulator.sandbox import EmulatorError, connection_pair
+
+SAMPLE_PERIOD_S = 0.05
+_SETTLE_TIMEOUT_S = 5.0
+_REPLY_TIMEOUT_S = 20.0
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+_TCA_STATS2, _TCA_STATS_BASIC, _TCA_STATS_QUEUE = 7, 1, 3
+_NESTED = 0x3FFF  # an attribute's type without its flag bits
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Decoded samples.
+
+    `queues`: time_s, port (its place in Fabric.ports), sent_bytes, backlog_bytes, drops_packets; totals since the
+    port was made. `cpu`: time_s, late_s, idle_s, busy_s (all cores together), process_s; totals since boot.
+    """
+
+    queues: pd.DataFrame
+    cpu: pd.DataFrame
+
+
+class Sampler:
+    """The sampling process; `start` and `stop` bracket a run."""
+
+    def __init__(self, fabric: Fabric, watched_pids: Sequence[int], log: TextIO) -> None:
+        self._ports = fabric.ports
+        self._pids = sorted({port.pid for port in fabric.ports})
+        ours, theirs = connection_pair()
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "emulator.sampler", str(theirs.fileno())),
+                *(",".join(map(str, self._pids)), ",".join(map(str, watched_pids))),
+            ],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        theirs.close()
+        self._connection: Connection = ours
+        self._reply()
+
+    def start(self) -> None:
+        self._connection.send(SAMPLE_PERIOD_S)
+
+    def stop(self) -> Samples:
+        self._connection.send("stop")
+        return decode(self._reply(), self._pids, self._ports)
+
+    def _reply(self) -> Any:
+        try:
+            if self._connection.poll(_REPLY_TIMEOUT_S):
+                return self._connection.recv()
+        except (EOFError, OSError):
+            pass
+        raise EmulatorError("the sampler ended unexpectedly; its last words are in run.log")
+
+
+def decode(samples: Sequence[RawSample], pids: Sequence[int], ports: Sequence[Port]) -> Samples:
+    places = {(port.pid, port.index): place for place, port in enumerate(ports)}
+    rows = [
+        (when, places[pid, index], sent, backlog, drops)
+        for sample in samples
+        for pid, (when, answer) in zip(pids, sample.queues, strict=True)
+        for index, sent, backlog, drops in _qdiscs(answer)
+        if (pid, index) in places
+    ]
+    queues = pd.DataFrame(rows, columns=["time_s", "port", "sent_bytes", "backlog_bytes", "drops_packets"])
+    return Samples(queues, pd.DataFrame([_cpu(sample) for sample in samples]))
+
+
+def _qdiscs(answer: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(interface index, bytes sent, backlog in bytes, packets dropped) of every root qdisc in a netlink dump."""
+    offset = 0
+    while offset + 36 <= len(answer):
+        length, kind = struct.unpack_from("=IH", answer, offset)
+        if kind == 36:  # RTM_NEWQDISC
+            (index,) = struct.unpack_from("=i", answer, offset + 20)
+            stats = dict(_attributes(answer, offset + 36, offset + length)).get(_TCA_STATS2)
+            if stats:
+                nested = dict(_attributes(answer, *stats))
+                (sent,) = struct.unpack_from("=Q", answer, nested[_TCA_STATS_BASIC][0])
+                _, backlog, drops = struct.unpack_from("=III", answer, nested[_TCA_STATS_QUEUE][0])
+                yield index, sent, backlog, drops
+        offset += (length + 3) & ~3
+
+
+def _attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    while start + 4 <= end:
+        length, kind = struct.unpack_from("=HH", data, start)
+        if length < 4:
+            return
+        yield kind & _NESTED, (start + 4, start + length)
+        start += (length + 3) & ~3
+
+
+def _cpu(sample: RawSample) -> dict[str, float]:
+    # user nice system idle iowait irq softirq steal (proc_stat(5)); stolen time is time the machine did not have
+    ticks = [int(field) for field in sample.machine_cpu.split()[1:9]]
+    idle = ticks[3] + ticks[4]
+    # utime and stime, counted from the end of the command name, which may hold anything (proc_pid_stat(5))
+    process = [data.rpartition(b") ")[2].split() for data in sample.process_cpu]
+    return {
+        "time_s": sample.woke_s,
+        "late_s": sample.woke_s - sample.due_s,
+        "idle_s": idle / _TICKS_PER_S,
+        "busy_s": (sum(ticks) - idle) / _TICKS_PER_S,
+        "process_s": sum((int(fields[11]) + int(fields[12])) / _TICKS_PER_S for fields in process),
+    }
+
+
+COUNTERS = ["rx_bytes", "rx_packets", "rx_drops", "tx_bytes", "tx_packets", "tx_drops"]
+
+
+def read_counters(fabric: Fabric) -> pd.DataFrame:
+    """Interface counters of every port, one row each in the order of `fabric.ports`: columns COUNTERS."""
+    tables = {pid: _device_table(pid) for pid in {port.pid for port in fabric.ports}}
+    return pd.DataFrame([tables[port.pid][port.name] for port in fabric.ports], columns=COUNTERS)
+
+
+def _device_table(pid: int) -> dict[str, list[int]]:
+    """/proc/PID/net/dev: bytes packets errs drop fifo frame compressed multicast, received then sent."""
+    table = {}
+    for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]:
+        name, _, numbers = line.partition(":")
+        field = [int(number) for number in numbers.split()]
+        table[name.strip()] = [field[0], field[1], field[2] + field[3], field[8], field[9], field[10] + field[11]]
+    return table
+
+
+def settled_counters(fabric: Fabric) -> pd.DataFrame:
+    """Counters once nothing moves any more: last acknowledgements have crossed and queues are empty."""
+    deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+    before = read_counters(fabric)
+    while time.monotonic() < deadline:
+        time.sleep(0.03)
+        now = read_counters(fabric)
+        if np.array_equal(now.to_numpy(), before.to_numpy()):
+            return now
+        before = now
+    return before

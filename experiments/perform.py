@@ -1,0 +1,121 @@
+"""Performs runs inside the sandbox: builds the fabric once, then replays and measures one run after the other.
+
+It judges nothing: what it yields are raw measurements.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from emulator.fabric import Fabric, Port
+from emulator.meters import Sampler, Samples, settled_counters
+from emulator.nic import start_spraying, stop_spraying
+from emulator.sandbox import EmulatorError
+from emulator.shaping import Shaping
+from emulator.topology import LeafSpine
+from traffic.replay import Replay, ReplayResult
+from traffic.schemes import TrafficPlan
+from traffic.transport import Transport
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, ready to be played."""
+
+    run_id: str
+    plan: TrafficPlan
+    seed: int
+
+
+@dataclass(frozen=True)
+class Built:
+    """The fabric is up. `setup_s` says when each stage of building it ended, in seconds from its start."""
+
+    dataplane: str
+    ovs_version: str
+    setup_s: dict[str, float]
+    packet_buffer_bytes: int | None
+    ports: Sequence[Port]
+    shaping: dict[str, Shaping | None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    run_id: str
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run did not end as it should; the next one is tried."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything seen of one run. `before` and `after` are interface counters, a row a port as `Built.ports` lists."""
+
+    run_id: str
+    replay: ReplayResult
+    before: pd.DataFrame
+    after: pd.DataFrame
+    samples: Samples
+    shaping: dict[str, Shaping | None]
+
+
+Event = Built | Progress | Failed | Measured
+
+
+def perform(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> Iterator[Event]:
+    """Runs in the sandbox. Raises EmulatorError when the fabric cannot be built."""
+    log = sys.stderr
+    fabric = Fabric(topology, log, transport.sysctls(), seed=jobs[0].seed)
+    sampler = Sampler(fabric, [fabric.ovs.daemon.pid], log)
+    yield Built(
+        fabric.dataplane, fabric.ovs.version, fabric.timings, fabric.buffer_bytes, fabric.ports, fabric.read_shaping()
+    )
+    seed = jobs[0].seed
+    for job in jobs:
+        print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=log, flush=True)
+        try:
+            if job.seed != seed:
+                fabric.controller.program(topology, job.seed)
+                seed = job.seed
+            yield from _play(fabric, sampler, transport, job)
+        except EmulatorError as error:
+            yield Failed(job.run_id, str(error))
+
+
+def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> Iterator[Event]:
+    if job.plan.spray_mode:
+        start_spraying(fabric.topology, fabric.host_pids, job.plan.spray_mode, job.seed)
+    try:
+        with Replay(job.plan, fabric.topology, fabric.host_pids, transport) as replay:
+            before = settled_counters(fabric)
+            sampler.start()
+            try:
+                result = yield from _reported(job.run_id, replay.run())
+                after = settled_counters(fabric)
+            finally:
+                samples = sampler.stop()
+            shaping = fabric.read_shaping()
+        yield Measured(job.run_id, result, before, after, samples, shaping)
+    finally:
+        if job.plan.spray_mode:
+            stop_spraying(fabric.host_pids)
+
+
+def _reported(run_id: str, steps: Generator[float, None, ReplayResult]) -> Generator[Event, None, ReplayResult]:
+    while True:
+        try:
+            yield Progress(run_id, next(steps))
+        except StopIteration as end:
+            result: ReplayResult = end.value
+            return result

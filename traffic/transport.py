@@ -1,0 +1,36 @@
+"""How the hosts' TCP is set up: what a socket is given, and the sysctls of a host's network namespace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+_ALWAYS = {
+    "net.ipv4.tcp_slow_start_after_idle": "0",  # a rank that waited for its turn sends at once
+    "net.ipv4.tcp_no_metrics_save": "1",  # no run learns from the one before
+    "net.ipv4.tcp_wmem": "4096 65536 131072",  # the queues are in the fabric, not in the sockets
+    "net.ipv4.tcp_syn_retries": "4",
+}
+
+# Linux retransmits what was only late. These let it wait: RACK adapts its reordering window (1), does not give it up
+# after three duplicate acknowledgements (4), and its window follows the queue because the least RTT is forgotten.
+_REORDER_TOLERANT = {
+    "net.ipv4.tcp_recovery": "5",
+    "net.ipv4.tcp_reordering": "300",
+    "net.ipv4.tcp_max_reordering": "1000",
+    "net.ipv4.tcp_min_rtt_wlen": "0",
+}
+
+
+@dataclass(frozen=True)
+class Transport:
+    """`pacing` "fair": each subflow sends at most its share of its host's rate. `reordering` "tolerant": TCP waits for
+    late packets instead of retransmitting them. A run in which nothing arrives for `stall_timeout_s` ends."""
+
+    congestion_control: str = "cubic"
+    pacing: Literal["fair", "none"] = "fair"
+    reordering: Literal["tolerant", "default"] = "tolerant"
+    stall_timeout_s: float = 10.0
+
+    def sysctls(self) -> dict[str, str]:
+        return {**_ALWAYS, **(_REORDER_TOLERANT if self.reordering == "tolerant" else {})}
