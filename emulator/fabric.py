@@ -7,7 +7,6 @@ import select
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,8 +19,9 @@ from controllers.client import OPENFLOW_PORT, Controller
 from emulator.namespaces import inside
 from emulator.nodes import FabricNet
 from emulator.ovs import OpenVSwitch
+from emulator.ports import Port, Shaping, shaping_for
 from emulator.sandbox import EmulatorError, quiet_ipv6
-from emulator.shaping import Shaping, read_back, shape, shaping_for
+from emulator.shaping import read_back, shape
 from emulator.topology import LeafSpine
 
 _OFFLOADS = (
@@ -32,26 +32,6 @@ _OFFLOADS = (
 )
 _WARM_UP_PORT = 9
 _WARM_UP_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """One end of a link: interface `name` of `node`, in the network namespace of process `pid`, shaped as asked.
-
-    `leaf` and `spine` say which fabric link the port sends into (both set), `host` which host link; `up` is true on
-    the end nearer the hosts.
-    """
-
-    name: str
-    node: str
-    peer: str
-    pid: int
-    index: int
-    shaping: Shaping
-    leaf: int
-    spine: int | None
-    host: int | None
-    up: bool
 
 
 class Fabric:
@@ -69,6 +49,7 @@ class Fabric:
         self._lap("ovs", started)
         self.netlink = IPRoute()
         self.net = FabricNet(topology, self.ovs.datapath, self.netlink)
+        self._ports_up()
         self._lap("links", started)
         self.host_pids = [self.net[topology.host_name(host)].pid for host in range(topology.hosts)]
         self._host_netlink = [self._configure_host(host, sysctls) for host in range(topology.hosts)]
@@ -111,6 +92,12 @@ class Fabric:
             netlink.route("add", dst="default", gateway=gateway, oif=index)
         return netlink
 
+    def _ports_up(self) -> None:
+        """Before the bridges take them: Open vSwitch complains about ports that are down."""
+        for link in self.netlink.get_links(kind="veth"):
+            _offloads_off(link.get_attr("IFLA_IFNAME"))
+            self.netlink.link("set", index=link["index"], state="up")
+
     def _shape_ports(self) -> list[Port]:
         topology = self.topology
         host = shaping_for(topology.host_rate_bps, topology.mtu_bytes, topology.queue_bytes)
@@ -133,8 +120,6 @@ class Fabric:
             ports.append(Port(far, topology.spine_name(spine), near, 1, indices[far], uplink, leaf, spine, None, up=False))
         for port in ports:
             if port.pid == 1:
-                _offloads_off(port.name)
-                self.netlink.link("set", index=port.index, state="up")
                 shape(self.netlink, port.index, port.shaping)
         return ports
 

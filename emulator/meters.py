@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import pandas as pd
 
-from emulator.fabric import Fabric, Port
+from emulator.ports import Port
 from emulator.sampler import RawSample
 from emulator.sandbox import EmulatorError, connection_pair
 
@@ -24,6 +24,9 @@ SAMPLE_PERIOD_S = 0.05
 _SETTLE_TIMEOUT_S = 5.0
 _REPLY_TIMEOUT_S = 20.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+if TYPE_CHECKING:
+    from emulator.fabric import Fabric
 
 _TCA_STATS2, _TCA_STATS_BASIC, _TCA_STATS_QUEUE = 7, 1, 3
 _NESTED = 0x3FFF  # an attribute's type without its flag bits

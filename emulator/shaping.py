@@ -1,32 +1,16 @@
 """One token bucket a port, set over netlink and read back.
 
-Linux's TBF counts wire bytes as the interface does (Ethernet header included, preamble and checksum not). Its bucket
-must hold one whole frame; beyond that, a deeper bucket only lets a port exceed its rate for a moment.
+Linux's TBF counts wire bytes as the interface does: Ethernet header included, preamble and checksum not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pyroute2 import IPRoute
 
-from emulator.topology import ETHERNET_HEADER_BYTES
+from emulator.ports import Shaping
 
 _HANDLE = 0x10000
 _PSCHED_TICKS_PER_S = 15_625_000  # the kernel's packet scheduler counts in 64 ns ticks
-
-
-@dataclass(frozen=True, slots=True)
-class Shaping:
-    """Token bucket of one port: rate, bucket depth, and how much may wait."""
-
-    rate_bps: int
-    burst_bytes: int
-    queue_bytes: int
-
-
-def shaping_for(rate_bps: int, mtu_bytes: int, queue_bytes: int) -> Shaping:
-    return Shaping(rate_bps, 2 * (mtu_bytes + ETHERNET_HEADER_BYTES), queue_bytes)
 
 
 def shape(netlink: IPRoute, index: int, shaping: Shaping) -> None:
@@ -38,7 +22,7 @@ def shape(netlink: IPRoute, index: int, shaping: Shaping) -> None:
 
 
 def read_back(netlink: IPRoute) -> dict[int, Shaping]:
-    """The token buckets the kernel says are in force, by interface index."""
+    """The token buckets the kernel says are in force, by interface index. The burst comes back in whole ticks."""
     found = {}
     for message in netlink.get_qdiscs():
         if message.get_attr("TCA_KIND") == "tbf":

@@ -8,69 +8,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 
-import pandas as pd
-
-from emulator.fabric import Fabric, Port
-from emulator.meters import Sampler, Samples, settled_counters
+from emulator.fabric import Fabric
+from emulator.meters import Sampler, settled_counters
 from emulator.nic import start_spraying, stop_spraying
 from emulator.sandbox import EmulatorError
-from emulator.shaping import Shaping
 from emulator.topology import LeafSpine
+from experiments.measurement import Built, Event, Failed, Job, Measured, Progress
 from traffic.replay import Replay, ReplayResult
-from traffic.schemes import TrafficPlan
 from traffic.transport import Transport
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run, ready to be played."""
-
-    run_id: str
-    plan: TrafficPlan
-    seed: int
-
-
-@dataclass(frozen=True)
-class Built:
-    """The fabric is up. `setup_s` says when each stage of building it ended, in seconds from its start."""
-
-    dataplane: str
-    ovs_version: str
-    setup_s: dict[str, float]
-    packet_buffer_bytes: int | None
-    ports: Sequence[Port]
-    shaping: dict[str, Shaping | None]
-
-
-@dataclass(frozen=True)
-class Progress:
-    run_id: str
-    fraction: float
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The run did not end as it should; the next one is tried."""
-
-    run_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Everything seen of one run. `before` and `after` are interface counters, a row a port as `Built.ports` lists."""
-
-    run_id: str
-    replay: ReplayResult
-    before: pd.DataFrame
-    after: pd.DataFrame
-    samples: Samples
-    shaping: dict[str, Shaping | None]
-
-
-Event = Built | Progress | Failed | Measured
 
 
 def perform(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> Iterator[Event]:

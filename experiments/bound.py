@@ -1,0 +1,142 @@
+"""The least completion time any scheme could reach: what the wires alone demand of a schedule.
+
+Why nothing can beat it. Every byte of a flow crosses its sender's link, its receiver's link and, between leaves, the
+uplinks of one leaf and the downlinks of the other. Call each host link direction a resource, and all live uplinks
+(downlinks) of a leaf together another, at their summed rate: no scheme can do better than keep them all busy. Then
+
+- a flow cannot start before its head: its start time, and the completion of all it waits for;
+- after it ends, at least its tail must pass: the flows that wait for it, and those that wait for them;
+- so, for any resource and any set of flows crossing it, CCT >= least head + summed bytes / rate + least tail.
+
+Heads and tails are found by the same rule, over the flows that one flow waits for and over those that wait together.
+The largest value over all sets is the length of Jackson's preemptive schedule of one machine (J. Carlier, "The
+one-machine sequencing problem", European Journal of Operational Research 11, 1982), found without trying the sets.
+
+For flows without dependencies this is the largest of bytes sent per host / host rate, received per host / host rate,
+and leaf up (down) bytes / (spines x fabric rate); for steps that follow one another, the longest chain of such steps.
+Propagation, store-and-forward, acknowledgements and connection set-up only add to it and are not in it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from emulator.topology import LeafSpine, Link
+from traffic.schedule import Schedule
+
+Resource = tuple[str, int, int]
+Demand = list[tuple[Resource, float]]
+"""The resources a flow crosses, and for how many seconds it would fill each if alone there."""
+
+
+def bound_s(
+    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed: frozenset[Link] = frozenset()
+) -> float:
+    """Lower bound in seconds on the CCT of `schedule` under any scheme, from the earliest `start_s` on.
+
+    `hosts[r]` is the host of rank r. Raises ValueError where `failed` leaves two leaves without a common live spine.
+    """
+    flows = schedule.flows
+    if not flows:
+        return 0.0
+    demands = _demands(schedule, fabric, hosts, failed)
+    origin_s = min(flow.start_s for flow in flows)
+
+    # Flows that wait for the same flows are released together. A schedule lists a flow after all it waits for, so the
+    # keys are in an order in which heads can be found, and reversed, tails.
+    released: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for flow in flows:
+        released[flow.waits_for].append(flow.id)
+
+    release_s: dict[tuple[int, ...], float] = {}
+    heads = [0.0] * len(flows)
+    for flow in flows:
+        if flow.waits_for not in release_s:
+            release_s[flow.waits_for] = _least_span_s((heads[id], demands[id], 0.0) for id in flow.waits_for)
+        heads[flow.id] = max(flow.start_s - origin_s, release_s[flow.waits_for])
+
+    tails = [0.0] * len(flows)
+    for waits_for, together in reversed(released.items()):
+        if waits_for:
+            tail = _least_span_s((0.0, demands[id], tails[id]) for id in together)
+            for id in waits_for:
+                tails[id] = max(tails[id], tail)
+
+    return _least_span_s(zip(heads, demands, tails, strict=True))
+
+
+def _demands(
+    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed: frozenset[Link]
+) -> list[Demand]:
+    """What every flow asks of every resource it crosses. Ranks that share a host need no wire."""
+    pairs: dict[tuple[int, int], list[tuple[Resource, float]]] = {}  # the fabric's part, with rates
+    demands: list[Demand] = []
+    for flow in schedule.flows:
+        src, dst = hosts[flow.src], hosts[flow.dst]
+        if src == dst:
+            demands.append([])
+            continue
+        leaves = fabric.leaf_of(src), fabric.leaf_of(dst)
+        if leaves not in pairs:
+            pairs[leaves] = _fabric_resources(fabric, *leaves, failed)
+        wire_bits = fabric.wire_bytes(flow.size_bytes) * 8
+        host_s = wire_bits / fabric.host_rate_bps
+        demand: Demand = [(("tx", src, 0), host_s), (("rx", dst, 0), host_s)]
+        demand += [(resource, wire_bits / rate_bps) for resource, rate_bps in pairs[leaves]]
+        demands.append(demand)
+    return demands
+
+
+def _fabric_resources(
+    fabric: LeafSpine, source_leaf: int, destination_leaf: int, failed: frozenset[Link]
+) -> list[tuple[Resource, float]]:
+    """The fabric's resources between two leaves, with their rates in bits/s; none within a leaf."""
+    if source_leaf == destination_leaf:
+        return []
+    common = len(fabric.live_spines(source_leaf, destination_leaf, failed))
+    if not common:
+        raise ValueError(f"no spine is left between {fabric.leaf_name(source_leaf)} and "
+                         f"{fabric.leaf_name(destination_leaf)}: fail fewer links")
+    up = len(fabric.live_spines(source_leaf, source_leaf, failed))
+    down = len(fabric.live_spines(destination_leaf, destination_leaf, failed))
+    resources: list[tuple[Resource, float]] = [
+        (("up", source_leaf, 0), up * fabric.fabric_rate_bps),
+        (("down", destination_leaf, 0), down * fabric.fabric_rate_bps),
+    ]
+    if common < min(up, down):  # the two leaves lost different links
+        resources.append((("pair", source_leaf, destination_leaf), common * fabric.fabric_rate_bps))
+    return resources
+
+
+def _least_span_s(jobs: Iterable[tuple[float, Demand, float]]) -> float:
+    """Least time to be done with jobs of (head, demand, tail): the busiest resource's."""
+    work: dict[Resource, dict[tuple[float, float], float]] = defaultdict(lambda: defaultdict(float))
+    least_s = 0.0
+    for head, demand, tail in jobs:
+        least_s = max(least_s, head + tail)
+        for resource, seconds in demand:
+            work[resource][head, tail] += seconds
+    return max([least_s, *map(_one_machine_s, work.values())])
+
+
+def _one_machine_s(work: dict[tuple[float, float], float]) -> float:
+    """Length of Jackson's preemptive schedule of {(head, tail): work}: always run the ready job of the longest tail."""
+    if len(work) == 1:
+        return sum(next(iter(work))) + sum(work.values())
+    ready: list[tuple[float, float]] = []  # (-tail, work left)
+    now = end = 0.0
+    for head, tail in [*sorted(work), (float("inf"), 0.0)]:
+        while ready and now < head:
+            minus_tail, left = ready[0]
+            if now + left > head:
+                heapq.heapreplace(ready, (minus_tail, left - (head - now)))
+                now = head
+            else:
+                heapq.heappop(ready)
+                now += left
+                end = max(end, now - minus_tail)
+        now = max(now, head)
+        heapq.heappush(ready, (-tail, work.get((head, tail), 0.0)))
+    return end

@@ -1,0 +1,1 @@
+"""Packet captures as pandas frames, and what they say: no root needed."""

@@ -1,0 +1,146 @@
+"""The command line. Every error ends with one sentence; exit status 2: the command was wrong, nothing was built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+_BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
+
+
+class _Sentences(click.Group):
+    """Turns the errors meant for people into sentences, and Ctrl-C into a status."""
+
+    def invoke(self, context: click.Context) -> object:
+        from emulator.sandbox import EmulatorError
+        from experiments.results import ResultsError
+        from experiments.spec import SpecError
+
+        try:
+            return super().invoke(context)
+        except (SpecError, ResultsError) as error:
+            _end(str(error), _BAD_INPUT)
+        except EmulatorError as error:
+            _end(str(error), _FAILED)
+        except KeyboardInterrupt:
+            _end("interrupted", _INTERRUPTED)
+
+
+@click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="spraylab", message="%(prog)s %(version)s")
+def main() -> None:
+    """Does a training cluster need packet spraying? Emulates a leaf-spine fabric on this machine's own network stack,
+    replays collectives over it under several load-balancing schemes, and says which numbers can be trusted.
+
+    Start with: spraylab run quick
+    """
+
+
+@main.command()
+@click.argument("experiment", required=False)
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8")
+@click.option("--out", type=click.Path(path_type=Path), help="Results folder [default: results/NAME-TIME]")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the runs this folder lacks")
+@click.option("--dry-run", is_flag=True, help="Print the runs and how long they would take; builds nothing")
+def run(experiment: str | None, overrides: tuple[str, ...], out: Path | None, resume: Path | None, dry_run: bool) -> None:
+    """Run EXPERIMENT, a file or a name of the catalog, and say what came of it.
+
+    Needs root for the emulation, and asks sudo for it. Everything privileged happens in private namespaces that are
+    gone when the command ends, however it ends. Results are written after every run.
+
+    \b
+    Examples:
+      spraylab run quick
+      spraylab run quick --set fabric.spines=8 --set seeds=[1]
+      spraylab run my.yaml --out results/mine
+      spraylab run --resume results/mine
+    """
+    from rich.console import Console
+
+    from experiments.conduct import Planner, answer, conduct, manifest
+    from experiments.results import ResultsFolder, default_path
+    from experiments.spec import load_experiment, restore_experiment
+
+    console = Console()
+    if resume:
+        if experiment or overrides or out:
+            raise click.UsageError("--resume takes everything from its folder: give no experiment, --set or --out with it")
+        folder = ResultsFolder.open(resume)
+        planner = Planner(restore_experiment(folder.manifest()["experiment"], str(resume / "manifest.json")))
+    elif experiment:
+        planner = Planner(load_experiment(experiment, overrides))
+    else:
+        raise click.UsageError("name an experiment, such as: spraylab run quick")
+    if dry_run:
+        _print_plan(planner, console)
+        return
+    _become_root()
+    if not resume:
+        folder = ResultsFolder.create(out or default_path(planner.experiment.name), manifest(planner.experiment))
+    try:
+        finished = conduct(planner, folder, console)
+    except KeyboardInterrupt:
+        answer(folder, planner, console)
+        _end("interrupted; everything built is gone again", _INTERRUPTED)
+    answer(folder, planner, console)
+    if not finished:
+        sys.exit(_FAILED)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def test(pytest_arguments: tuple[str, ...]) -> None:
+    """Run all tests: static checks, unit tests (no root), system tests (root, in private namespaces).
+
+    PYTEST_ARGUMENTS are passed on to pytest; --smoke runs the short privileged check alone.
+    """
+    from experiments import selftest
+
+    arguments = [argument for argument in pytest_arguments if argument != "--smoke"]
+    sys.exit(selftest.main(arguments, smoke="--smoke" in pytest_arguments))
+
+
+def _print_plan(planner, console) -> None:  # type: ignore[no-untyped-def]
+    from rich.table import Table
+
+    from experiments.conduct import total_estimate_s
+
+    table = Table(title=f"{planner.experiment.name}: {len(planner.runs)} runs")
+    for name in ("run", "flows", "subflows", "bound", "estimate"):
+        table.add_column(name, justify="left" if name == "run" else "right")
+    for planned in planner.runs:
+        plan = planner.plan(planned)
+        table.add_row(
+            planned.run_id,
+            str(len(plan.schedule.flows)),
+            str(len(plan.subflows)),
+            f"{planner.bound_s(planned):.2f} s",
+            f"{planner.estimate_s(planned):.1f} s",
+        )
+    console.print(table)
+    console.print(f"about {total_estimate_s(planner, planner.runs):.0f} s in all; nothing was built", highlight=False)
+
+
+def _become_root() -> None:
+    """Start this same command again under sudo, unless it is root already."""
+    if os.geteuid() == 0:
+        return
+    sudo = shutil.which("sudo")
+    if sudo is None:
+        _end("building a fabric needs root, and there is no sudo here: start this as root", _BAD_INPUT)
+    command = [sys.executable, "-E", "-P", "-B", "-m", "experiments.cli", *sys.argv[1:]]
+    os.execv(sudo, [sudo, "--", *command])
+
+
+def _end(message: str, status: int) -> NoReturn:
+    click.echo(f"spraylab: {message}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main(prog_name="spraylab")

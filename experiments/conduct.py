@@ -1,0 +1,212 @@
+"""Conducts an experiment: plans its runs, has the sandbox perform them, judges and records each as it ends."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from emulator.sandbox import EmulatorError, Sandbox
+from experiments import measurement
+from experiments.bound import bound_s
+from experiments.fidelity import Run as Evidence
+from experiments.judge import judge
+from experiments.plan import Run, estimate_s, plan_runs
+from experiments.results import LOG, ResultsFolder
+from experiments.spec import Experiment
+from experiments.verdict import render, verdict
+from traffic.schemes import TrafficPlan, plan_traffic
+
+_SILENCE_S = 60.0  # on top of the experiment's own stall time-out
+
+
+class Planner:
+    """The pure part of a run: its traffic, its bound, what it will take. Schedules are built once a seed."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.fabric = experiment.fabric.topology()
+        self.runs = plan_runs(experiment)
+        self._ideal = lru_cache(maxsize=None)(self._schedule_hosts_bound)
+
+    def _schedule_hosts_bound(self, traffic: int, seed: int) -> tuple[Any, list[int], float]:
+        schedule = self.experiment.schedule(traffic, seed)
+        hosts = self.experiment.hosts(schedule, seed)
+        return schedule, hosts, bound_s(schedule, self.fabric, hosts)
+
+    def plan(self, run: Run) -> TrafficPlan:
+        schedule, hosts, _ = self._ideal(run.traffic, run.seed)
+        return plan_traffic(schedule, self.fabric, hosts, run.scheme)
+
+    def bound_s(self, run: Run) -> float:
+        return self._ideal(run.traffic, run.seed)[2]
+
+    def estimate_s(self, run: Run) -> float:
+        return estimate_s(self.experiment, run, self.bound_s(run))
+
+    def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
+        """What a row of runs.csv says of a run before it ran."""
+        fabric, schedule = self.fabric, plan.schedule
+        return {
+            "run_id": run.run_id,
+            "experiment": self.experiment.name,
+            "scheme": run.scheme,
+            "traffic": run.label,
+            "collective": schedule.collective,
+            "algorithm": schedule.algorithm,
+            "channels": schedule.channels,
+            "ranks": schedule.ranks,
+            "leaves": fabric.leaves,
+            "spines": fabric.spines,
+            "hosts_per_leaf": fabric.hosts_per_leaf,
+            "host_rate_bps": fabric.host_rate_bps,
+            "fabric_rate_bps": fabric.fabric_rate_bps,
+            "mtu_bytes": fabric.mtu_bytes,
+            "dataplane": dataplane,
+            "size_bytes": schedule.size_bytes,
+            "seed": run.seed,
+        }
+
+
+def manifest(experiment: Experiment) -> dict[str, Any]:
+    """What was asked, and on what it runs; the sandbox's findings are added once the fabric is up."""
+    packages = ("spraylab", "os-ken", "pyroute2", "numpy", "pandas", "pyarrow")
+    return {
+        "experiment": experiment.as_json(),
+        "command": shlex.join(["spraylab", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": {
+            "kernel": platform.release(),
+            "architecture": platform.machine(),
+            "cores": os.cpu_count(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        },
+        "versions": {
+            "python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}
+        },  # fmt: skip
+        "sysctls": experiment.tcp().sysctls(),
+    }
+
+
+def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
+    """Perform the runs that `folder` does not hold yet. Returns whether all of them finished.
+
+    Raises EmulatorError when the fabric cannot be built and ResultsError when a result cannot be written; what had
+    finished before is in the folder.
+    """
+    finished = set(folder.runs().get("run_id", []))
+    todo = [run for run in planner.runs if run.run_id not in finished]
+    if not todo:
+        return True
+    by_id = {run.run_id: run for run in todo}
+    plans = {run.run_id: planner.plan(run) for run in todo}
+    jobs = [measurement.Job(run.run_id, plans[run.run_id], run.seed) for run in todo]
+    transport = planner.experiment.tcp()
+    failed: list[measurement.Failed] = []
+    with _progress(console, todo, planner) as bar, Sandbox(folder.path / LOG) as sandbox:
+        from experiments.perform import perform  # imports Mininet, which only a machine that emulates has
+
+        events = sandbox.stream(perform, planner.fabric, transport, jobs, timeout_s=transport.stall_timeout_s + _SILENCE_S)
+        built: measurement.Built | None = None
+        for event in events:
+            match event:
+                case measurement.Built():
+                    built = event
+                    _record_fabric(folder, built)
+                    bar.console.print(
+                        f"fabric up in {built.setup_s['ready']:.1f} s, data plane {built.dataplane}", highlight=False
+                    )
+                case measurement.Progress(run_id, fraction):
+                    bar.show(by_id[run_id], fraction)
+                case measurement.Measured(run_id) if built:
+                    run = by_id[run_id]
+                    identity = planner.identity(run, plans[run_id], built.dataplane)
+                    evidence = Evidence(event, plans[run_id], built.ports, planner.bound_s(run))
+                    folder.append(judge(evidence, planner.fabric, identity))
+                    bar.done(run)
+                case measurement.Failed(run_id, reason):
+                    failed.append(event)
+                    bar.console.print(f"[red]{run_id} did not finish:[/red] {reason}", highlight=False)
+                    bar.done(by_id[run_id])
+    return not failed
+
+
+def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
+    """The table, the sentence, and where everything is."""
+    runs = folder.runs()
+    if len(runs):
+        console.print(render(runs))
+        for row in runs[runs.fidelity != "pass"].itertuples():
+            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {row.fidelity_reasons}", highlight=False)
+        console.print(f"[bold]{verdict(runs)}[/bold]", highlight=False)
+    if len(runs) < len(planner.runs):
+        console.print(f"{len(runs)} of {len(planner.runs)} runs are done; go on with: spraylab run --resume {folder.path}")
+    console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
+
+
+def _record_fabric(folder: ResultsFolder, built: measurement.Built) -> None:
+    manifest = folder.manifest()
+    manifest["fabric"] = {
+        "dataplane": built.dataplane,
+        "openvswitch": built.ovs_version,
+        "setup_s": built.setup_s,
+        "packet_buffer_bytes": built.packet_buffer_bytes,
+        "shaping": {name: shaping and asdict(shaping) for name, shaping in built.shaping.items()},
+    }
+    folder.write_manifest(manifest)
+
+
+class _progress:  # noqa: N801 - reads as the context manager it is
+    """A bar whose length is estimated time, so that it moves evenly."""
+
+    def __init__(self, console: Console, runs: Sequence[Run], planner: Planner) -> None:
+        self._estimates = {run.run_id: planner.estimate_s(run) for run in runs}
+        self._done_s = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description:42}"),
+            BarColumn(),
+            TextColumn("{task.fields[runs]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.console = self._bar.console
+        self._runs, self._count = len(runs), 0
+        self._task = self._bar.add_task("building the fabric", total=sum(self._estimates.values()), runs=self._counted())
+
+    def __enter__(self) -> _progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, run: Run, fraction: float) -> None:
+        self._bar.update(
+            self._task, description=run.run_id, completed=self._done_s + fraction * self._estimates[run.run_id]
+        )
+
+    def done(self, run: Run) -> None:
+        self._done_s += self._estimates[run.run_id]
+        self._count += 1
+        self._bar.update(self._task, description=run.run_id, completed=self._done_s, runs=self._counted())
+
+    def _counted(self) -> str:
+        return f"{self._count}/{self._runs} runs"
+
+
+def total_estimate_s(planner: Planner, runs: Iterable[Run]) -> float:
+    return sum(planner.estimate_s(run) for run in runs)
+
+
+__all__ = ["EmulatorError", "Planner", "answer", "conduct", "manifest", "total_estimate_s"]

@@ -1,0 +1,174 @@
+"""Which links a plan's bytes cross, and how far the fullest is from ideal packet spraying.
+
+The congestion ratio is the most loaded fabric link's bytes over that load under ideal spraying; 1.00 is optimal.
+Bytes are of the wire throughout (`LeafSpine.wire_bytes`), so measured and modelled loads compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.topology import LeafSpine, Link
+from traffic.schedule import Schedule
+from traffic.schemes import UNTAGGED, TrafficPlan
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+NO_SPINE = -1
+
+
+class LinkBytes(NamedTuple):
+    """Wire bytes of every fabric link: `up[leaf, spine]` and `down[leaf, spine]`."""
+
+    up: Floats
+    down: Floats
+
+
+class Routes(NamedTuple):
+    """What each subflow crosses: of `links[i, j]`, the share `weights[i, j]` of the bytes of subflow i.
+
+    Links are numbered: every host's sending side, every host's receiving side, uplinks, downlinks (both by leaf, then
+    spine). The number after the last is no link at all and fills the rows of subflows that cross fewer.
+    """
+
+    links: Ints
+    weights: Floats
+
+
+def link_capacities_bps(fabric: LeafSpine) -> Floats:
+    """The rate of every link as `Routes` numbers them; the last one, which is none, is infinitely fast."""
+    hosts = np.full(2 * fabric.hosts, fabric.host_rate_bps, dtype=float)
+    fabric_links = np.full(2 * fabric.leaves * fabric.spines, fabric.fabric_rate_bps, dtype=float)
+    return np.concatenate([hosts, fabric_links, [np.inf]])
+
+
+def live_links(fabric: LeafSpine, failed: frozenset[Link] = frozenset()) -> NDArray[np.bool_]:
+    """`live[leaf, spine]`: whether that link is up."""
+    live = np.ones((fabric.leaves, fabric.spines), dtype=bool)
+    for link in failed:
+        live[link] = False
+    return live
+
+
+def choose_spines(
+    plan: TrafficPlan, fabric: LeafSpine, seed: int, failed: frozenset[Link] = frozenset()
+) -> Ints:
+    """The spine of every subflow: its tag's, else a live one drawn by `seed` as a hash would draw it.
+
+    NO_SPINE for subflows that have none of their own: those within a leaf, and sprayed ones. An emulated switch hashes
+    with another function: what compares is the distribution over seeds.
+    """
+    tags = np.array([subflow.path_tag for subflow in plan.subflows], dtype=np.intp)
+    src_leaf, dst_leaf = (ends // fabric.hosts_per_leaf for ends in _ends(plan))
+    live = live_links(fabric, failed)
+    usable = live[src_leaf] & live[dst_leaf]
+    draw = np.random.default_rng(seed).random(len(tags))
+    place = np.floor(draw * usable.sum(axis=1)).astype(np.int8)
+    hashed = np.argmax(np.cumsum(usable, axis=1, dtype=np.int8) > place[:, None], axis=1)
+    spines = np.where(tags == UNTAGGED, hashed, tags - 1)
+    spines[(src_leaf == dst_leaf) | (plan.spray_mode is not None)] = NO_SPINE
+    return spines
+
+
+def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints, failed: frozenset[Link] = frozenset()) -> Routes:
+    """The links of every subflow whose spine is given; under spraying, equal shares of all live spines.
+
+    `spines` is as `choose_spines` returns it, or what was seen on a real fabric.
+    """
+    src, dst = _ends(plan)
+    src_leaf, dst_leaf = src // fabric.hosts_per_leaf, dst // fabric.hosts_per_leaf
+    first_uplink, first_downlink = 2 * fabric.hosts, 2 * fabric.hosts + fabric.leaves * fabric.spines
+    no_link = first_downlink + fabric.leaves * fabric.spines
+    if plan.spray_mode:
+        live = live_links(fabric, failed)
+        usable = live[src_leaf] & live[dst_leaf] & (src_leaf != dst_leaf)[:, None]
+        share = usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)
+        via = np.broadcast_to(np.arange(fabric.spines), usable.shape)
+    else:
+        usable = (spines != NO_SPINE)[:, None]
+        share = usable.astype(float)
+        via = spines[:, None]
+    up = np.where(usable, first_uplink + src_leaf[:, None] * fabric.spines + via, no_link)
+    down = np.where(usable, first_downlink + dst_leaf[:, None] * fabric.spines + via, no_link)
+    wired = (src != dst)[:, None]  # ranks that share a host need no link
+    ends = np.where(wired, np.column_stack([src, fabric.hosts + dst]), no_link)
+    links = np.concatenate([ends, up, down], axis=1)
+    weights = np.concatenate([np.broadcast_to(wired, ends.shape), share, share], axis=1, dtype=float)
+    return Routes(links, weights)
+
+
+def link_bytes(
+    plan: TrafficPlan, fabric: LeafSpine, spines: Ints, failed: frozenset[Link] = frozenset()
+) -> LinkBytes:
+    """Wire bytes of every fabric link once all of `plan` has been sent."""
+    subflows = np.fromiter((piece.subflow for piece in plan.pieces), dtype=np.intp, count=len(plan.pieces))
+    sizes = np.fromiter((piece.size_bytes for piece in plan.pieces), dtype=float, count=len(plan.pieces))
+    carried = total(subflows, sizes, len(plan.subflows))
+    return sum_over_links(routes(plan, fabric, spines, failed), carried * fabric.wire_bytes(1), fabric)
+
+
+def sum_over_links(crossed: Routes, wire_bytes: Floats, fabric: LeafSpine) -> LinkBytes:
+    """Bytes of every fabric link, given those of every subflow."""
+    first_uplink, each_way = 2 * fabric.hosts, fabric.leaves * fabric.spines
+    loads = total(crossed.links, crossed.weights * wire_bytes[:, None], first_uplink + 2 * each_way + 1)
+    loads = loads[first_uplink:-1]
+    shape = fabric.leaves, fabric.spines
+    return LinkBytes(loads[:each_way].reshape(shape), loads[each_way:].reshape(shape))
+
+
+def total(links: Ints, amounts: Floats, count: int) -> Floats:
+    """The sum of `amounts` for every link number below `count`."""
+    return np.bincount(links.ravel(), amounts.ravel(), minlength=count).astype(float, copy=False)
+
+
+def leaf_bytes(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> Floats:
+    """`bytes[source leaf, destination leaf]` of the wire that `schedule` sends; none within a leaf."""
+    leaf = np.asarray(hosts, dtype=np.intp) // fabric.hosts_per_leaf
+    flows, count = schedule.flows, len(schedule.flows)
+    src = leaf[np.fromiter((flow.src for flow in flows), dtype=np.intp, count=count)]
+    dst = leaf[np.fromiter((flow.dst for flow in flows), dtype=np.intp, count=count)]
+    sizes = np.fromiter((flow.size_bytes for flow in flows), dtype=float, count=count)
+    between = total(src * fabric.leaves + dst, fabric.wire_bytes(1) * sizes, fabric.leaves**2)
+    between = between.reshape(fabric.leaves, fabric.leaves)
+    np.fill_diagonal(between, 0.0)
+    return between
+
+
+def ideal_link_bytes(between: Floats, fabric: LeafSpine, failed: frozenset[Link] = frozenset()) -> LinkBytes:
+    """Loads under ideal packet spraying: `between[source leaf, destination leaf]` spread equally over live spines."""
+    live = live_links(fabric, failed)
+    usable = (live[:, None, :] & live[None, :, :]).sum(axis=2)
+    each = np.divide(between, usable, out=np.zeros_like(between), where=usable > 0)
+    # sum over the other leaf of each[src, dst] where both links are up
+    return LinkBytes(live * (each @ live), live * (each.T @ live))
+
+
+def congestion_ratio(
+    loads: LinkBytes,
+    schedule: Schedule,
+    fabric: LeafSpine,
+    hosts: Sequence[int],
+    failed: frozenset[Link] = frozenset(),
+) -> float:
+    """Most loaded fabric link's bytes / that load under ideal spraying; 1.0 where no flow leaves its leaf."""
+    return ratio_to_ideal(loads, ideal_link_bytes(leaf_bytes(schedule, fabric, hosts), fabric, failed))
+
+
+def ratio_to_ideal(loads: LinkBytes, ideal: LinkBytes) -> float:
+    """The largest of `loads` / the largest of `ideal`, over all links both ways; 1.0 where nothing is to cross."""
+    most = max(ideal.up.max(), ideal.down.max())
+    return float(max(loads.up.max(), loads.down.max()) / most) if most else 1.0
+
+
+def _ends(plan: TrafficPlan) -> tuple[Ints, Ints]:
+    """Source and destination host of every subflow."""
+    count = len(plan.subflows)
+    return (
+        np.fromiter((subflow.src_host for subflow in plan.subflows), dtype=np.intp, count=count),
+        np.fromiter((subflow.dst_host for subflow in plan.subflows), dtype=np.intp, count=count),
+    )

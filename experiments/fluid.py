@@ -1,0 +1,220 @@
+"""What an ideal transport would make of a plan: a fluid model, max-min fair, that honours dependencies.
+
+Every subflow sends the piece at its head at the rate max-min fairness gives it among all subflows then sending; rates
+change when a piece ends or a flow may start. There are no packets, no delays, no losses and no slow start, so what is
+left is the effect of paths and of dependencies. Each allocation keeps within every link's rate, which is why no result
+is below `experiments.bound`.
+
+Max-min fairness by progressive filling (D. Bertsekas, R. Gallager, "Data Networks", 1992, section 6.5.2). SciPy has no
+solver for it: a linear program gives only the lowest rate and who is held to it, so its `linprog` would run once for
+every distinct rate at every event. The tests do that, to check the few lines here.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from emulator.topology import LeafSpine, Link
+from experiments.congestion import Floats, Ints, LinkBytes, Routes, link_capacities_bps, routes, sum_over_links, total
+from traffic.schedule import Schedule
+from traffic.schemes import TrafficPlan
+
+ROUNDING = 1e-9
+TOLERANCE = 0.005
+
+
+@dataclass(frozen=True)
+class FluidResult:
+    """Times in seconds since the earliest start, of the whole plan and of every flow; wire bytes of every link."""
+
+    cct_s: float
+    start_s: Floats = field(repr=False)
+    end_s: Floats = field(repr=False)
+    link_bytes: LinkBytes = field(repr=False)
+
+    @property
+    def fct_s(self) -> Floats:
+        """Completion time of every flow, from when all it waited for had arrived."""
+        return self.end_s - self.start_s
+
+
+def simulate(
+    plan: TrafficPlan,
+    fabric: LeafSpine,
+    spines: Ints,
+    *,
+    paced: bool = True,
+    failed: frozenset[Link] = frozenset(),
+    tolerance: float = TOLERANCE,
+) -> FluidResult:
+    """Run `plan` over the paths `spines` gives (see `experiments.congestion.choose_spines`).
+
+    `paced` limits every subflow to its `pacing_share` of the host rate. Pieces that end within `tolerance` of their own
+    duration of one another are taken together, once the last of them has ended: that saves most of the work, errs
+    towards later only, and leaves exact what ends at the same instant. 0 turns it off.
+    """
+    crossed = routes(plan, fabric, spines, failed)
+    capacities_bps = link_capacities_bps(fabric)
+    shares = np.array([subflow.pacing_share for subflow in plan.subflows])
+    limits_bps = shares * fabric.host_rate_bps if paced else np.full(len(plan.subflows), np.inf)
+    subflow = np.array([piece.subflow for piece in plan.pieces], dtype=np.intp)
+    wire_bits = np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8
+
+    progress = _Progress(plan)
+    active = progress.release(0.0)
+    left, began = wire_bits[active], np.zeros(len(active))
+    now = 0.0
+    while True:
+        if not len(active):
+            if progress.next_start_s is None:
+                break
+            now = progress.next_start_s
+            step, ended, eta = 0.0, np.zeros(0, dtype=bool), np.zeros(0)
+        else:
+            here = subflow[active]
+            rates = max_min_rates(Routes(crossed.links[here], crossed.weights[here]), capacities_bps, limits_bps[here])
+            eta = left / rates
+            latest = np.min(eta + tolerance * (now - began + eta))
+            step = np.max(eta[eta <= latest * (1 + ROUNDING)])
+            if progress.next_start_s is not None:
+                step = min(step, progress.next_start_s - now)
+            ended = eta <= step
+            left = left[~ended] - rates[~ended] * step
+        started = progress.advance(now + step, active[ended], now + eta[ended])
+        now += step
+        active = np.concatenate([active[~ended], started])
+        left = np.concatenate([left, wire_bits[started]])
+        began = np.concatenate([began[~ended], np.full(len(started), now)])
+
+    carried = total(subflow, wire_bits / 8, len(plan.subflows))
+    return FluidResult(
+        float(progress.end_s.max(initial=0.0)),
+        progress.start_s,
+        progress.end_s,
+        sum_over_links(crossed, carried, fabric),
+    )
+
+
+def max_min_rates(crossed: Routes, capacities_bps: Floats, limits_bps: Floats) -> Floats:
+    """Max-min fair rate in bits/s of every subflow, none above its limit.
+
+    A subflow of rate x takes weight * x of each link it crosses. In every round all links are settled whose subflows
+    could not get more elsewhere, rather than the slowest link alone: the result is the same, in far fewer rounds.
+    """
+    rates = np.zeros(len(crossed.links))
+    free = capacities_bps
+    still = np.arange(len(rates))
+    while len(still):
+        links, weights = crossed.links[still], crossed.weights[still]
+        load = total(links, weights, len(free))
+        share = np.divide(free, load, out=np.full_like(free, np.inf), where=load > 0)
+        offers = share[links]
+        offer = np.minimum(offers.min(axis=1), limits_bps[still])
+        held_elsewhere = offer[:, None] < offers * (1 - ROUNDING)
+        unsettled = total(links, held_elsewhere.astype(float), len(free)) > 0
+        done = (offer >= limits_bps[still]) | ~unsettled[links].all(axis=1)
+        rates[still[done]] = offer[done]
+        taken = np.multiply(weights, offer[:, None], out=np.zeros_like(weights), where=weights > 0)
+        free = np.maximum(free - total(links[done], taken[done], len(free)), 0.0)
+        still = still[~done]
+    return rates
+
+
+class _Progress:
+    """Which flows have started and ended, and so which pieces may be sent: of each subflow the first, once released."""
+
+    def __init__(self, plan: TrafficPlan) -> None:
+        flows = plan.schedule.flows
+        self.start_s = np.full(len(flows), np.nan)
+        self.end_s = np.full(len(flows), np.nan)
+        origin_s = min((flow.start_s for flow in flows), default=0.0)
+        self._not_before_s = [flow.start_s - origin_s for flow in flows]
+        self._timers: list[tuple[float, int]] = []
+
+        self._flow = np.array([piece.flow for piece in plan.pieces], dtype=np.intp)
+        self._pieces_left = np.bincount(self._flow, minlength=len(flows))
+        by_flow = np.argsort(self._flow, kind="stable")
+        self._pieces = np.split(by_flow, np.cumsum(self._pieces_left)[:-1]) if len(flows) else []
+        self._next, self._first = _queues(np.array([piece.subflow for piece in plan.pieces], dtype=np.intp))
+
+        # Flows that wait for the same flows are released together.
+        self._released_by, self._waiting_groups, self._waits_left = _waiting(plan.schedule)
+
+    @property
+    def next_start_s(self) -> float | None:
+        """When the next flow may start that waits for nothing but its time."""
+        return self._timers[0][0] if self._timers else None
+
+    def release(self, now_s: float) -> Ints:
+        """Start the flows that wait for nothing; return the pieces to send."""
+        return self._start(now_s, self._released_by.get((), []))
+
+    def advance(self, now_s: float, pieces: Ints, ended_s: Floats) -> Ints:
+        """`pieces` ended at `ended_s`, found out at `now_s`; return the pieces to send from now on."""
+        following = self._next[pieces]
+        following = following[following >= 0]
+        self._first[following] = True
+        np.subtract.at(self._pieces_left, self._flow[pieces], 1)
+        np.fmax.at(self.end_s, self._flow[pieces], ended_s)
+        whole = np.unique(self._flow[pieces][self._pieces_left[self._flow[pieces]] == 0])
+        ready = self._after(whole.tolist())
+        while self._timers and self._timers[0][0] <= now_s:
+            ready.append(heapq.heappop(self._timers)[1])
+        next_in_line = following[~np.isnan(self.start_s[self._flow[following]])]
+        return np.concatenate([next_in_line, self._start(now_s, ready)])
+
+    def _after(self, ended: Iterable[int]) -> list[int]:
+        """Flows for which the flows `ended` were the last to wait for."""
+        ready: list[int] = []
+        for flow in ended:
+            for group in self._waiting_groups.get(flow, ()):
+                self._waits_left[group] -= 1
+                if not self._waits_left[group]:
+                    ready += self._released_by[group]
+        return ready
+
+    def _start(self, now_s: float, ready: list[int]) -> Ints:
+        """Start the flows that are `ready`, at once or when their time comes; return their pieces to send now."""
+        started: list[int] = []
+        for flow in ready:  # grows as flows without bytes end at once
+            if self._not_before_s[flow] > now_s:
+                heapq.heappush(self._timers, (self._not_before_s[flow], flow))
+                continue
+            self.start_s[flow] = now_s
+            started.append(flow)
+            if not self._pieces_left[flow]:
+                self.end_s[flow] = now_s
+                ready += self._after([flow])
+        pieces = np.concatenate([np.empty(0, dtype=np.intp), *(self._pieces[flow] for flow in started)])
+        return pieces[self._first[pieces]]
+
+
+def _queues(subflow: Ints) -> tuple[Ints, np.ndarray]:
+    """For every piece the next one of its subflow (or -1), and whether it is its subflow's first."""
+    order = np.argsort(subflow, kind="stable")
+    same = subflow[order[1:]] == subflow[order[:-1]]
+    following = np.full(len(subflow), -1, dtype=np.intp)
+    following[order[:-1][same]] = order[1:][same]
+    first = np.ones(len(subflow), dtype=bool)
+    first[order[1:][same]] = False
+    return following, first
+
+
+_Waits = tuple[int, ...]
+
+
+def _waiting(schedule: Schedule) -> tuple[dict[_Waits, list[int]], dict[int, list[_Waits]], dict[_Waits, int]]:
+    """Flows by what they wait for; for every flow, the groups that wait for it; and how many each group waits for."""
+    released_by: dict[_Waits, list[int]] = defaultdict(list)
+    for flow in schedule.flows:
+        released_by[flow.waits_for].append(flow.id)
+    waiting_groups: dict[int, list[_Waits]] = defaultdict(list)
+    for group in released_by:
+        for flow_id in set(group):
+            waiting_groups[flow_id].append(group)
+    return released_by, waiting_groups, {group: len(set(group)) for group in released_by}

@@ -1,0 +1,63 @@
+"""What passes between the sandbox and the process that judges: jobs in, raw measurements out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from emulator.meters import Samples
+from emulator.ports import Port, Shaping
+from traffic.replay import ReplayResult
+from traffic.schemes import TrafficPlan
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, ready to be played."""
+
+    run_id: str
+    plan: TrafficPlan
+    seed: int
+
+
+@dataclass(frozen=True)
+class Built:
+    """The fabric is up. `setup_s` says when each stage of building it ended, in seconds from its start."""
+
+    dataplane: str
+    ovs_version: str
+    setup_s: dict[str, float]
+    packet_buffer_bytes: int | None
+    ports: Sequence[Port]
+    shaping: dict[str, Shaping | None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    run_id: str
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run did not end as it should; the next one is tried."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything seen of one run. `before` and `after` are interface counters, a row a port as `Built.ports` lists."""
+
+    run_id: str
+    replay: ReplayResult
+    before: pd.DataFrame
+    after: pd.DataFrame
+    samples: Samples
+    shaping: dict[str, Shaping | None]
+
+
+Event = Built | Progress | Failed | Measured

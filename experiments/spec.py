@@ -1,0 +1,427 @@
+"""What an experiment is, and the checking of its file: every error is one sentence with file, line, key and the fix.
+
+Keys of the file are aliases of fields that carry their unit: `host_rate: 20mbit` is `host_rate_bps`. A field's
+`description` says what is right, in words that follow both "write" and "is not".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from emulator.topology import ETHERNET_HEADER_BYTES, MAX_HOSTS_PER_LEAF, MAX_LEAVES, MAX_SPINES, LeafSpine
+from experiments.spec_messages import Problem, explain, meant, report, shown
+from experiments.units import (
+    format_rate_bps,
+    format_size_bytes,
+    format_time_s,
+    parse_rate_bps,
+    parse_size_bytes,
+    parse_time_s,
+)
+from experiments.yamlfile import YamlFile, YamlFileError, read_yaml
+from traffic.collectives import ScheduleError, build_schedule, check_names, options_of
+from traffic.matrix import MatrixError, load_matrix
+from traffic.placement import PlacementError, place
+from traffic.schedule import Schedule
+from traffic.schemes import check_scheme
+from traffic.transport import Transport
+
+CATALOG = Path(__file__).parent / "catalog"
+MAX_CHANNELS = 64
+MAX_CHECKED_HOSTS = 512  # an all-to-all among more is too large to build just for checking
+MAX_QUEUE_BYTES = 2**32 - 1  # tc counts a queue's bytes in 32 bits
+MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
+
+Placement = Literal["packed", "interleaved", "random"]
+
+
+class SpecError(Exception):
+    """An experiment that cannot be run. One sentence: where, which key, what is wrong, what would be right."""
+
+
+def _written(parse: Callable[[str], Any]) -> BeforeValidator:
+    return BeforeValidator(lambda value: parse("" if value is None else str(value)))
+
+
+RateBps = Annotated[int, _written(parse_rate_bps), PlainSerializer(format_rate_bps)]
+SizeBytes = Annotated[int, _written(parse_size_bytes), PlainSerializer(format_size_bytes)]
+TimeS = Annotated[float, _written(parse_time_s), PlainSerializer(format_time_s)]
+
+
+def _between(least: int, most: int, too_few: str, too_many: str) -> AfterValidator:
+    def check(value: int) -> int:
+        if value < least:
+            raise ValueError(f"{value} is too small: {too_few}")
+        if value > most:
+            raise ValueError(f"{value} is too large: {too_many}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _matches(pattern: str, allowed: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{value!r} is not {allowed}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _checked_scheme(name: str) -> str:
+    check_scheme(name)
+    return name
+
+
+def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("the list is empty; write at least one")
+    return values
+
+
+def _one_of_each(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{value} is there twice; keep one")
+    return _some(values)
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+
+class FabricSpec(_Keys):
+    """`leaves` x `spines` x `hosts_per_leaf`, and what its links and queues are like."""
+
+    leaves: Annotated[
+        StrictInt,
+        _between(
+            2,
+            MAX_LEAVES,
+            "with fewer than 2 leaves nothing crosses a spine, so at least 2",
+            f"each leaf has one 10.<leaf>.0.0/16 prefix, so at most {MAX_LEAVES} leaves",
+        ),
+    ] = Field(description=f"a whole number from 2 to {MAX_LEAVES}")
+    spines: Annotated[
+        StrictInt,
+        _between(
+            1,
+            MAX_SPINES,
+            "leaves are joined by spines only, so at least 1 spine",
+            f"a path tag is a 6-bit DSCP value, so at most {MAX_SPINES} spines",
+        ),
+    ] = Field(description=f"a whole number from 1 to {MAX_SPINES}")
+    hosts_per_leaf: Annotated[
+        StrictInt,
+        _between(
+            1,
+            MAX_HOSTS_PER_LEAF,
+            "traffic needs hosts, so at least 1 host a leaf",
+            f"a leaf's addresses end in one byte, so at most {MAX_HOSTS_PER_LEAF} hosts a leaf",
+        ),
+    ] = Field(description=f"a whole number from 1 to {MAX_HOSTS_PER_LEAF}")
+    host_rate_bps: RateBps = Field(default=20_000_000, alias="host_rate", description="a rate such as 20mbit")
+    fabric_rate_bps: RateBps = Field(
+        alias="fabric_rate",
+        description="a rate such as 20mbit",
+        default_factory=lambda before: before["host_rate_bps"],
+    )
+    mtu_bytes: Annotated[
+        StrictInt,
+        _between(576, 9000, "IPv4 asks for at least 576 bytes", "jumbo frames carry at most 9000 bytes"),
+    ] = Field(default=9000, alias="mtu", description="a whole number of bytes from 576 to 9000")
+    queue_bytes: SizeBytes = Field(default=4_000_000, alias="queue", description="a size such as 4MB")
+    dataplane: Literal["auto", "ovs"] = Field(default="auto", description="one of auto, ovs")
+
+    @field_validator("queue_bytes")
+    @classmethod
+    def _queue_can_be_made(cls, queue_bytes: int, info: ValidationInfo) -> int:
+        frame_bytes = info.data.get("mtu_bytes", 0) + ETHERNET_HEADER_BYTES
+        if queue_bytes < 2 * frame_bytes:
+            raise ValueError(
+                f"{format_size_bytes(queue_bytes)} is too small: a queue holds at least 2 frames "
+                f"of {frame_bytes} bytes, so write {2 * frame_bytes}B or more"
+            )
+        if queue_bytes > MAX_QUEUE_BYTES:
+            raise ValueError(f"{format_size_bytes(queue_bytes)} is too large: the kernel's queues hold less than 4GiB")
+        return queue_bytes
+
+    def topology(self) -> LeafSpine:
+        return LeafSpine(
+            leaves=self.leaves,
+            spines=self.spines,
+            hosts_per_leaf=self.hosts_per_leaf,
+            host_rate_bps=self.host_rate_bps,
+            fabric_rate_bps=self.fabric_rate_bps,
+            mtu_bytes=self.mtu_bytes,
+            queue_bytes=self.queue_bytes,
+        )
+
+
+class CollectiveTraffic(_Keys):
+    """One collective. `size_bytes` as nccl-tests counts it; options an algorithm does not have are None."""
+
+    collective: StrictStr = Field(description="the name of a collective such as alltoall")
+    algorithm: StrictStr = Field(default="", validate_default=True, description="the name of an algorithm such as ring")
+    channels: Annotated[
+        StrictInt,
+        _between(
+            1,
+            MAX_CHANNELS,
+            "a pair of ranks needs at least 1 connection",
+            f"a pair of ranks has at most {MAX_CHANNELS} connections",
+        ),
+    ] = Field(default=1, description=f"a whole number from 1 to {MAX_CHANNELS}")
+    size_bytes: SizeBytes = Field(default=4_000_000, alias="size", description="a size such as 4MB")
+    chunks: StrictInt | None = Field(default=None, description="a whole number from 1 up")
+    window: StrictInt | None = Field(default=None, description="a whole number from 1 up")
+    order: StrictStr | None = Field(default=None, description="the name of an order such as rotated")
+    shift: StrictInt | None = Field(default=None, description="a whole number of ranks")
+
+    @field_validator("collective")
+    @classmethod
+    def _known_collective(cls, collective: str) -> str:
+        check_names(collective)
+        return collective
+
+    @field_validator("algorithm")
+    @classmethod
+    def _known_algorithm(cls, algorithm: str, info: ValidationInfo) -> str:
+        if "collective" not in info.data:
+            return algorithm
+        return check_names(info.data["collective"], algorithm or None)
+
+    @field_validator("chunks", "window", "order", "shift")
+    @classmethod
+    def _option_of_the_algorithm(cls, value: int | str | None, info: ValidationInfo) -> int | str | None:
+        if value is not None and info.field_name and {"collective", "algorithm"} <= info.data.keys():
+            check_names(info.data["collective"], info.data["algorithm"], {info.field_name: value})
+        return value
+
+    def schedule(self, fabric: LeafSpine, placement: Placement, seed: int) -> Schedule:
+        """Among as many ranks as the fabric has hosts. Raises ScheduleError where the algorithm cannot."""
+        takes = options_of(self.collective, self.algorithm)
+        options = {name: getattr(self, name) for name in takes if getattr(self, name, None) is not None}
+        if "seed" in takes:
+            options["seed"] = seed
+        if "shift" in takes:
+            # The same place in the next leaf: so many ranks on as that place is away.
+            options.setdefault("shift", 1 if placement == "interleaved" else fabric.hosts_per_leaf)
+        return build_schedule(
+            self.collective,
+            self.algorithm,
+            ranks=fabric.hosts,
+            size_bytes=self.size_bytes,
+            channels=self.channels,
+            **options,
+        )
+
+
+def _beside_the_experiment(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{shown(value)} is not a file; write one such as perm.cm, relative to the experiment's")
+    folder: Path = (info.context or {}).get("folder", Path())
+    return (folder / value).resolve()
+
+
+class MatrixTraffic(_Keys):
+    """The flows of an htsim connection matrix. `matrix` is an absolute path once read."""
+
+    matrix: Annotated[Path, BeforeValidator(_beside_the_experiment)] = Field(description="a file such as perm.cm")
+
+    def schedule(self, fabric: LeafSpine, placement: Placement, seed: int) -> Schedule:
+        """Among as many ranks as the file has nodes. Raises MatrixError where the file is not right."""
+        return load_matrix(self.matrix)
+
+
+_COLLECTIVE, _MATRIX = "<collective>", "<matrix>"
+
+
+def _kind_of_traffic(entry: object) -> str | None:
+    if isinstance(entry, CollectiveTraffic | MatrixTraffic):
+        return _MATRIX if isinstance(entry, MatrixTraffic) else _COLLECTIVE
+    if not isinstance(entry, dict) or {"matrix", "collective"} <= entry.keys():
+        return None
+    return _MATRIX if "matrix" in entry else _COLLECTIVE
+
+
+Traffic = Annotated[
+    Annotated[CollectiveTraffic, Tag(_COLLECTIVE)] | Annotated[MatrixTraffic, Tag(_MATRIX)],
+    Discriminator(_kind_of_traffic),
+]
+Scheme = Annotated[StrictStr, AfterValidator(_checked_scheme)]
+Seed = Annotated[
+    StrictInt,
+    _between(0, MAX_SEED, f"a seed is from 0 to {MAX_SEED}", f"ECMP's seed has 16 bits, so at most {MAX_SEED}"),
+]
+
+
+class TransportSpec(_Keys):
+    congestion_control: Annotated[
+        StrictStr, _matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
+    ] = Field(default="cubic", description="the name of a congestion control such as cubic")
+    pacing: Literal["fair", "none"] = Field(default="fair", description="one of fair, none")
+    reordering: Literal["tolerant", "default"] = Field(default="tolerant", description="one of tolerant, default")
+
+
+class Experiment(_Keys):
+    """Runs are the product `traffic` x `schemes` x `seeds`."""
+
+    name: Annotated[
+        StrictStr,
+        _matches(
+            "[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "a name of at most 100 letters, digits, '.', '_', '-', such as my-test.1"
+        ),
+    ] = Field(description="a name such as my-test (in quotes if it is a number)")
+    fabric: FabricSpec = Field(description="a mapping such as {leaves: 4, spines: 4, hosts_per_leaf: 4}")
+    traffic: Annotated[tuple[Traffic, ...], AfterValidator(_some)] = Field(
+        description="a list of entries such as {collective: alltoall, size: 4MB}"
+    )
+    schemes: Annotated[tuple[Scheme, ...], AfterValidator(_one_of_each)] = Field(
+        default=("ecmp", "spray", "ethereal"), description="a list such as [ecmp, spray, ethereal]"
+    )
+    transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {pacing: fair}")
+    placement: Placement = Field(default="packed", description="one of packed, interleaved, random")
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(_one_of_each)] = Field(
+        default=(1, 2, 3), description="a list of whole numbers such as [1, 2, 3]"
+    )
+    captures: Literal["none"] = Field(default="none", description="one of none")
+    verify: StrictBool = Field(default=False, description="true or false")
+    stall_timeout_s: TimeS = Field(default=10.0, alias="stall_timeout", description="a time such as 10s")
+
+    def tcp(self) -> Transport:
+        """How the hosts' TCP is to be set up."""
+        return Transport(**self.transport.model_dump(), stall_timeout_s=self.stall_timeout_s)
+
+    def schedule(self, traffic_index: int, seed: int) -> Schedule:
+        """The flows of one entry of `traffic`, as every scheme of this seed sends them."""
+        return self.traffic[traffic_index].schedule(self.fabric.topology(), self.placement, seed)
+
+    def hosts(self, schedule: Schedule, seed: int) -> list[int]:
+        """The host of each rank of `schedule`."""
+        return place(self.placement, self.fabric.topology(), schedule.ranks, seed)
+
+    def as_json(self) -> dict[str, Any]:
+        """As an experiment file has it, for `restore_experiment` and for people."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+_MODELS: Mapping[str | int, type[_Keys]] = {
+    "fabric": FabricSpec,
+    "transport": TransportSpec,
+    _COLLECTIVE: CollectiveTraffic,
+    _MATRIX: MatrixTraffic,
+}
+
+
+def catalog_names() -> list[str]:
+    return sorted(path.stem for path in CATALOG.glob("*.yaml"))
+
+
+def load_experiment(name_or_path: str, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a file or of a name in the catalog, with each KEY=VALUE of `overrides` applied, and checked.
+
+    Checking builds the schedule of every entry of `traffic`, so that what no algorithm can do fails here.
+    Raises SpecError.
+    """
+    path = _find(name_or_path)
+    try:
+        file = read_yaml(path, path.name if path.parent == CATALOG else name_or_path, overrides)
+        content = file.plain()
+    except YamlFileError as error:
+        raise SpecError(str(error)) from error
+    content.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem))
+    return _check(content, path.parent, file)
+
+
+def restore_experiment(content: Mapping[str, Any], source: str) -> Experiment:
+    """What `Experiment.as_json` gave, checked again; `source` names its file in errors. Raises SpecError."""
+    if not isinstance(content, Mapping):
+        raise SpecError(f"{source}: holds no experiment")
+    return _check(content, Path(), source)
+
+
+def _find(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if name_or_path in catalog_names():
+        return CATALOG / f"{name_or_path}.yaml"
+    if path.is_dir():
+        raise SpecError(f"{name_or_path}: is a directory; name an experiment's file")
+    if path.exists():
+        return path
+    names = catalog_names()
+    raise SpecError(
+        f"{name_or_path}: no such file, nor a name in the catalog ({', '.join(names)}){meant(path.stem, names)}"
+    )
+
+
+def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> Experiment:
+    try:
+        experiment = Experiment.model_validate(content, context={"folder": folder})
+    except ValidationError as invalid:
+        raise SpecError(report(_problems(invalid), source)) from invalid
+    problems = list(_impossible_traffic(experiment))
+    if problems:
+        raise SpecError(report(problems, source))
+    return experiment
+
+
+def _problems(invalid: ValidationError) -> list[Problem]:
+    """What was found, without what only follows from it."""
+    errors = invalid.errors(include_url=False)
+    misspelt = {error["loc"][:-1] for error in errors if error["type"] == "extra_forbidden"}
+    problems = []
+    for error in errors:
+        *parents, _ = error["loc"]
+        follows = error["type"] == "missing" and tuple(parents) in misspelt
+        if follows or error["type"] == "default_factory_not_called":
+            continue
+        model = next((_MODELS[part] for part in reversed(parents) if part in _MODELS), Experiment)
+        path = tuple(part for part in error["loc"] if part not in (_COLLECTIVE, _MATRIX))
+        problems.append(Problem(path, explain(error, _keys(model))))
+    return problems
+
+
+def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:
+    """Entries of `traffic` that make no schedule on this fabric."""
+    seed = experiment.seeds[0]
+    for index, entry in enumerate(experiment.traffic):
+        if isinstance(entry, CollectiveTraffic) and experiment.fabric.topology().hosts > MAX_CHECKED_HOSTS:
+            continue
+        try:
+            experiment.hosts(experiment.schedule(index, seed), seed)
+        except (MatrixError, PlacementError, ScheduleError) as error:
+            yield Problem(("traffic", index, *_key_in_words(entry, str(error))), str(error))
+
+
+def _key_in_words(entry: CollectiveTraffic | MatrixTraffic, message: str) -> tuple[str, ...]:
+    """The key of the entry that a schedule's error speaks of, if it does."""
+    if isinstance(entry, MatrixTraffic):
+        return ("matrix",)
+    keys = _keys(CollectiveTraffic)
+    return next(((word,) for word in re.findall(r"\w+", message) if word in keys), ())
+
+
+def _keys(model: type[_Keys]) -> dict[str, str]:
+    """Every key of a mapping, and what is right for it."""
+    return {field.alias or name: field.description or "" for name, field in model.model_fields.items()}

@@ -1,0 +1,130 @@
+"""Rates, sizes and times as people write them: 20mbit, 4MB, 10ms.
+
+Rates are spelt as tc spells them, decimal; sizes as IEC 80000-13 has them (kB is written KB, as nccl-tests does). Every
+value is positive, and what `format_*` writes, `parse_*` reads back as the same number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+_NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]+)")
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """One kind of value. `units` go from small to large; `most` keeps typing slips away from the machine."""
+
+    name: str
+    example: str
+    units: Mapping[str, Decimal]
+    most: Decimal
+    whole: str = ""  # what a value is a whole number of, where it is
+
+    def parse(self, text: str) -> Decimal:
+        """The value in the base unit. Raises ValueError with one sentence that says what would be right."""
+        match = _NUMBER_AND_UNIT.fullmatch(text)
+        if match is None or match[2] not in self.units:
+            raise ValueError(f"{self._what_is_wrong(text)}; write {self.example}")
+        value = Decimal(match[1]) * self.units[match[2]]
+        if value == 0:
+            raise ValueError(f"{text} is too small; write {self.example}")
+        if value > self.most:
+            raise ValueError(f"{text} is too large: a {self.name} is at most {self.format(self.most)}")
+        if self.whole and value != value.to_integral_value():
+            raise ValueError(f"{text} is not a whole number of {self.whole}; write {self.example}")
+        return value
+
+    def format(self, value: Decimal) -> str:
+        """The shortest exact way to write it; of equally short ones, that of the largest unit."""
+        written = (f"{_plain(value / size)}{unit}" for unit, size in reversed(list(self.units.items())))
+        return min((text for text in written if self._reads_back(text, value)), key=len)
+
+    def _reads_back(self, text: str, value: Decimal) -> bool:
+        match = _NUMBER_AND_UNIT.fullmatch(text)
+        return match is not None and Decimal(match[1]) * self.units[match[2]] == value
+
+    def _what_is_wrong(self, text: str) -> str:
+        match = _NUMBER_AND_UNIT.fullmatch(text.replace(" ", "").removeprefix("-"))
+        if match is None:
+            unit_missing = ": its unit is missing" if re.fullmatch(r"-?[0-9.]+", text) else ""
+            return f"{text!r} is not a {self.name}{unit_missing}"
+        if text.startswith("-"):
+            return f"{text!r} is negative"
+        for other in _QUANTITIES:
+            if match[2] in other.units and other is not self:
+                return f"{text!r} is a {other.name}, not a {self.name}"
+        for unit in self.units:
+            if match[2].lower() == unit.lower():
+                return f"{text!r} is not a {self.name}, {match[1]}{unit} is"
+        return f"{text!r} is not a {self.name}: there is no unit {match[2]!r}"
+
+
+def _plain(number: Decimal) -> str:
+    """Without exponent or trailing zeros."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+_RATE = _Quantity(
+    name="rate",
+    example="a rate such as 20mbit or 1gbit",
+    units={"bit": Decimal(1), "kbit": Decimal(10**3), "mbit": Decimal(10**6), "gbit": Decimal(10**9)},
+    most=Decimal(10**12),
+    whole="bits per second",
+)
+_SIZE = _Quantity(
+    name="size",
+    example="a size such as 4MB, 64KB or 4MiB",
+    units={
+        "B": Decimal(1),
+        "KB": Decimal(10**3),
+        "KiB": Decimal(2**10),
+        "MB": Decimal(10**6),
+        "MiB": Decimal(2**20),
+        "GB": Decimal(10**9),
+        "GiB": Decimal(2**30),
+    },
+    most=Decimal(10**12),
+    whole="bytes",
+)
+_TIME = _Quantity(
+    name="time",
+    example="a time such as 10ms or 2s",
+    units={"us": Decimal("1e-6"), "ms": Decimal("1e-3"), "s": Decimal(1)},
+    most=Decimal(86_400),
+)
+_QUANTITIES = (_RATE, _SIZE, _TIME)
+
+
+def parse_rate_bps(text: str) -> int:
+    """'20mbit', '2.5gbit', '100kbit' -> bits per second. Raises ValueError with one sentence."""
+    return int(_RATE.parse(text))
+
+
+def parse_size_bytes(text: str) -> int:
+    """'4MB' (4 x 10^6), '4MiB', '64KB', '512B' -> bytes. Raises ValueError with one sentence."""
+    return int(_SIZE.parse(text))
+
+
+def parse_time_s(text: str) -> float:
+    """'10ms', '2s', '50us' -> seconds. Raises ValueError with one sentence."""
+    return float(_TIME.parse(text))
+
+
+def format_rate_bps(rate_bps: int) -> str:
+    """20_000_000 -> '20mbit'."""
+    return _RATE.format(Decimal(rate_bps))
+
+
+def format_size_bytes(size_bytes: int) -> str:
+    """4_000_000 -> '4MB'; 4_194_304 -> '4MiB'."""
+    return _SIZE.format(Decimal(size_bytes))
+
+
+def format_time_s(time_s: float) -> str:
+    """0.01 -> '10ms'. Exact: it has every digit that `repr` has."""
+    return _TIME.format(Decimal(repr(time_s)))
