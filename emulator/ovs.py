@@ -42,7 +42,7 @@ class OpenVSwitch:
         run(["ovs-vsctl", "--no-wait", "init"])
         self.datapath: Datapath = "kernel" if kernel_datapath() else "user"
         self.daemon = subprocess.Popen(
-            ["ovs-vswitchd", f"unix:{sockets}", "--unixctl=" + str(_RUN / "vswitchd.ctl")],
+            ["ovs-vswitchd", f"unix:{sockets}", f"--unixctl={_RUN}/vswitchd.ctl", "-vpoll_loop:err"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
         )  # fmt: skip
         _wait_for(_RUN / "vswitchd.ctl", self.daemon, "ovs-vswitchd")

@@ -1,0 +1,211 @@
+"""What the system tests do inside the sandbox. Each function returns plain numbers; the tests assert."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from controllers.openflow import spine_dpid
+from emulator.fabric import Fabric
+from emulator.meters import Sampler, read_counters, settled_counters
+from emulator.namespaces import inside
+from emulator.nic import start_spraying, stop_spraying
+from emulator.sandbox import EmulatorError
+from emulator.topology import LeafSpine
+from traffic.replay import Replay
+from traffic.schedule import Flow, Schedule
+from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic
+from traffic.transport import Transport
+
+
+def schedule_of(fabric: LeafSpine, pairs: Sequence[tuple[int, int]], size_bytes: int) -> Schedule:
+    """One flow for each (source, destination), all at once."""
+    flows = [Flow(number, src, dst, size_bytes, channel=number) for number, (src, dst) in enumerate(pairs)]
+    return Schedule("test", "test", fabric.hosts, 1, size_bytes, flows)
+
+
+def tagged(fabric: LeafSpine, src: int, dst: int, spine: int, size_bytes: int) -> TrafficPlan:
+    """One flow over one connection whose path is `spine`."""
+    subflow = Subflow(0, src, dst, 10_000, spine + 1, 1.0)
+    schedule = schedule_of(fabric, [(src, dst)], size_bytes)
+    return TrafficPlan(schedule, range(fabric.hosts), "ethereal", [subflow], [Piece(0, 0, 0, size_bytes)])
+
+
+def build(topology: LeafSpine, transport: Transport | None = None, seed: int = 1) -> Fabric:
+    return Fabric(topology, sys.stderr, (transport or Transport()).sysctls(), seed)
+
+
+def uplink_bytes(fabric: Fabric, before: Any, after: Any) -> np.ndarray:
+    """Bytes sent up, by leaf and spine."""
+    loads = np.zeros((fabric.topology.leaves, fabric.topology.spines))
+    for number, port in enumerate(fabric.ports):
+        if port.spine is not None and port.up:
+            loads[port.leaf, port.spine] = after.tx_bytes.iloc[number] - before.tx_bytes.iloc[number]
+    return loads
+
+
+def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) -> tuple[float, np.ndarray]:
+    """CCT in seconds and uplink bytes of one replay."""
+    with Replay(plan, fabric.topology, fabric.host_pids, transport or Transport()) as replay:
+        before = settled_counters(fabric)
+        steps = replay.run()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value.cct_s, uplink_bytes(fabric, before, settled_counters(fabric))
+
+
+def setup_time(topology: LeafSpine) -> dict[str, Any]:
+    fabric = build(topology)
+    found = fabric.read_shaping()
+    return {
+        "ready_s": fabric.timings["ready"],
+        "wrong_rate": [p.name for p in fabric.ports if found[p.name] and found[p.name].rate_bps != p.shaping.rate_bps],
+        "wrong_queue": [p.name for p in fabric.ports if found[p.name] and found[p.name].queue_bytes != p.shaping.queue_bytes],
+        "unshaped": [p.name for p in fabric.ports if found[p.name] is None],
+        "ports": len(fabric.ports),
+        "buffer_bytes": fabric.buffer_bytes,
+    }
+
+
+def saturate_one_link(topology: LeafSpine, seconds: float) -> list[float]:
+    """Wire rate in bits/s of the sending host's port, window by window, while one unpaced flow fills it."""
+    fabric = build(topology)
+    transport = Transport(pacing="none")
+    size_bytes = int(topology.host_rate_bps / 8 * seconds)
+    sampler = Sampler(fabric, [fabric.ovs.daemon.pid], sys.stderr)
+    sampler.start()
+    play(fabric, tagged(topology, 0, topology.hosts - 1, 0, size_bytes), transport)
+    queues = sampler.stop().queues
+    number = next(n for n, port in enumerate(fabric.ports) if port.host == 0 and port.up)
+    samples = queues[queues.port == number]
+    middle = samples[(samples.backlog_bytes > 0)]
+    steps = middle.iloc[::10]
+    return list(np.diff(steps.sent_bytes) * 8 / np.diff(steps.time_s))
+
+
+def tagged_paths(topology: LeafSpine, size_bytes: int) -> list[tuple[int, np.ndarray]]:
+    """For every spine: the uplink bytes of a connection pinned to it, both leaves."""
+    fabric = build(topology)
+    return [
+        (spine, play(fabric, tagged(topology, 0, topology.hosts - 1, spine, size_bytes))[1])
+        for spine in range(topology.spines)
+    ]
+
+
+def sprayed(topology: LeafSpine, size_bytes: int) -> np.ndarray:
+    """Uplink bytes when every host sprays to the host in the same place of the next leaf."""
+    fabric = build(topology)
+    start_spraying(topology, fabric.host_pids, "round-robin", seed=1)
+    try:
+        return play(fabric, shifted(topology, "spray", size_bytes))[1]
+    finally:
+        stop_spraying(fabric.host_pids)
+
+
+def shifted(topology: LeafSpine, scheme: str, size_bytes: int) -> TrafficPlan:
+    hosts = topology.hosts
+    pairs = [(host, (host + topology.hosts_per_leaf) % hosts) for host in range(hosts)]
+    return plan_traffic(schedule_of(topology, pairs, size_bytes), topology, range(hosts), scheme)
+
+
+def hashed(topology: LeafSpine, seeds: Sequence[int], size_bytes: int) -> list[np.ndarray]:
+    """Flows on every uplink under ECMP, for each seed: bytes rounded to whole flows."""
+    fabric = build(topology, seed=seeds[0])
+    loads = []
+    for seed in seeds:
+        fabric.controller.program(topology, seed)
+        _, load = play(fabric, shifted(topology, "ecmp", size_bytes))
+        loads.append(np.round(load / topology.wire_bytes(size_bytes)))
+    return loads
+
+
+def switch_comes_back(topology: LeafSpine) -> tuple[int, int, int]:
+    """Rules of a leaf before it is told to forget them and its controller, right after, and once it is back."""
+    fabric = build(topology)
+
+    def rules() -> int:
+        flows = subprocess.run(
+            ["ovs-ofctl", "-OOpenFlow13", "dump-flows", "leaf1"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout
+        return flows.count("priority=")
+
+    before = rules()
+    subprocess.run(["ovs-vsctl", "del-controller", "leaf1"], check=True, timeout=10)
+    subprocess.run(["ovs-ofctl", "-OOpenFlow13", "del-flows", "leaf1"], check=True, timeout=10)
+    forgotten = rules()
+    subprocess.run(["ovs-vsctl", "set-controller", "leaf1", "tcp:127.0.0.1:6653"], check=True, timeout=10)
+    deadline = time.monotonic() + 10
+    while rules() < before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return before, forgotten, rules()
+
+
+def late_switch(topology: LeafSpine) -> int:
+    """Rules of a spine that first connects after the fabric was programmed."""
+    build(topology)
+    name, dpid = "late", f"{spine_dpid(topology.spines):016x}"
+    subprocess.run(
+        [
+            "ovs-vsctl", "add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "protocols=OpenFlow13",
+            f"other-config:datapath-id={dpid}", "fail_mode=secure", "--", "set-controller", name, "tcp:127.0.0.1:6653",
+        ],
+        check=True, timeout=10,
+    )  # fmt: skip
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        flows = subprocess.run(
+            ["ovs-ofctl", "-OOpenFlow13", "dump-flows", name], capture_output=True, text=True, check=True, timeout=10
+        ).stdout
+        if count := flows.count("priority="):
+            return count
+        time.sleep(0.05)
+    return 0
+
+
+def cut_off(topology: LeafSpine) -> str:
+    """What a run says whose receiver loses its link half-way."""
+    fabric = build(topology)
+    plan = tagged(topology, 0, topology.hosts - 1, 0, topology.host_rate_bps // 8 * 4)
+    port = next(port for port in fabric.ports if port.host == topology.hosts - 1 and not port.up)
+    try:
+        with Replay(plan, topology, fabric.host_pids, Transport(stall_timeout_s=1.0)) as replay:
+            for fraction in replay.run():
+                if fraction > 0.1:
+                    fabric.netlink.link("set", index=port.index, state="down")
+    except EmulatorError as error:
+        return str(error)
+    return "it finished"
+
+
+def stray_packets(topology: LeafSpine, seconds: float) -> int:
+    """Packets that cross any port of an idle fabric."""
+    fabric = build(topology)
+    before = settled_counters(fabric)
+    time.sleep(seconds)
+    return int((read_counters(fabric) - before).to_numpy().sum())
+
+
+def no_such_congestion_control(topology: LeafSpine) -> str:
+    fabric = build(topology)
+    try:
+        play(fabric, tagged(topology, 0, topology.hosts - 1, 0, 1000), Transport(congestion_control="nosuch"))
+    except EmulatorError as error:
+        return str(error)
+    return "it ran"
+
+
+def unknown_address(topology: LeafSpine) -> int:
+    """Bytes that a datagram to an address nobody has causes on all fabric links."""
+    fabric = build(topology)
+    before = settled_counters(fabric)
+    with inside(fabric.host_pids[0]), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x" * 1000, ("10.1.0.200", 9))
+    return int(uplink_bytes(fabric, before, settled_counters(fabric)).sum())
