@@ -21,6 +21,9 @@ _START_TIMEOUT_S = 15.0
 _COMMAND_TIMEOUT_S = 30.0
 PACKET_BUFFER_BYTES = 64 << 20
 
+# glibc would return the memory of every large frame to the kernel and fault it in again for the next one.
+_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_TOP_PAD_": str(16 << 20)}
+
 _SYS_PIDFD_GETFD = 438  # the same number on every architecture
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -32,7 +35,7 @@ class OpenVSwitch:
     def __init__(self, log: TextIO) -> None:
         _RUN.mkdir(parents=True, exist_ok=True)
         database, sockets = _RUN / "conf.db", _RUN / "db.sock"
-        environment = {**os.environ, "OVS_RUNDIR": str(_RUN), "OVS_LOGDIR": str(_RUN), "OVS_DBDIR": str(_RUN)}
+        environment = {**os.environ, **_MALLOC, "OVS_RUNDIR": str(_RUN), "OVS_LOGDIR": str(_RUN), "OVS_DBDIR": str(_RUN)}
         run(["ovsdb-tool", "create", str(database), _schema()])
         self._server = subprocess.Popen(
             ["ovsdb-server", f"--remote=punix:{sockets}", str(database)],

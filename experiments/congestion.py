@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.topology import LeafSpine, Link
+from experiments.hashing import multipath_link
 from traffic.schedule import Schedule
 from traffic.schemes import UNTAGGED, TrafficPlan
 
@@ -58,17 +59,18 @@ def live_links(fabric: LeafSpine, failed: frozenset[Link] = frozenset()) -> NDAr
 def choose_spines(
     plan: TrafficPlan, fabric: LeafSpine, seed: int, failed: frozenset[Link] = frozenset()
 ) -> Ints:
-    """The spine of every subflow: its tag's, else a live one drawn by `seed` as a hash would draw it.
+    """The spine of every subflow: its tag's, else the live one that the leaf's hash picks with `seed` as its basis.
 
-    NO_SPINE for subflows that have none of their own: those within a leaf, and sprayed ones. An emulated switch hashes
-    with another function: what compares is the distribution over seeds.
+    NO_SPINE for subflows that have none of their own: those within a leaf, and sprayed ones.
     """
-    tags = np.array([subflow.path_tag for subflow in plan.subflows], dtype=np.intp)
-    src_leaf, dst_leaf = (ends // fabric.hosts_per_leaf for ends in _ends(plan))
+    count = len(plan.subflows)
+    tags = np.fromiter((subflow.path_tag for subflow in plan.subflows), dtype=np.intp, count=count)
+    ports = np.fromiter((subflow.src_port for subflow in plan.subflows), dtype=np.intp, count=count)
+    src, dst = _ends(plan)
+    src_leaf, dst_leaf = src // fabric.hosts_per_leaf, dst // fabric.hosts_per_leaf
     live = live_links(fabric, failed)
     usable = live[src_leaf] & live[dst_leaf]
-    draw = np.random.default_rng(seed).random(len(tags))
-    place = np.floor(draw * usable.sum(axis=1)).astype(np.int8)
+    place = multipath_link(fabric, src, dst, ports, seed, usable.sum(axis=1))
     hashed = np.argmax(np.cumsum(usable, axis=1, dtype=np.int8) > place[:, None], axis=1)
     spines = np.where(tags == UNTAGGED, hashed, tags - 1)
     spines[(src_leaf == dst_leaf) | (plan.spray_mode is not None)] = NO_SPINE

@@ -138,8 +138,9 @@ class _Progress:
 
         self._flow = np.array([piece.flow for piece in plan.pieces], dtype=np.intp)
         self._pieces_left = np.bincount(self._flow, minlength=len(flows))
-        by_flow = np.argsort(self._flow, kind="stable")
-        self._pieces = np.split(by_flow, np.cumsum(self._pieces_left)[:-1]) if len(flows) else []
+        self._by_flow = np.argsort(self._flow, kind="stable")
+        self._count = self._pieces_left.copy()
+        self._end = np.cumsum(self._count)  # of each flow's pieces in _by_flow
         self._next, self._first = _queues(np.array([piece.subflow for piece in plan.pieces], dtype=np.intp))
 
         # Flows that wait for the same flows are released together.
@@ -190,8 +191,13 @@ class _Progress:
             if not self._pieces_left[flow]:
                 self.end_s[flow] = now_s
                 ready += self._after([flow])
-        pieces = np.concatenate([np.empty(0, dtype=np.intp), *(self._pieces[flow] for flow in started)])
+        pieces = self._pieces_of(np.array(started, dtype=np.intp))
         return pieces[self._first[pieces]]
+
+    def _pieces_of(self, flows: Ints) -> Ints:
+        counts = self._count[flows]
+        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self._by_flow[np.repeat(self._end[flows] - counts, counts) + place]
 
 
 def _queues(subflow: Ints) -> tuple[Ints, np.ndarray]:

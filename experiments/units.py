@@ -39,13 +39,8 @@ class _Quantity:
         return value
 
     def format(self, value: Decimal) -> str:
-        """The shortest exact way to write it; of equally short ones, that of the largest unit."""
-        written = (f"{_plain(value / size)}{unit}" for unit, size in reversed(list(self.units.items())))
-        return min((text for text in written if self._reads_back(text, value)), key=len)
-
-    def _reads_back(self, text: str, value: Decimal) -> bool:
-        match = _NUMBER_AND_UNIT.fullmatch(text)
-        return match is not None and Decimal(match[1]) * self.units[match[2]] == value
+        """The shortest way to write it, which is an exact one; of equally short ones, that of the largest unit."""
+        return min((f"{_plain(value / size)}{unit}" for unit, size in reversed(list(self.units.items()))), key=len)
 
     def _what_is_wrong(self, text: str) -> str:
         match = _NUMBER_AND_UNIT.fullmatch(text.replace(" ", "").removeprefix("-"))

@@ -38,7 +38,7 @@ class YamlFile:
         """Raises YamlFileError where the file cannot be read or is no YAML mapping."""
         self.name = name or str(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise YamlFileError(f"{self.name}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -55,8 +55,11 @@ class YamlFile:
             raise YamlFileError(f"{self.name}:{line}: {key}: the key is there twice; keep one") from error
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            context = f" {error.context}" if error.context else ""
-            raise YamlFileError(f"{self.name}:{mark.line + 1}: not valid YAML: {error.problem}{context}") from error
+            problem = ", ".join(part for part in (error.context, error.problem) if part)
+            tab = "; indent with spaces, not tabs" if "\\t" in problem else ""
+            raise YamlFileError(f"{self.name}:{mark.line + 1}: not valid YAML: {problem}{tab}") from error
+        except RecursionError as error:
+            raise YamlFileError(f"{self.name}: is nested too deeply for an experiment") from error
         except (YAMLError, ValueError) as error:  # ValueError: a date such as 2024-99-99
             raise YamlFileError(f"{self.name}: not valid YAML: {str(error).splitlines()[0]}") from error
         if not isinstance(root, CommentedMap):
@@ -75,7 +78,7 @@ class YamlFile:
             raise YamlFileError(f"{place}: write KEY=VALUE, such as fabric.spines=8")
         try:
             value = YAML(typ="rt").load(value_text)
-        except (YAMLError, ValueError) as error:
+        except (YAMLError, ValueError, RecursionError) as error:
             raise YamlFileError(f"{place}: the value is not valid YAML") from error
         node: Any = self._root
         path: KeyPath = ()
@@ -90,7 +93,7 @@ class YamlFile:
                 created = created or path
                 node[step] = CommentedMap()
             node = node[step]
-        self._overrides = {key: text for key, text in self._overrides.items() if key[: len(path)] != path}
+        self._overrides = {at: text for at, text in self._overrides.items() if at[: len(path)] != path}
         self._overrides[created or path] = place
 
     def _step(self, node: Any, part: str, path: KeyPath, place: str) -> str | int:
@@ -99,7 +102,7 @@ class YamlFile:
             return part
         if not isinstance(node, CommentedSeq):
             raise YamlFileError(f"{place}: {dotted(path)} is a single value, so there is no {part!r} in it")
-        if not part.isdecimal() or int(part) >= len(node):
+        if part not in map(str, range(len(node))):
             known = f"{dotted(path)}.0 to {dotted(path)}.{len(node) - 1}" if node else "none, the list is empty"
             raise YamlFileError(f"{place}: {dotted(path)} has no item {part!r}; its items are {known}")
         return int(part)
@@ -115,13 +118,15 @@ class YamlFile:
             return {str(key): self._plain(value, (*path, str(key))) for key, value in node.items()}
         if isinstance(node, CommentedSeq):
             return [self._plain(value, (*path, index)) for index, value in enumerate(node)]
-        if isinstance(node, ScalarBoolean):
+        if node is None:
+            return None
+        if isinstance(node, bool | ScalarBoolean):
             return bool(node)
         # The loader's own kinds of scalar remember how they were written: keep the value only.
-        for kind in (bool, str, int, float):
+        for kind in (int, float):
             if isinstance(node, kind):
                 return kind(node)
-        return node
+        return str(node)  # dates and tagged values too: no key takes one
 
     def place(self, path: KeyPath) -> str:
         """Where `path` was written, or its nearest parent: `file.yaml:7` or `--set KEY=VALUE`."""

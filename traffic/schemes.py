@@ -24,7 +24,7 @@ FIRST_SOURCE_PORT = 10_000
 SprayMode = Literal["round-robin", "random"]
 
 _SPRAY_MODES: dict[str, SprayMode] = {"spray": "round-robin", "spray-random": "random"}
-_SUBFLOW = re.compile(r"subflow-(\d+)")
+_SUBFLOW = re.compile(r"subflow-([1-9][0-9]*)")
 MAX_SUBFLOWS_PER_FLOW = 64
 
 

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from experiments.captures.leap import Positions
-
 Bytes = npt.NDArray[np.uint8]
+Positions = npt.NDArray[np.int64]
 
 MAX_CAPTURED_BYTES = 262_144  # libpcap's MAXIMUM_SNAPLEN: a longer packet is a damaged length
-SLOW_WALK_RECORDS = 1 << 16  # records walked one by one before another leap is tried
 
 
 class Records(NamedTuple):

@@ -136,7 +136,7 @@ def _decode_options(
     end: npt.NDArray[np.int64],
     columns: Columns,
 ) -> None:
-    """Walk the TCP options (RFC 9293, 3.1) of the `chosen` rows in step, from `at` to `end` bytes into each frame.
+    """Walk the TCP options (RFC 9293, 3.2) of the `chosen` rows in step, from `at` to `end` bytes into each frame.
 
     Takes timestamps (RFC 7323) and the first two SACK blocks (RFC 2018). Stops, as Linux does, at a malformed length.
     """

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import struct
+from array import array
 
 import numpy as np
-import numpy.typing as npt
 
 from experiments.captures.containers import (
     MAX_CAPTURED_BYTES,
-    SLOW_WALK_RECORDS,
     Bytes,
     Container,
+    Positions,
     Records,
     Run,
     at_every_byte,
@@ -19,7 +19,6 @@ from experiments.captures.containers import (
     damaged,
     gather,
 )
-from experiments.captures.leap import Positions, leap
 
 MAGICS = {  # first four bytes: byte order, nanoseconds in a unit of the time's fraction
     b"\xd4\xc3\xb2\xa1": ("<", 1000),
@@ -56,38 +55,29 @@ def find_records(data: Bytes) -> Container:
 
 def _walk(data: Bytes, order: str) -> tuple[Positions, str | None]:
     """Positions of the records, and why the walk stopped if not at the end."""
-    captured = at_every_byte(data, order + "u4", skip=8)
-    wire = at_every_byte(data, order + "u4", skip=12)
-    end, last = len(data), len(data) - RECORD_HEADER_BYTES
-
-    def step(at: Positions) -> tuple[npt.NDArray[np.bool_], Positions]:
-        within = np.clip(at, 0, last)
-        length = captured[within].astype(np.int64)
-        after = within + length + RECORD_HEADER_BYTES
-        sound = (within == at) & (length > 0) & (length <= wire[within]) & (length <= MAX_CAPTURED_BYTES)
-        return sound & (after <= end), after
-
+    found = array("q")
+    add = found.append
     view = data.data
-    lengths_at = struct.Struct(order + "II").unpack_from
-    parts = []
-    at = FILE_HEADER_BYTES
-    problem = None
-    while at < end and problem is None:
-        leapt, at = leap(at, end, step)
-        walked = []
-        for _ in range(1 if len(leapt) else SLOW_WALK_RECORDS):
-            if at > last:
-                problem = cut("a record header", at, end - at) if at < end else None
-                break
-            length, original = lengths_at(view, at + 8)
-            if not 0 < length <= original or length > MAX_CAPTURED_BYTES:
-                problem = damaged(f"a record claims {length} captured bytes of {original}", at, end - at)
-                break
-            after = at + RECORD_HEADER_BYTES + length
-            if after > end:
-                problem = cut(f"a record of {length} captured bytes", at, end - at)
-                break
-            walked.append(at)
-            at = after
-        parts += [leapt, np.array(walked, np.int64)]
-    return np.concatenate([np.empty(0, np.int64), *parts]), problem
+    length_at = struct.Struct(order + "8xI").unpack_from  # of the record
+    at, last = FILE_HEADER_BYTES, len(data) - RECORD_HEADER_BYTES
+    while at <= last:  # each record tells where the next one is: the one part that cannot go in parallel
+        add(at)
+        (length,) = length_at(view, at)
+        if not length:
+            break
+        at += RECORD_HEADER_BYTES + length
+
+    positions = np.frombuffer(found, np.int64)
+    captured = at_every_byte(data, order + "u4", skip=8)[positions]
+    wire = at_every_byte(data, order + "u4", skip=12)[positions]
+    absurd = np.flatnonzero((captured == 0) | (captured > MAX_CAPTURED_BYTES) | (captured > wire))
+    if len(absurd):
+        stop = int(absurd[0])
+        claim = f"a record claims {captured[stop]} captured bytes of {wire[stop]}"
+        return positions[:stop], damaged(claim, int(positions[stop]), len(data) - int(positions[stop]))
+    if at > len(data):
+        stop = int(positions[-1])
+        return positions[:-1], cut(f"a record of {captured[-1]} captured bytes", stop, len(data) - stop)
+    if at < len(data):
+        return positions, cut("a record header", at, len(data) - at)
+    return positions, None

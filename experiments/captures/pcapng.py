@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.captures.containers import (
-    SLOW_WALK_RECORDS,
     Bytes,
     Container,
+    Positions,
     Records,
     Run,
     at_every_byte,
@@ -20,13 +21,12 @@ from experiments.captures.containers import (
     damaged,
     gather,
 )
-from experiments.captures.leap import Positions, leap
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
 BYTE_ORDERS = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 
-INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 1, 2, 3, 6
-SMALLEST_BLOCK_BYTES = {INTERFACE: 20, SIMPLE_PACKET: 16, ENHANCED_PACKET: 32}
+SECTION, INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6
+SMALLEST_BLOCK_BYTES = {SECTION: 28, INTERFACE: 20, SIMPLE_PACKET: 16, ENHANCED_PACKET: 32}
 MAX_BLOCK_BYTES = 1 << 24  # no block comes near; beyond it is a damaged length
 TIME_RESOLUTION, TIME_OFFSET = 9, 14  # options of an interface
 
@@ -45,29 +45,17 @@ class Section:
     data: Bytes
     order: str
     interfaces: list[Interface] = field(default_factory=list)
-    parts: list[Positions] = field(default_factory=list)
+    packets: array[int] = field(default_factory=lambda: array("q"))  # positions of its packet blocks
+    simple: list[int] = field(default_factory=list)  # of those, the ones without a time
+    obsolete: list[int] = field(default_factory=list)  # positions of packets in blocks that are not read
 
-    def __post_init__(self) -> None:
-        u4 = self.order + "u4"
-        fields = ("type", "total", "interface", "high", "low", "captured", "wire")
-        self.layout = np.dtype([(name, u4) for name in fields])
-        self.kind, self.total, self.interface = (at_every_byte(self.data, u4, skip) for skip in (0, 4, 8))
-        self.captured = at_every_byte(self.data, u4, 20)
-
-    def step(self, at: Positions) -> tuple[npt.NDArray[np.bool_], Positions]:
-        """One step of a leap: over enhanced packet blocks only."""
-        within = np.clip(at, 0, len(self.captured) - 1)
-        total = self.total[within].astype(np.int64)
-        after = within + total
-        sound = (within == at) & (self.kind[within] == ENHANCED_PACKET)
-        sound &= self.interface[within] < len(self.interfaces)
-        sound &= (total % 4 == 0) & (total >= 32) & (total <= MAX_BLOCK_BYTES) & (after <= len(self.data))
-        sound &= self.captured[within] <= total - 32
-        sound &= self.total[np.where(sound, after - 8, 0)] == total  # the length is repeated at the block's end
-        return sound, after
+    @property
+    def positions(self) -> Positions:
+        return np.frombuffer(self.packets, np.int64)
 
     def read(self, positions: Positions) -> Records:
-        block = gather(self.data, positions, self.layout)
+        fields = ("type", "total", "interface", "high", "low", "captured", "wire")
+        block = gather(self.data, positions, np.dtype([(name, self.order + "u4") for name in fields]))
         total = block["total"].astype(np.int64)
         simple = block["type"] == SIMPLE_PACKET  # type, total, wire length, packet
         index = np.where(simple, 0, block["interface"]).astype(np.intp)
@@ -90,68 +78,85 @@ class Section:
 def find_records(data: Bytes) -> Container:
     """The records of a file that starts with `MAGIC`."""
     sections: list[Section] = []
-    simple_packets = obsolete_packets = 0
-    view = data.data
-    end = len(data)
-    at = 0
     problem = None
-    while at < end and problem is None:
-        leapt = np.empty(0, np.int64)
-        if sections and sections[-1].interfaces:
-            leapt, at = leap(at, end, sections[-1].step)
-            sections[-1].parts.append(leapt)
-        walked: list[int] = []
-        for _ in range(1 if len(leapt) else SLOW_WALK_RECORDS):
-            if view[at : at + 4] == MAGIC and (order := BYTE_ORDERS.get(bytes(view[at + 8 : at + 12]))):
-                if sections:
-                    sections[-1].parts.append(np.array(walked, np.int64))
-                walked = []
-                sections.append(Section(data, order))
-            problem = _block_problem(view, at, sections)
-            if at >= end or problem:
-                break
-            kind, total = struct.unpack_from(sections[-1].order + "II", view, at)
-            if kind == INTERFACE:
-                sections[-1].interfaces.append(_interface(view[at : at + total], sections[-1].order))
-            elif kind in (SIMPLE_PACKET, ENHANCED_PACKET):
-                walked.append(at)
-                simple_packets += kind == SIMPLE_PACKET
-            obsolete_packets += kind == OBSOLETE_PACKET
-            at += total
-        if sections:
-            sections[-1].parts.append(np.array(walked, np.int64))
+    at = 0
+    while at < len(data) and problem is None:
+        section = Section(data, BYTE_ORDERS.get(bytes(data[at + 8 : at + 12]), "<"))
+        at, problem = _walk(section, at)
+        sections.append(section)
     problems = [problem] if problem else []
-    if simple_packets:
-        problems.append(f"{simple_packets} packets carry no time (simple packet blocks): their time_ns is 0")
-    if obsolete_packets:
-        problems.append(f"{obsolete_packets} packets in blocks of the obsolete type {OBSOLETE_PACKET} were left out")
-    return Container([Run(np.concatenate(section.parts), section.read) for section in sections], problems)
+    if simple := sum(len(section.simple) for section in sections):
+        problems.append(f"{simple} packets carry no time (simple packet blocks): their time_ns is 0")
+    if obsolete := sum(len(section.obsolete) for section in sections):
+        problems.append(f"{obsolete} packets in blocks of the obsolete type {OBSOLETE_PACKET} were left out")
+    return Container([Run(section.positions, section.read) for section in sections], problems)
 
 
-def _block_problem(view: memoryview, at: int, sections: list[Section]) -> str | None:
-    """Why no whole, sound block starts at byte `at`; None if one does, or if the file ends there."""
+def _walk(section: Section, start: int) -> tuple[int, str | None]:
+    """Read the section at byte `start`: the position after it, and why the walk stopped if not where it ends."""
+    view = section.data.data
+    add = section.packets.append
+    header_at = struct.Struct(section.order + "II").unpack_from
+    at, last = start, len(view) - 12
+    while at <= last:  # each block tells where the next one is: the one part that cannot go in parallel
+        kind, total = header_at(view, at)
+        if kind == ENHANCED_PACKET and total >= 32:  # checked together below
+            add(at)
+        elif (kind == SECTION and at > start) or _block_problem(section, at):
+            break
+        elif kind == INTERFACE:
+            section.interfaces.append(_interface(view[at : at + total], section.order))
+        elif kind == SIMPLE_PACKET:
+            add(at)
+            section.simple.append(at)
+        elif kind == OBSOLETE_PACKET:
+            section.obsolete.append(at)
+        at += total
+
+    unsound = np.flatnonzero(~_sound(section, section.positions))
+    if len(unsound):
+        at = section.packets[unsound[0]]
+        section.packets = section.packets[: unsound[0]]
+        section.simple = [each for each in section.simple if each < at]
+        section.obsolete = [each for each in section.obsolete if each < at]
+    ended = at == len(view) or (at > start and view[at : at + 4] == MAGIC)
+    return at, None if ended else _block_problem(section, at)
+
+
+def _sound(section: Section, at: Positions) -> npt.NDArray[np.bool_]:
+    """Of packet blocks `at` these positions, which `_block_problem` would find nothing wrong with."""
+    data, u4 = section.data, section.order + "u4"
+    kind, total, interface = (at_every_byte(data, u4, skip)[at] for skip in (0, 4, 8))
+    after = at + total
+    sound = (total % 4 == 0) & (total <= MAX_BLOCK_BYTES) & (after <= len(data))
+    sound &= at_every_byte(data, u4)[np.where(sound, after - 4, 0)] == total
+    enhanced = kind == ENHANCED_PACKET
+    captured = at_every_byte(data, u4, skip=20)[np.where(enhanced & sound, at, 0)]
+    described = (interface < len(section.interfaces)) & (captured <= total - np.uint32(32))
+    return sound & (described | ~enhanced)
+
+
+def _block_problem(section: Section, at: int) -> str | None:
+    """Why no whole and sound block starts at byte `at`; None if one does."""
+    view, order = section.data.data, section.order
     left = len(view) - at
-    if left == 0:
-        return None
     if left < 12:
         return cut("a block header", at, left)
-    if view[at : at + 4] == MAGIC and bytes(view[at + 8 : at + 12]) not in BYTE_ORDERS:
-        return damaged("a section header has no byte order", at, left)
-    section = sections[-1]
-    kind, total, third = struct.unpack_from(section.order + "III", view, at)
+    kind, total, third = struct.unpack_from(order + "III", view, at)
+    if kind == SECTION and bytes(view[at + 8 : at + 12]) not in BYTE_ORDERS:
+        return damaged("a section header gives no byte order", at, left)
     if total % 4 or not SMALLEST_BLOCK_BYTES.get(kind, 12) <= total <= MAX_BLOCK_BYTES:
         return damaged(f"a block of type {kind} claims {total} bytes", at, left)
     if total > left:
         return cut(f"a block of {total} bytes", at, left)
-    (repeated,) = struct.unpack_from(section.order + "I", view, at + total - 4)
+    (repeated,) = struct.unpack_from(order + "I", view, at + total - 4)
     if repeated != total:
         return damaged(f"a block gives its length as {total} bytes and again as {repeated}", at, left)
-    if kind in (SIMPLE_PACKET, ENHANCED_PACKET):
-        interface = third if kind == ENHANCED_PACKET else 0
-        if interface >= len(section.interfaces):
-            return damaged(f"a packet of interface {interface}, which the file does not describe", at, left)
+    interface = third if kind == ENHANCED_PACKET else 0
+    if kind in (SIMPLE_PACKET, ENHANCED_PACKET) and interface >= len(section.interfaces):
+        return damaged(f"a packet of interface {interface}, which the file does not describe", at, left)
     if kind == ENHANCED_PACKET:
-        (captured,) = struct.unpack_from(section.order + "I", view, at + 20)
+        (captured,) = struct.unpack_from(order + "I", view, at + 20)
         if captured > total - 32:
             return damaged(f"a block of {total} bytes claims {captured} captured bytes", at, left)
     return None

@@ -1,0 +1,330 @@
+"""Every planted fault turns exactly its invariant to `fail`, with a reason that says where and how much."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from synthetic import FABRIC, OFFERED, PERIOD_S, START_S, healthy_run, place, planted, sample_times, sent_at_rate
+
+from emulator.meters import Samples
+from emulator.ports import Port, Shaping, shaping_for
+from experiments.fidelity import Run, failures, idle_and_switch, ports_work_at_their_rate
+
+PORT = "leaf1-eth3"  # to spine1
+
+Fault = Callable[[Run], Run]
+
+
+def reshaped(found: Shaping | None) -> Fault:
+    return lambda run: planted(run, shaping={**run.measured.shaping, PORT: found})
+
+
+def counted(column: str, name: str, packets: int) -> Fault:
+    """A counter of one port is `packets` higher at the end than it would have been."""
+
+    def plant(run: Run) -> Run:
+        after = run.measured.after.copy()
+        after.loc[place(run, name), column] += packets
+        return planted(run, after=after)
+
+    return plant
+
+
+def lost_in_switch(packets: int, admitted: tuple[str, ...] = ()) -> Fault:
+    """`packets` that entered leaf1 never leave it for spine1; `admitted` counters say so."""
+
+    def plant(run: Run) -> Run:
+        for column, name in (("tx_packets", PORT), ("rx_packets", "spine1-eth1"), ("tx_packets", "spine1-eth2"),
+                             ("rx_packets", "leaf2-eth3"), ("tx_packets", "leaf2-eth1"), ("rx_packets", "h3-eth0")):  # fmt: skip
+            run = counted(column, name, -packets)(run)
+        if "interface" in admitted:
+            run = counted("tx_drops", PORT, packets)(run)
+        if "queue" in admitted:
+            queues = run.measured.samples.queues.copy()
+            late = (queues.port == place(run, PORT)) & (queues.time_s > START_S + 0.5)
+            queues.loc[late, "drops_packets"] += packets
+            run = with_samples(run, queues=queues)
+        return run
+
+    return plant
+
+
+def with_samples(run: Run, queues: pd.DataFrame | None = None, cpu: pd.DataFrame | None = None) -> Run:
+    old = run.measured.samples
+    return planted(run, samples=Samples(old.queues if queues is None else queues, old.cpu if cpu is None else cpu))
+
+
+def sending(factor: float, load_bytes: float = 5e6) -> Fault:
+    """One port sends `factor` times its rate while its queue is deep."""
+
+    def plant(run: Run) -> Run:
+        number, queues = place(run, PORT), run.measured.samples.queues
+        times = np.sort(queues.time_s.unique())
+        own = sent_at_rate(times, run.ports[number], load_bytes, factor).assign(port=number)
+        return with_samples(run, queues=pd.concat([queues[queues.port != number], own], ignore_index=True))
+
+    return plant
+
+
+def during_a_second(**per_second: float) -> Fault:
+    """From 0.3 s to 1.35 s of the run, CPU totals grow at these rates instead."""
+
+    def plant(run: Run) -> Run:
+        cpu = run.measured.samples.cpu.copy()
+        steps = cpu.diff().fillna(0.0)
+        within = (cpu.time_s > START_S + 0.3) & (cpu.time_s <= START_S + 1.35)
+        for column, rate in per_second.items():
+            steps.loc[within, column] = rate * steps.time_s[within]
+            cpu[column] = cpu[column].iloc[0] + steps[column].cumsum()
+        return with_samples(run, cpu=cpu)
+
+    return plant
+
+
+def late_by(seconds: float) -> Fault:
+    def plant(run: Run) -> Run:
+        cpu = run.measured.samples.cpu.copy()
+        cpu.loc[12, "late_s"] = seconds
+        return with_samples(run, cpu=cpu)
+
+    return plant
+
+
+def received_less(missing_bytes: int) -> Fault:
+    def plant(run: Run) -> Run:
+        replay = run.measured.replay
+        short = replace(replay.subflows[5], received_bytes=replay.subflows[5].received_bytes - missing_bytes)
+        return planted(run, replay=replace(replay, subflows=[*replay.subflows[:5], short, *replay.subflows[6:]]))
+
+    return plant
+
+
+def finished_at(bounds: float) -> Fault:
+    """The last flow ends after `bounds` times the bound."""
+
+    def plant(run: Run) -> Run:
+        replay = run.measured.replay
+        ends = [START_S + bounds * run.bound_s] * len(replay.finished_s)
+        return planted(run, replay=replace(replay, finished_s=ends))
+
+    return plant
+
+
+ASKED = shaping_for(FABRIC.fabric_rate_bps, FABRIC.mtu_bytes, FABRIC.queue_bytes)
+
+FAULTS: list[tuple[Fault, str, str]] = [
+    (reshaped(replace(ASKED, rate_bps=19_000_000)), "shaping", r"leaf1-eth3: .*19 Mb/s.* 20 Mb/s"),
+    (reshaped(replace(ASKED, burst_bytes=9014)), "shaping", r"leaf1-eth3: burst 9014 .*18028"),
+    (reshaped(replace(ASKED, queue_bytes=1_000_000)), "shaping", r"leaf1-eth3: .*queue 1000000 .*4000000"),
+    (reshaped(None), "shaping", r"leaf1-eth3: no shaping .*20 Mb/s"),
+    (counted("rx_packets", "spine1-eth1", -3), "conservation", r"leaf1-eth3 -> spine1-eth1: 0\.36% \(3\) .*on the link"),
+    (counted("rx_packets", "h3-eth0", -1), "conservation", r"leaf2-eth1 -> h3-eth0: 0\.12% \(1\) .*on the link"),
+    (counted("rx_packets", "h3-eth0", 2), "conservation", r"leaf2-eth1 -> h3-eth0: 2 packets more than the 842 sent"),
+    (lost_in_switch(5), "conservation", r"leaf1: 0\.15% \(5\) of packets left no trace in the switch"),
+    (sending(0.9), "work conservation", r"leaf1-eth3 stayed below its rate: 8\d\.\d% .*between \d\.\d\d s and \d\.\d\d s"),
+    (sending(1.1), "work conservation", r"leaf1-eth3 exceeded its rate: 11\d\.\d% .*between \d\.\d\d s and \d\.\d\d s"),
+    (during_a_second(idle_s=0.0, busy_s=2.0), "machine", r"100% busy for a second"),
+    (during_a_second(idle_s=0.02, busy_s=1.98), "machine", r"99% busy for a second"),
+    (during_a_second(process_s=0.99), "machine", r"switch process used 99% of a core"),
+    (late_by(0.25), "machine", r"250 ms late"),
+    (received_less(1_000), "bytes", r"1 connections .* 1665666 of 1666666 bytes"),
+    (finished_at(0.95), "bytes", r"CCT 1\.9140 s is below the bound of 2\.0148 s"),
+]  # fmt: skip
+
+HARMLESS: list[Fault] = [
+    lambda run: run,
+    reshaped(replace(ASKED, burst_bytes=18_027)),  # as the kernel rounds it
+    lost_in_switch(5, admitted=("queue",)),
+    lost_in_switch(5, admitted=("interface",)),
+    lost_in_switch(5, admitted=("queue", "interface")),
+    sending(1.0),
+    sending(0.9, load_bytes=50_000),  # over before it could be called busy
+    during_a_second(idle_s=0.06, busy_s=1.94),
+    during_a_second(process_s=0.9),
+    late_by(0.05),
+    finished_at(1.0),
+]
+
+
+@pytest.mark.parametrize(("fault", "invariant", "reason"), FAULTS)
+def test_fault_fails_its_invariant_and_no_other(healthy: Run, fault: Fault, invariant: str, reason: str) -> None:
+    failed = failures(fault(healthy))
+    assert list(failed) == [invariant], failed
+    assert any(re.search(reason, line) for line in failed[invariant]), failed
+    assert len(failed[invariant]) == 1, "one fault, one reason"
+
+
+@pytest.mark.parametrize("harmless", HARMLESS)
+def test_healthy_run_passes(healthy: Run, harmless: Fault) -> None:
+    assert failures(harmless(healthy)) == {}
+
+
+@pytest.mark.parametrize("scheme", ["ecmp", "spray", "ethereal", "subflow-4"])
+@pytest.mark.parametrize("size_bytes", [100_000, 2_000_000])
+def test_short_runs_pass(scheme: str, size_bytes: int) -> None:
+    """A run of 50 ms has next to no samples."""
+    assert failures(healthy_run(scheme, size_bytes)) == {}
+
+
+def test_port_that_was_reshaped_fails_for_its_shaping_alone(healthy: Run) -> None:
+    assert list(failures(sending(0.5)(reshaped(replace(ASKED, rate_bps=10_000_000))(healthy)))) == ["shaping"]
+
+
+@pytest.mark.parametrize(("rate_bps", "mtu_bytes"), [(333_000_000, 1500), (1_000_000_000, 9000), (10_000_000_000, 9000)])
+def test_bucket_in_whole_microseconds_is_as_asked(healthy: Run, rate_bps: int, mtu_bytes: int) -> None:
+    """What the kernel holds after a bucket was set over netlink: its filling time, cut to microseconds."""
+    asked = shaping_for(rate_bps, mtu_bytes, 4_000_000)
+    fill_us = asked.burst_bytes * 8 // (rate_bps // 1_000_000)
+    found = replace(asked, burst_bytes=fill_us * rate_bps // 8_000_000)
+    ports = [replace(port, shaping=asked) for port in healthy.ports]
+    run = replace(planted(healthy, shaping={port.name: found for port in ports}), ports=ports)
+    assert found != asked and "shaping" not in failures(run)
+
+
+def test_bursts_may_beat_the_bound_of_a_tiny_run() -> None:
+    """A full bucket of two frames passes at once: a run of ten frames may take a fifth less than its rate allows."""
+    run = healthy_run(size_bytes=90_000)
+    assert failures(finished_at(0.85)(run)) == {}
+    assert list(failures(finished_at(0.5)(run))) == ["bytes"]
+
+
+def test_each_port_that_loses_is_named(healthy: Run) -> None:
+    run = counted("rx_packets", "h1-eth0", -1)(counted("rx_packets", "h4-eth0", -2)(healthy))
+    assert [line.partition(":")[0] for line in failures(run)["conservation"]] == [
+        "leaf1-eth1 -> h1-eth0",
+        "leaf2-eth2 -> h4-eth0",
+    ]
+
+
+# The token bucket, packet by packet
+
+
+def departures(arrivals_s: NDArray[np.float64], rate_bps: float, burst_bytes: float, frame: int) -> NDArray[np.float64]:
+    """When a token bucket that starts full lets each frame go (tc-tbf(8)): in order, and at the earliest."""
+    rate, tokens, now = rate_bps / 8, float(burst_bytes), 0.0
+    left = np.empty(len(arrivals_s))
+    for number, arrival in enumerate(arrivals_s):
+        at = max(arrival, now)
+        tokens = min(burst_bytes, tokens + (at - now) * rate)
+        wait = max(0.0, (frame - tokens) / rate)
+        now, tokens = at + wait, tokens + wait * rate - frame
+        left[number] = now
+    return left
+
+
+def sampled(run: Run, arrivals_s: NDArray[np.float64], left_s: NDArray[np.float64], times: NDArray[np.float64]) -> Run:
+    frame = FABRIC.mtu_bytes + 14
+    arrived, sent = np.searchsorted(arrivals_s, times) * frame, np.searchsorted(left_s, times) * frame
+    queues = pd.DataFrame(
+        {"time_s": START_S + times, "port": place(run, PORT), "sent_bytes": sent, "backlog_bytes": arrived - sent,
+         "drops_packets": 0}  # fmt: skip
+    )
+    return with_samples(run, queues=queues)
+
+
+def jittery(rng: np.random.Generator) -> NDArray[np.float64]:
+    """A period that wanders, a sampler that sleeps for 0.3 s once, and a last sample right after the one before."""
+    gaps = rng.uniform(0.5 * PERIOD_S, 1.5 * PERIOD_S, 60)
+    gaps[rng.integers(60)], gaps[-1] = 0.3, 0.0005
+    return np.cumsum(gaps)
+
+
+RUN = healthy_run()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 3.0), st.sampled_from([20e6, 100e6, 1e9]))
+def test_true_token_bucket_is_never_accused(seed: int, offered: float, rate_bps: float) -> None:
+    """Whatever arrives, in trains and pauses, and however it is sampled."""
+    rng = np.random.default_rng(seed)
+    run, frame = at_rate(RUN, rate_bps), FABRIC.mtu_bytes + 14
+    # one arrival a frame time on average, bunched up; time scaled so that every rate sees as many frames
+    slower = rate_bps / 20e6
+    trains = np.repeat(rng.exponential(1.0, 100), rng.integers(1, 20, 100))[:800] / (offered * rate_bps / 8 / frame)
+    arrivals = np.cumsum(trains) * slower
+    frames = np.repeat(arrivals, 1)
+    left = departures(frames, rate_bps, run.ports[place(run, PORT)].shaping.burst_bytes, frame)
+    assert ports_work_at_their_rate(sampled(run, frames, left, jittery(rng))) == []
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 0.88, 1.12, 1.5]))
+def test_bucket_of_another_rate_is_found_out_once_its_queue_is_deep(seed: int, factor: float) -> None:
+    rng = np.random.default_rng(seed)
+    frame = FABRIC.mtu_bytes + 14
+    arrivals = np.full(420, 0.05)  # 1.5 s worth, all at once
+    left = departures(arrivals, 20e6 * factor, ASKED.burst_bytes, frame)
+    [reason] = ports_work_at_their_rate(sampled(RUN, arrivals, left, jittery(rng)))
+    assert ("stayed below" if factor < 1 else "exceeded") in reason
+
+
+def test_queue_that_stands_still_is_found_out(healthy: Run) -> None:
+    """Even one too shallow to have lasted until the next sample at the port's rate."""
+    arrivals = np.arange(1, 200) * 0.006
+    left = arrivals + np.where(arrivals > 0.5, 0.4, 0.001)  # a stall of 0.4 s, then on at the rate it came
+    times = np.arange(0, 1.2, PERIOD_S)
+    [reason] = ports_work_at_their_rate(sampled(healthy, arrivals, np.maximum.accumulate(left), times))
+    assert re.search(r"leaf1-eth3 stayed below its rate: \d\.\d%", reason)
+
+
+def at_rate(run: Run, rate_bps: float) -> Run:
+    def port_at_rate(port: Port) -> Port:
+        return replace(port, shaping=replace(port.shaping, rate_bps=int(rate_bps)))
+
+    ports = [port_at_rate(port) for port in run.ports]
+    return replace(planted(run, shaping={port.name: port.shaping for port in ports}), ports=ports)
+
+
+# The machine
+
+
+def cpu(idle: NDArray[np.float64], switch: NDArray[np.float64]) -> pd.DataFrame:
+    """Samples a period apart: `idle` as part of both cores, `switch` as part of one."""
+    passed = np.full(len(idle), PERIOD_S)
+    return pd.DataFrame(
+        {
+            "time_s": np.cumsum(passed),
+            "late_s": 0.0,
+            "idle_s": np.cumsum(2 * idle * passed),
+            "busy_s": np.cumsum(2 * (1 - idle) * passed),
+            "process_s": np.cumsum(switch * passed),
+        }
+    )
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.integers(10, 100))
+def test_worst_second_is_the_worst_of_every_second(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    idle, switch = rng.random((2, count))
+    samples = cpu(idle, switch)
+    long = min(count - 1, round(1 / PERIOD_S))  # intervals in a second, or in the whole run
+    seconds = [slice(first, first + long) for first in range(1, count - long + 1)]
+    least, most = idle_and_switch(samples)
+    assert least == pytest.approx(min(idle[second].mean() for second in seconds), abs=0.05)
+    assert most == pytest.approx(max(switch[second].mean() for second in seconds), abs=0.05)
+
+
+def test_half_a_busy_second_is_no_busy_second() -> None:
+    idle = np.full(60, 0.5)
+    idle[20:30] = 0.0
+    assert idle_and_switch(cpu(idle, idle))[0] == pytest.approx(0.25)
+
+
+def test_run_shorter_than_a_second_is_one_window() -> None:
+    idle = np.full(11, 0.01)  # half a second
+    assert idle_and_switch(cpu(idle, 1 - idle)) == pytest.approx((0.01, 0.99))
+
+
+def test_offered_load_makes_the_healthy_ports_busy(healthy: Run) -> None:
+    """The healthy run would not show that busy ports pass if none were."""
+    assert OFFERED > 1 and healthy.measured.samples.queues.backlog_bytes.max() > 500_000
+    assert len(sample_times(healthy.measured.replay.cct_s)) > 1.5 / PERIOD_S

@@ -1,0 +1,292 @@
+"""The theorem of arXiv 2407.00550, by arithmetic: minimal splitting loads every link as ideal packet spraying does.
+
+What "minimal" means, for n equal flows over s spines that must each carry n/s flows' worth, with r = n mod s:
+
+- no split cuts fewer flows than r (a spine has room for n // s whole ones), and this one cuts r;
+- among splits that cut the flows they cut alike, into equal pieces, none has fewer pieces: n + r (s/gcd(r, s) - 1);
+- unequal pieces could do with n + s - gcd(n, s), which is as many only where r divides s. Three flows over four spines
+  take 12 equal pieces, or 6 of unequal sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emulator.topology import LeafSpine, Link
+from experiments.congestion import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
+from traffic.schedule import Flow, Schedule
+from traffic.schemes import TrafficPlan, check_scheme, cut, ethereal_assignment, plan_traffic
+
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def schedule_of(flows: list[Flow], ranks: int) -> Schedule:
+    return Schedule("by hand", "by hand", ranks, 1, sum(flow.size_bytes for flow in flows), flows)
+
+
+def permutation(fabric: LeafSpine, channels: int, size_bytes: int, shift: int | None = None) -> Schedule:
+    """Every host to the same place in the next leaf (or `shift` hosts further), `size_bytes` a channel."""
+    shift = fabric.hosts_per_leaf if shift is None else shift
+    flows = [Flow(host * channels + channel, host, (host + shift) % fabric.hosts, size_bytes, channel=channel)
+             for host in range(fabric.hosts) for channel in range(channels)]
+    return schedule_of(flows, fabric.hosts)
+
+
+def all_to_all(fabric: LeafSpine, size_bytes: int) -> Schedule:
+    pairs = [(src, dst) for src in range(fabric.hosts) for dst in range(fabric.hosts) if src != dst]
+    return schedule_of([Flow(id, *pair, size_bytes) for id, pair in enumerate(pairs)], fabric.hosts)
+
+
+def ratio(plan: TrafficPlan, fabric: LeafSpine, seed: int = 0, failed: frozenset[Link] = frozenset()) -> float:
+    loads = link_bytes(plan, fabric, choose_spines(plan, fabric, seed, failed), failed)
+    return congestion_ratio(loads, plan.schedule, fabric, plan.hosts, failed)
+
+
+# The theorem
+
+
+@pytest.mark.parametrize("spines", range(1, 17))
+def test_every_spine_carries_exactly_its_share(spines: int) -> None:
+    for flows in range(65):
+        load = [Fraction(0)] * spines
+        assignment = ethereal_assignment(flows, range(spines))
+        for path in assignment:
+            for spine in path:
+                load[spine] += Fraction(1, len(path))
+        assert load == [Fraction(flows, spines)] * spines
+        assert [len(path) for path in assignment] == [1] * (flows - flows % spines) + [
+            spines // math.gcd(flows % spines, spines)
+        ] * (flows % spines)
+        assert all(len(set(path)) == len(path) for path in assignment), "two pieces on one spine could be one"
+
+
+@cache
+def least(spare: tuple[int, ...], flows: int, units: int, count: str) -> float:
+    """Least `count` ("pieces" or "cut flows") to put `flows` flows of `units` units each into `spare` units of spines.
+
+    Units of 1/s of a flow are fine enough: the pieces of a split with the fewest form a forest of flows and spines (of
+    a cycle one piece could be shifted away), and a forest's piece sizes follow from whole numbers of units.
+    """
+    if not flows:
+        return 0.0
+    best = math.inf
+    for taken in _shares(spare, units):
+        pieces = sum(map(bool, taken))
+        cost = pieces if count == "pieces" else int(pieces > 1)
+        rest = tuple(sorted(have - take for have, take in zip(spare, taken, strict=True)))
+        best = min(best, cost + least(rest, flows - 1, units, count))
+    return best
+
+
+def _shares(spare: tuple[int, ...], units: int) -> list[tuple[int, ...]]:
+    """Every way to take `units` in all out of `spare`."""
+    if not spare:
+        return [] if units else [()]
+    return [(first, *rest) for first in range(min(spare[0], units) + 1) for rest in _shares(spare[1:], units - first)]
+
+
+@pytest.mark.parametrize("spines", range(1, 7))
+@pytest.mark.parametrize("flows", range(1, 9))
+def test_no_fewer_pieces_would_do_exhaustively(flows: int, spines: int) -> None:
+    assignment = ethereal_assignment(flows, range(spines))
+    pieces, left_over = sum(map(len, assignment)), flows % spines
+    share = (flows,) * spines  # in units of 1/spines of a flow
+    assert sum(len(path) > 1 for path in assignment) == least(share, flows, spines, "cut flows") == left_over
+    fewest = least(share, flows, spines, "pieces")
+    assert fewest == flows + spines - math.gcd(flows, spines)
+    assert (pieces == fewest) == (left_over == 0 or spines % left_over == 0)
+
+
+@pytest.mark.parametrize("spines", range(1, 9))
+@pytest.mark.parametrize("flows", range(1, 17))
+def test_no_fewer_equal_pieces_would_do_exhaustively(flows: int, spines: int) -> None:
+    pieces = sum(map(len, ethereal_assignment(flows, range(spines))))
+    fewest = math.inf
+    share = Fraction(flows, spines)
+    for parts in range(1, spines + 1):  # more parts a flow are more pieces in any case
+        # A spine may take these numbers of whole flows, if the rest of its share is a whole number of pieces.
+        whole = [count for count in range(int(share) + 1) if (parts * (share - count)).denominator == 1]
+        in_all = {0}
+        for _ in range(spines):
+            in_all = {before + count for before in in_all for count in whole}
+        fewest = min([fewest, *(uncut + (flows - uncut) * parts for uncut in in_all)])
+    assert pieces == fewest
+
+
+@quick
+@given(
+    leaves=st.integers(2, 5), spines=st.integers(1, 16), hosts_per_leaf=st.integers(1, 4), channels=st.integers(1, 20),
+    dead=st.integers(0, 15), shift=st.integers(1, 19),
+)
+def test_uplinks_and_downlinks_are_loaded_as_by_ideal_spraying(
+    leaves: int, spines: int, hosts_per_leaf: int, channels: int, dead: int, shift: int
+) -> None:
+    fabric = LeafSpine(leaves, spines, hosts_per_leaf)
+    failed = frozenset((leaf, spine) for leaf in range(leaves) for spine in range(min(dead, spines - 1)))
+    size_bytes = math.lcm(*range(1, 17))  # every cut is exact
+    schedule = permutation(fabric, channels, size_bytes, shift)
+    plan = plan_traffic(schedule, fabric, range(fabric.hosts), "ethereal", failed)
+    loads = link_bytes(plan, fabric, choose_spines(plan, fabric, 0, failed), failed)
+    ideal = ideal_link_bytes(leaf_bytes(schedule, fabric, range(fabric.hosts)), fabric, failed)
+    np.testing.assert_allclose(loads.up, ideal.up, rtol=1e-12, atol=1e-6)
+    np.testing.assert_allclose(loads.down, ideal.down, rtol=1e-12, atol=1e-6)
+    assert ratio(plan, fabric, failed=failed) == pytest.approx(1.0)
+
+
+@quick
+@given(data=st.data(), channels=st.integers(1, 9))
+def test_links_that_failed_at_different_leaves_change_nothing(data: st.DataObject, channels: int) -> None:
+    fabric = LeafSpine(4, 6, 2)
+    # At most two links a leaf: any two leaves keep two spines in common.
+    failed = frozenset(
+        (leaf, spine)
+        for leaf in range(fabric.leaves)
+        for spine in data.draw(st.lists(st.integers(0, 5), max_size=2), label=f"failed at leaf {leaf}")
+    )
+    plan = plan_traffic(permutation(fabric, channels, 60_000), fabric, range(fabric.hosts), "ethereal", failed)
+    spines = choose_spines(plan, fabric, 0, failed)
+    assert not {(fabric.leaf_of(subflow.src_host), int(spine)) for subflow, spine in
+                zip(plan.subflows, spines, strict=True)} & failed
+    assert ratio(plan, fabric, failed=failed) == pytest.approx(1.0)
+
+
+@quick
+@given(size_bytes=st.integers(1, 100_000), channels=st.integers(1, 20), spines=st.integers(1, 16))
+def test_odd_bytes_cost_less_than_the_rounding_of_each_cut(size_bytes: int, channels: int, spines: int) -> None:
+    fabric = LeafSpine(2, spines, 1)
+    plan = plan_traffic(permutation(fabric, channels, size_bytes), fabric, range(2), "ethereal")
+    carried: dict[int, int] = defaultdict(int)
+    for piece in plan.pieces:
+        subflow = plan.subflows[piece.subflow]
+        if subflow.src_host == 0:
+            carried[subflow.path_tag] += piece.size_bytes
+    ideal = Fraction(channels * size_bytes, spines)
+    cut_flows, parts = channels % spines, spines // math.gcd(channels % spines, spines)
+    assert max(carried.values()) - ideal <= cut_flows * (parts - 1)
+
+
+# Every scheme's plan
+
+SCHEMES = ("ecmp", "spray", "spray-random", "ethereal", "subflow-2", "subflow-16")
+
+
+@quick
+@given(
+    scheme=st.sampled_from(SCHEMES), size_bytes=st.integers(0, 10_000), channels=st.integers(1, 6),
+    spines=st.integers(1, 8), shift=st.integers(1, 7),
+)
+def test_pieces_cover_every_flow_once_and_in_order(
+    scheme: str, size_bytes: int, channels: int, spines: int, shift: int
+) -> None:
+    fabric = LeafSpine(2, spines, 4)
+    plan = plan_traffic(permutation(fabric, channels, size_bytes, shift), fabric, range(8), scheme)
+    reached: dict[int, int] = defaultdict(int)
+    for piece in plan.pieces:
+        flow, subflow = plan.schedule.flows[piece.flow], plan.subflows[piece.subflow]
+        assert (subflow.src_host, subflow.dst_host) == (flow.src, flow.dst)
+        assert piece.offset_bytes == reached[piece.flow]
+        assert piece.size_bytes > 0
+        reached[piece.flow] += piece.size_bytes
+    assert all(reached[flow.id] == flow.size_bytes for flow in plan.schedule.flows)
+    assert [subflow.id for subflow in plan.subflows] == list(range(len(plan.subflows)))
+    assert {subflow.id for subflow in plan.subflows} == {piece.subflow for piece in plan.pieces}
+    ports = Counter((subflow.src_host, subflow.src_port) for subflow in plan.subflows)
+    assert set(ports.values()) <= {1}
+    assert plan == plan_traffic(plan.schedule, fabric, range(8), scheme)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_shares_of_a_host_fill_its_link_exactly(scheme: str, channels: int) -> None:
+    fabric = LeafSpine(4, 4, 4)
+    for schedule in (permutation(fabric, channels, 40_000), all_to_all(fabric, 40_000)):
+        shares: dict[int, float] = defaultdict(float)
+        for subflow in plan_traffic(schedule, fabric, range(16), scheme).subflows:
+            shares[subflow.src_host] += subflow.pacing_share
+        assert shares == {host: pytest.approx(1.0) for host in range(16)}
+
+
+def test_subflow_k_cuts_every_flow_in_k() -> None:
+    fabric = LeafSpine(4, 4, 4)
+    plan = plan_traffic(permutation(fabric, 2, 1001), fabric, range(16), "subflow-8")
+    assert set(Counter(piece.flow for piece in plan.pieces).values()) == {8}
+    assert {subflow.path_tag for subflow in plan.subflows} == {0}
+    assert sorted(cut(1001, 8)) == [125] * 7 + [126]
+
+
+def test_ethereal_neither_cuts_nor_tags_inside_a_leaf() -> None:
+    fabric = LeafSpine(4, 4, 4)
+    plan = plan_traffic(permutation(fabric, 1, 1000, shift=1), fabric, range(16), "ethereal")
+    tags = Counter(
+        subflow.path_tag for subflow in plan.subflows
+        if fabric.leaf_of(subflow.src_host) == fabric.leaf_of(subflow.dst_host)
+    )
+    assert tags == {0: 12}
+    assert len(plan.subflows) == 12 + 4 * 4
+
+
+def test_a_fabric_without_a_common_spine_is_refused() -> None:
+    fabric = LeafSpine(2, 2, 1)
+    with pytest.raises(ValueError, match="no spine is left between leaf1 and leaf2"):
+        plan_traffic(permutation(fabric, 1, 1000), fabric, range(2), "ethereal", frozenset({(0, 0), (1, 1)}))
+
+
+@pytest.mark.parametrize("name", ["ECMP", "subflow", "subflow-1", "subflow-65", "subflow-2x", ""])
+def test_unknown_schemes_are_named_with_those_that_are_known(name: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown scheme .*known are ecmp, spray"):
+        check_scheme(name)
+
+
+# What the paper's evaluation says, in shape
+
+PAPER = LeafSpine(16, 16, 16, 400_000_000_000, 400_000_000_000)
+
+
+def test_all_to_all_of_as_many_hosts_a_leaf_as_spines_splits_nothing() -> None:
+    fabric = LeafSpine(3, 16, 16)
+    plan = plan_traffic(all_to_all(fabric, 8000), fabric, range(fabric.hosts), "ethereal")
+    assert len(plan.pieces) == len(plan.schedule.flows)
+    assert ratio(plan, fabric) == pytest.approx(1.0)
+
+
+def test_the_ring_step_with_four_channels_splits_every_flow() -> None:
+    plan = plan_traffic(permutation(PAPER, 4, 8000), PAPER, range(PAPER.hosts), "ethereal")
+    assert set(Counter(piece.flow for piece in plan.pieces).values()) == {4}
+    assert ratio(plan, PAPER) == pytest.approx(1.0)
+
+
+def test_more_subflows_approach_the_optimum_without_reaching_it() -> None:
+    schedule = permutation(PAPER, 4, 64_000)
+    plans = [plan_traffic(schedule, PAPER, range(PAPER.hosts), name)
+             for name in ("ecmp", "subflow-2", "subflow-4", "subflow-8", "subflow-16")]
+    over_seeds = np.array([[ratio(plan, PAPER, seed) for seed in range(10)] for plan in plans])
+    means = over_seeds.mean(axis=1)
+    assert (np.diff(means) < 0).all()
+    assert means[0] > 2 and means[-1] < 1.5
+    assert over_seeds.min() > 1.05
+
+
+def test_hashing_repeats_with_its_seed_and_only_then() -> None:
+    plan = plan_traffic(permutation(PAPER, 4, 64_000), PAPER, range(PAPER.hosts), "ecmp")
+    first, again, other = (choose_spines(plan, PAPER, seed) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first == other).mean() < 0.2  # a sixteenth meets again by chance
+    counts = np.bincount(first, minlength=16)
+    assert counts.sum() == 1024 and counts.min() > 30, "every spine gets about its sixteenth"
+
+
+def test_spraying_is_ideal_and_nothing_to_cross_is_optimal() -> None:
+    fabric = LeafSpine(4, 4, 4)
+    for failed in (frozenset[Link](), frozenset({(0, 1), (2, 3)})):
+        plan = plan_traffic(permutation(fabric, 3, 1000), fabric, range(16), "spray", failed)
+        assert ratio(plan, fabric, failed=failed) == pytest.approx(1.0)
+    inside = schedule_of([Flow(0, 0, 1, 1000)], 2)
+    assert ratio(plan_traffic(inside, fabric, range(2), "ecmp"), fabric) == 1.0

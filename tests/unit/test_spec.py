@@ -1,0 +1,409 @@
+"""An experiment file: what it means, and one helpful sentence for everything that can be wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emulator.topology import LeafSpine
+from experiments.spec import CATALOG, Experiment, SpecError, catalog_names, load_experiment, restore_experiment
+
+GOOD = """\
+name: test
+fabric:
+  leaves: 4
+  spines: 4
+  hosts_per_leaf: 4
+  host_rate: 20mbit
+  mtu: 9000
+  queue: 4MB
+traffic:
+  - collective: permutation
+    channels: 4
+    size: 4MB
+  - {collective: alltoall, size: 4MB, window: 3}
+schemes: [ecmp, ethereal]
+transport:
+  pacing: fair
+seeds:
+  - 1
+  - 2
+"""
+
+MATRIX = """\
+Nodes 4
+Connections 2
+0->1 id 1 start 0 size 1000
+3->2 id 2 start 0 size 1000
+"""
+
+Load = Callable[..., Experiment]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Loads a text as exp.yaml of the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(text: str, *overrides: str) -> Experiment:
+        Path("exp.yaml").write_text(text, encoding="utf-8")
+        return load_experiment("exp.yaml", overrides)
+
+    return load
+
+
+def sentence(load: Load, text: str, *overrides: str) -> str:
+    with pytest.raises(SpecError) as refused:
+        load(text, *overrides)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert "Input should" not in message and "pydantic" not in message
+    return message
+
+
+# What is right
+
+
+def test_quick_is_the_experiment_that_the_readme_promises() -> None:
+    quick = load_experiment("quick")
+    assert quick.fabric.topology() == LeafSpine(4, 4, 4, 20_000_000, 20_000_000, 9000, 4_000_000)
+    assert [quick.schedule(index, 1).collective for index in range(3)] == ["permutation", "alltoall", "matrix"]
+    assert quick.schemes == ("ecmp", "spray", "ethereal")
+    assert quick.seeds == (1, 2, 3)
+    permutation = quick.schedule(0, 1)
+    assert {(flow.src, flow.dst) for flow in permutation.flows} == {(rank, (rank + 4) % 16) for rank in range(16)}
+    assert permutation.channels == 4 and permutation.payload_bytes == 16 * 4_000_000
+    assert quick.schedule(2, 1).payload_bytes == 16 * 2_000_000
+
+
+@pytest.mark.parametrize("name", catalog_names())
+def test_every_experiment_of_the_catalog_is_right_and_named_as_its_file(name: str) -> None:
+    assert load_experiment(name).name == name
+
+
+def test_only_the_counts_and_the_traffic_have_no_default(load: Load) -> None:
+    experiment = load("fabric: {leaves: 2, spines: 3, hosts_per_leaf: 1}\ntraffic: [{collective: alltoall}]\n")
+    assert experiment.name == "exp"
+    assert experiment.seeds == (1, 2, 3)
+    assert experiment.placement == "packed" and experiment.captures == "none"
+    assert experiment.tcp().congestion_control == "cubic" and experiment.tcp().stall_timeout_s == 10.0
+    assert experiment.fabric.topology().hosts == 2
+
+
+def test_fabric_links_are_as_fast_as_host_links_unless_said(load: Load) -> None:
+    assert load(GOOD, "fabric.host_rate=1gbit").fabric.fabric_rate_bps == 10**9
+    assert load(GOOD, "fabric.host_rate=1gbit", "fabric.fabric_rate=500mbit").fabric.fabric_rate_bps == 500_000_000
+
+
+@pytest.mark.parametrize("placement", ["packed", "interleaved"])
+def test_a_permutation_goes_to_the_same_place_of_the_next_leaf(load: Load, placement: str) -> None:
+    experiment = load(GOOD, f"placement={placement}")
+    schedule = experiment.schedule(0, 1)
+    fabric, hosts = experiment.fabric.topology(), experiment.hosts(schedule, 1)
+    for flow in schedule.flows:
+        leaf, next_leaf = fabric.leaf_of(hosts[flow.src]), fabric.leaf_of(hosts[flow.dst])
+        assert next_leaf == (leaf + 1) % 4
+        if leaf < 3 or placement == "packed":  # interleaved, the ring closes in another place
+            assert hosts[flow.dst] % 4 == hosts[flow.src] % 4
+
+
+def test_a_seed_moves_random_ranks_and_shuffled_orders(load: Load) -> None:
+    experiment = load(GOOD, "placement=random", "traffic.1.order=shuffled")
+    schedules = [experiment.schedule(1, seed) for seed in (1, 1, 2)]
+    hosts = [experiment.hosts(schedule, seed) for schedule, seed in zip(schedules, (1, 1, 2), strict=True)]
+    assert schedules[0] == schedules[1] != schedules[2]
+    assert hosts[0] == hosts[1] != hosts[2]
+
+
+def test_a_matrix_is_found_beside_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "two.cm").write_text(MATRIX)
+    file = tmp_path / "there" / "exp.yaml"
+    file.write_text("fabric: {leaves: 2, spines: 2, hosts_per_leaf: 2}\ntraffic: [{matrix: two.cm}]\n")
+    monkeypatch.chdir(tmp_path)
+    experiment = load_experiment("there/exp.yaml")
+    monkeypatch.chdir("/")
+    assert [(flow.src, flow.dst) for flow in experiment.schedule(0, 1).flows] == [(0, 1), (3, 2)]
+
+
+def test_an_experiment_survives_its_manifest() -> None:
+    quick = load_experiment("quick", ["stall_timeout=50ms", "traffic.1.window=2", "fabric.fabric_rate=2.5mbit"])
+    assert restore_experiment(json.loads(json.dumps(quick.as_json())), "manifest.json") == quick
+
+
+def test_a_damaged_manifest_is_refused_by_its_name() -> None:
+    content = load_experiment("quick").as_json()
+    content["fabric"]["spines"] = 64
+    with pytest.raises(SpecError, match=r"^out/manifest\.json: fabric\.spines: 64 is too large"):
+        restore_experiment(content, "out/manifest.json")
+    damaged: Any = []
+    with pytest.raises(SpecError, match=r"^out/manifest\.json: "):
+        restore_experiment(damaged, "out/manifest.json")
+
+
+# What is wrong in a file: (what is replaced, by what, line, key, what the sentence says)
+
+WRONG = [
+    ("spines: 4", "spines: 64", 4, "fabric.spines", "a path tag is a 6-bit DSCP value, so at most 63"),
+    ("spines: 4", "spines: 0", 4, "fabric.spines", "at least 1 spine"),
+    ("spines: 4", "spines: -1", 4, "fabric.spines", "at least 1 spine"),
+    ("spines: 4", "spines: four", 4, "fabric.spines", "'four' is not a whole number from 1 to 63"),
+    ("spines: 4", "spines: 4.0", 4, "fabric.spines", "4.0 is not a whole number from 1 to 63"),
+    ("spines: 4", "spines: true", 4, "fabric.spines", "true is not a whole number from 1 to 63"),
+    ("spines: 4", "spines:", 4, "fabric.spines", "an empty value is not a whole number"),
+    ("spines: 4", "spins: 4", 4, "fabric.spins", "unknown key 'spins'; did you mean 'spines'?"),
+    ("  spines: 4\n", "", 2, "fabric.spines", "is missing; write a whole number from 1 to 63"),
+    ("leaves: 4", "leaves: 1", 3, "fabric.leaves", "at least 2"),
+    ("leaves: 4", "leaves: 251", 3, "fabric.leaves", "at most 250 leaves"),
+    ("hosts_per_leaf: 4", "hosts_per_leaf: 251", 5, "fabric.hosts_per_leaf", "at most 250 hosts"),
+    ("host_rate: 20mbit", "host_rate: 8MB", 6, "fabric.host_rate", "is a size, not a rate; write a rate such as"),
+    ("host_rate: 20mbit", "host_rate: 20", 6, "fabric.host_rate", "unit is missing; write a rate such as 20mbit"),
+    ("host_rate: 20mbit", "host_rate: -20mbit", 6, "fabric.host_rate", "negative; write a rate such as 20mbit"),
+    ("mtu: 9000", "mtu: 100", 7, "fabric.mtu", "at least 576"),
+    ("mtu: 9000", "mtu: 9001", 7, "fabric.mtu", "at most 9000"),
+    ("queue: 4MB", "queue: 50mbit", 8, "fabric.queue", "is a rate, not a size; write a size such as 4MB"),
+    ("queue: 4MB", "queue: 18027B", 8, "fabric.queue", "2 frames of 9014 bytes, so write 18028B or more"),
+    ("queue: 4MB", "queue: 4GiB", 8, "fabric.queue", "less than 4GiB"),
+    ("queue: 4MB", "queue: 4MB\n  dataplane: osv", 9, "fabric.dataplane", "not one of auto, ovs; did you mean 'ovs'?"),
+    ("permutation", "permutations", 10, "traffic.0.collective", "use one of allreduce, allgather"),
+    ("permutation", "7", 10, "traffic.0.collective", "7 is not the name of a collective such as alltoall"),
+    ("collective: p", "colective: p", 10, "traffic.0.colective", "did you mean 'collective'?"),
+    ("    size: 4MB", "    size: 4mb", 12, "traffic.0.size", "4MB is; write a size such as 4MB"),
+    ("    size: 4MB", "    size: 3B", 12, "traffic.0.size", "too small to cut into 4 channels"),
+    ("    size: 4MB", "    algorithm: ring", 12, "traffic.0.algorithm", "use one of shift"),
+    ("    size: 4MB", "    window: 2", 12, "traffic.0.window", "unknown option 'window' of permutation"),
+    ("    size: 4MB", "    shift: 16", 12, "traffic.0.shift", "sends every rank to itself"),
+    ("    size: 4MB", "    matrix: x.cm", 10, "traffic.0", "both a collective and a matrix; keep one"),
+    ("channels: 4", "channels: 0", 11, "traffic.0.channels", "at least 1 connection"),
+    ("channels: 4", "channels: 65", 11, "traffic.0.channels", "at most 64 connections"),
+    ("window: 3", "window: 0", 13, "traffic.1.window", "1 or more flows"),
+    ("window: 3", "order: sorted", 13, "traffic.1.order", "use one of rotated, synchronised, shuffled"),
+    ("{collective: alltoall, size: 4MB, window: 3}", "alltoall", 13, "traffic.1", "write one"),
+    ("{collective: alltoall, size: 4MB, window: 3}", "{matrix: no.cm}", 13, "traffic.1.matrix", "cannot be read"),
+    ("{collective: alltoall, size: 4MB, window: 3}", "{matrix: 3}", 13, "traffic.1.matrix", "one such as perm.cm"),
+    ("[ecmp, ethereal]", "[]", 14, "schemes", "at least one"),
+    ("[ecmp, ethereal]", "ecmp", 14, "schemes", "not a list such as [ecmp, spray, ethereal]"),
+    ("[ecmp, ethereal]", "[ecmp, ecmp]", 14, "schemes", "ecmp is there twice; keep one"),
+    ("[ecmp, ethereal]", "[ecmp, eternal]", 14, "schemes.1", "known are ecmp, spray, spray-random, ethereal"),
+    ("[ecmp, ethereal]", "[subflow-1]", 14, "schemes.0", "K from 2 to 64"),
+    ("[ecmp, ethereal]", "[4]", 14, "schemes.0", "does not belong in a list such as [ecmp, spray, ethereal]"),
+    ("pacing: fair", "pacing: fiar", 16, "transport.pacing", "not one of fair, none; did you mean 'fair'?"),
+    ("pacing: fair", "congestion_control: BBR v2", 16, "transport.congestion_control", "such as cubic"),
+    ("- 2", "- 65536", 19, "seeds.1", "16 bits, so at most 65535"),
+    ("- 2", "- -1", 19, "seeds.1", "from 0 to 65535"),
+    ("- 2", "- 1", 17, "seeds", "1 is there twice; keep one"),
+    ("- 2", "- two", 19, "seeds.1", "whole numbers such as [1, 2, 3]"),
+    ("name: test", "name: a/b", 1, "name", "letters, digits"),
+    ("name: test", "name: test\nplacement: pack", 2, "placement", "not one of packed, interleaved, random"),
+    ("name: test", "name: test\ncaptures: all", 2, "captures", "'all' is not one of none"),
+    ("name: test", "name: test\nstall_timeout: 10", 2, "stall_timeout", "write a time such as 10ms or 2s"),
+    ("name: test", "name: test\nverify: true", 2, "verify", "true is not one of false"),
+    ("name: test", "name: test\ncolour: red", 2, "colour", "unknown key 'colour'; known are name, fabric, traffic"),
+    ("name: test", "name: test\nname: test2", 2, "name", "there twice; keep one"),
+    ("traffic:", "traffics:", 9, "traffics", "did you mean 'traffic'?"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "key", "said"), WRONG)
+def test_what_is_wrong_is_said_with_file_line_key_and_remedy(
+    load: Load, old: str, new: str, line: int, key: str, said: str
+) -> None:
+    assert GOOD.count(old) >= 1
+    message = sentence(load, GOOD.replace(old, new, 1))
+    assert message.startswith(f"exp.yaml:{line}: {key}: ")
+    assert said in message
+
+
+def test_an_algorithm_that_cannot_serve_so_many_ranks_is_refused_before_anything_is_built(load: Load) -> None:
+    text = GOOD.replace("hosts_per_leaf: 4", "hosts_per_leaf: 3").replace(
+        "{collective: alltoall, size: 4MB, window: 3}", "{collective: allreduce, algorithm: halving-doubling}"
+    )
+    message = sentence(load, text)
+    assert message.startswith("exp.yaml:13: traffic.1: ") and "power of two of ranks, not 12: use 8 or 16" in message
+
+
+@pytest.mark.parametrize(
+    ("matrix", "said"),
+    [
+        (MATRIX.replace("3->2", "3->4"), "rank 4 is out of range"),
+        (MATRIX.removesuffix(" size 1000\n"), "exp.cm:4: no size"),
+        (MATRIX.replace("Nodes 4", "Nodes 5"), "5 ranks do not fit on 4 hosts"),
+        ("", "Nodes"),
+    ],
+)
+def test_a_wrong_matrix_is_refused_with_its_own_line(load: Load, matrix: str, said: str) -> None:
+    Path("exp.cm").write_text(matrix)
+    message = sentence(load, "fabric: {leaves: 2, spines: 2, hosts_per_leaf: 2}\ntraffic:\n  - matrix: exp.cm\n")
+    assert message.startswith("exp.yaml:3: traffic.0.matrix: ")
+    assert said in message
+
+
+def test_of_several_errors_the_first_by_line_is_told_and_the_others_counted(load: Load) -> None:
+    text = GOOD.replace("- 2", "- two").replace("mtu: 9000", "mtu: 1").replace("[ecmp", "[ecmpp")
+    message = sentence(load, text)
+    assert message.startswith("exp.yaml:7: fabric.mtu: ") and message.endswith(" (and 2 more)")
+
+
+def test_a_misspelt_key_is_not_also_counted_as_missing(load: Load) -> None:
+    assert sentence(load, GOOD.replace("spines: 4", "spins: 4")).endswith("did you mean 'spines'?")
+
+
+def test_a_wrong_host_rate_is_one_error_although_the_fabric_rate_follows_it(load: Load) -> None:
+    assert "more)" not in sentence(load, GOOD.replace("20mbit", "20"))
+
+
+# Overrides
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("fabric.spines=8", lambda experiment: experiment.fabric.spines == 8),
+        ("seeds=[7]", lambda experiment: experiment.seeds == (7,)),
+        ("seeds.1=7", lambda experiment: experiment.seeds == (1, 7)),
+        ("traffic.0.size=1MiB", lambda experiment: experiment.traffic[0].size_bytes == 2**20),
+        ("transport.reordering=default", lambda experiment: experiment.tcp().reordering == "default"),
+        ("stall_timeout=2s", lambda experiment: experiment.tcp().stall_timeout_s == 2.0),
+        ("traffic=[{collective: broadcast}]", lambda experiment: len(experiment.traffic) == 1),
+    ],
+)
+def test_an_override_changes_its_key(load: Load, override: str, found: Callable[[Experiment], bool]) -> None:
+    assert not found(load(GOOD))
+    assert found(load(GOOD, override))
+
+
+def test_an_override_may_add_a_mapping_that_the_file_lacks(load: Load) -> None:
+    text = GOOD.replace("transport:\n  pacing: fair\n", "")
+    assert load(text, "transport.pacing=none").tcp().pacing == "none"
+
+
+def test_the_last_override_counts_and_is_the_one_blamed(load: Load) -> None:
+    assert load(GOOD, "fabric.spines=64", "fabric.spines=8").fabric.spines == 8
+    message = sentence(load, GOOD, "traffic.0.size=1MB", "traffic=[{collective: alltoall, size: 1}]")
+    assert message.startswith("--set traffic=[{collective: alltoall, size: 1}]: traffic.0.size: '1' is not a size")
+    message = sentence(load, GOOD, "traffic=[{collective: alltoall}]", "traffic.0.size=1")
+    assert message.startswith("--set traffic.0.size=1: '1' is not a size")
+
+
+@pytest.mark.parametrize(
+    ("override", "rest"),
+    [
+        ("fabric.spines=64", "64 is too large: a path tag is a 6-bit DSCP value, so at most 63 spines"),
+        ("fabric.spins=8", "unknown key 'spins'; did you mean 'spines'?"),
+        ("traffic.1.window=0", "window must be 1 or more flows, not 0; leave it out for no limit"),
+        ("transprt.pacing=none", "transprt: unknown key 'transprt'; did you mean 'transport'?"),
+        ("fabric={leaves: 4}", "fabric.spines: is missing; write a whole number from 1 to 63 (and 1 more)"),
+        ("traffic.2.size=1MB", "traffic has no item '2'; its items are traffic.0 to traffic.1"),
+        ("traffic.-1.size=1MB", "traffic has no item '-1'; its items are traffic.0 to traffic.1"),
+        ("name.x=1", "name is a single value, so there is no 'x' in it"),
+        ("seeds=[1", "the value is not valid YAML"),
+        ("seeds", "write KEY=VALUE, such as fabric.spines=8"),
+        ("=8", "write KEY=VALUE, such as fabric.spines=8"),
+        ("fabric..spines=8", "write KEY=VALUE, such as fabric.spines=8"),
+    ],
+)
+def test_a_wrong_override_is_told_as_it_was_typed(load: Load, override: str, rest: str) -> None:
+    assert sentence(load, GOOD, override) == f"--set {override}: {rest}"
+
+
+def test_what_an_override_makes_impossible_is_told_where_it_is_written(load: Load) -> None:
+    Path("exp.cm").write_text(MATRIX)
+    text = "fabric: {leaves: 2, spines: 2, hosts_per_leaf: 2}\ntraffic:\n  - matrix: exp.cm\n"
+    message = sentence(load, text, "fabric.hosts_per_leaf=1")
+    assert message.startswith("exp.yaml:3: traffic.0.matrix: ") and "2 hosts (2 leaves x 1)" in message
+
+
+# Files that are no experiment
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "exp.yaml:1: the file is empty"),
+        ("- 1\n", "exp.yaml:1: the file is not a mapping"),
+        ("name: x\nfabric: [1\n", "exp.yaml:3: not valid YAML: "),
+        ("name: x\nfabric: {leaves: 2\ntraffic: 3", "exp.yaml:3: not valid YAML: "),
+        ("fabric:\n\tleaves: 2\n", "exp.yaml:2: not valid YAML: "),
+        ("name: 'x\n", "exp.yaml:2: not valid YAML: "),
+        ("name: *x\n", "exp.yaml:1: not valid YAML: found undefined alias 'x'"),
+        ("name: x\n---\nname: y\n", "exp.yaml:2: not valid YAML: "),
+        ("name: a\0b\n", "exp.yaml: not valid YAML: "),
+        ("name: 2024-99-99\n", "exp.yaml: not valid YAML: "),
+        ("name: " + "[" * 1000, "exp.yaml: is nested too deeply"),
+        ("fabric: &a {leaves: *a}\ntraffic: []\n", "exp.yaml:1: fabric"),
+        ("fabric: &a\n  leaves:\n    - *a\n", "exp.yaml:1: fabric"),
+    ],
+)
+def test_what_is_no_experiment_is_refused_in_a_sentence(load: Load, text: str, said: str) -> None:
+    assert sentence(load, text).startswith(said)
+
+
+def test_a_tab_gets_its_remedy(load: Load) -> None:
+    assert sentence(load, "fabric:\n\tleaves: 2\n").endswith("indent with spaces, not tabs")
+
+
+def test_what_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "exp.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SpecError, match=r"exp\.yaml: is not UTF-8 text"):
+        load_experiment(str(tmp_path / "exp.yaml"))
+
+
+@pytest.mark.parametrize("name", ["quik", "no/such/quick.yaml", "x" * 5000])
+def test_a_missing_experiment_is_told_with_the_names_of_the_catalog(name: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        load_experiment(name)
+    assert str(refused.value).startswith(f"{name}: no such file, nor a name in the catalog (")
+    assert ", ".join(catalog_names()) in str(refused.value)
+
+
+def test_a_near_miss_of_a_name_is_guessed_and_a_folder_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="did you mean 'quick'"):
+        load_experiment("quik")
+    with pytest.raises(SpecError, match="is a directory; name an experiment's file"):
+        load_experiment(str(tmp_path))
+
+
+def test_a_name_of_the_catalog_wins_over_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "quick").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_experiment("quick") == load_experiment(str(CATALOG / "quick.yaml"))
+
+
+# Whatever is written, it is an experiment or a sentence
+
+QUICK = json.dumps(load_experiment("quick").as_json())
+plausible = st.sampled_from([1, 2, 4, 9000, True, "alltoall", "direct", "ecmp", "4MB", "20mbit", "1s", "fair", "none"])
+scalars = st.one_of(st.none(), st.integers(-3, 70_000), st.floats(), st.text(max_size=5), plausible)
+keys = st.sampled_from(["leaves", "spines", "collective", "matrix", "window", "pacing", "seeds", "x"])
+nested = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
+PATHS: list[tuple[str | int, ...]] = [(key,) for key in Experiment.model_json_schema()["properties"]]
+PATHS += [("fabric", key) for key in ("leaves", "spines", "hosts_per_leaf", "host_rate", "fabric_rate", "mtu", "queue")]
+PATHS += [("traffic", 1, key) for key in ("collective", "algorithm", "channels", "size", "chunks", "window", "order")]
+PATHS += [("fabric", "dataplane"), ("fabric", "x"), ("traffic", 0), ("traffic", 1, "matrix"), ("traffic", 1, "shift")]
+PATHS += [("schemes", 0), ("seeds", 1), ("transport", "pacing"), ("transport", "x"), ("x",)]
+
+
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from(PATHS), plausible | scalars | nested), min_size=1, max_size=2))
+def test_any_content_is_an_experiment_or_a_sentence(changes: list[tuple[tuple[str | int, ...], object]]) -> None:
+    content = json.loads(QUICK)
+    for (*parents, last), value in changes:
+        with suppress(KeyError, IndexError, TypeError):  # the first change may have taken away the second one's place
+            node: Any = content
+            for step in parents:
+                node = node[step]
+            node[last] = value
+    try:
+        experiment = restore_experiment(content, "manifest.json")
+    except SpecError as refused:
+        assert str(refused).startswith("manifest.json: ") and "\n" not in str(refused)
+        assert "Input should" not in str(refused) and "validation" not in str(refused)
+    else:
+        assert experiment.schedule(0, experiment.seeds[0]).flows

@@ -1,0 +1,83 @@
+"""Direct algorithms: every rank sends to every other one, and no rank passes on for others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from traffic.collectives.draft import Draft
+from traffic.collectives.layout import ScheduleError, Span, received_piece
+
+ORDERS = ("rotated", "synchronised", "shuffled")
+
+
+def allreduce(draft: Draft) -> None:
+    """Every rank sums one piece and sends the sum to all: two steps, 2(n-1)/n of the message from every rank."""
+    draft.require_pieces(channels=draft.channels, ranks=draft.ranks)
+    for channel, part in enumerate(draft.divide(draft.message, draft.channels)):
+        pieces = draft.divide(part, draft.ranks)
+        for src, dst in _pairs(draft.ranks):
+            draft.send(0, src, dst, pieces[dst], channel=channel, reduce=True)
+            draft.send(1, src, dst, pieces[src], channel=channel)
+
+
+def allgather(draft: Draft) -> None:
+    """Every rank sends its piece to all others, all at once."""
+    parts = _parts(draft)
+    for src, dst in _pairs(draft.ranks):
+        for channel, part in enumerate(parts[src]):
+            draft.send(0, src, dst, part, channel=channel)
+
+
+def reducescatter(draft: Draft) -> None:
+    """Every rank sends each other rank that one's piece, all at once."""
+    parts = _parts(draft)
+    for src, dst in _pairs(draft.ranks):
+        for channel, part in enumerate(parts[dst]):
+            draft.send(0, src, dst, part, channel=channel, reduce=True)
+
+
+def alltoall(draft: Draft, *, window: int | None = None, order: str = "rotated", seed: int = 0) -> None:
+    """Every rank sends each other rank a piece of its own.
+
+    `window` limits how many flows of one rank are under way at once: its k-th flow starts when its (k - window)-th has
+    arrived. None: all at once. `order` is the order in which a rank serves the others: `rotated`, rank r begins with
+    r + 1, so that senders spread over the receivers; `synchronised`, all begin with rank 0, the worst incast;
+    `shuffled`, each in an order of its own drawn from `seed`.
+    """
+    if window is not None and window < 1:
+        raise ScheduleError(f"window must be 1 or more flows, not {window}; leave it out for no limit")
+    if order not in ORDERS:
+        raise ScheduleError(f"unknown order '{order}' of an alltoall: use one of {', '.join(ORDERS)}")
+    parts = _parts(draft)
+    random = Random(seed)
+    for src in range(draft.ranks):
+        sent: list[int] = []
+        for dst in _destinations(src, draft.ranks, order, random):
+            moved_by = received_piece(draft.size_bytes, draft.ranks, src, dst).start - parts[dst][0].start
+            for channel, part in enumerate(parts[dst]):
+                place = len(sent)
+                step = 0 if window is None else place // window
+                after = sent[place - window] if window and step else None
+                offset = part.start + moved_by
+                sent.append(draft.send(step, src, dst, part, channel=channel, dst_offset_bytes=offset, after=after))
+
+
+def _parts(draft: Draft) -> list[list[Span]]:
+    """[rank][channel]: every rank's piece is divided among the channels."""
+    draft.require_pieces(ranks=draft.ranks, channels=draft.channels)
+    return [draft.divide(piece, draft.channels) for piece in draft.divide(draft.message, draft.ranks)]
+
+
+def _pairs(ranks: int) -> Iterator[tuple[int, int]]:
+    """Every (source, destination), in rotated order."""
+    return ((src, (src + distance) % ranks) for distance in range(1, ranks) for src in range(ranks))
+
+
+def _destinations(src: int, ranks: int, order: str, random: Random) -> list[int]:
+    rotated = [(src + distance) % ranks for distance in range(1, ranks)]
+    if order == "synchronised":
+        return sorted(rotated)
+    if order == "shuffled":
+        random.shuffle(rotated)
+    return rotated

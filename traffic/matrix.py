@@ -1,0 +1,301 @@
+"""Connection matrices of the htsim simulator (`*.cm`), read as schedules.
+
+The format is that of htsim's own reader (Broadcom/csg-htsim, sim/datacenter/connection_matrix.cpp): a header of
+`Nodes N`, `Connections M` and, if any, `Triggers T`; then lines, in any order, of
+
+    src->dst id N start PS size BYTES send_done_trigger T       (or `trigger T` in place of `start PS`)
+    trigger id T oneshot                                        (or `multishot`, or `barrier count N`)
+
+A connection starts at its time in picoseconds or when its trigger fires: a oneshot starts all that wait for it, a
+barrier does so at its count-th firing, a multishot starts one more each time. Here `send_done_trigger` and
+`recv_done_trigger` both fire when the last byte is received (htsim's sender is done when that is acknowledged), and the
+k-th connection in the file that fires a multishot starts the k-th that waits for it. `prio` is checked and not used.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from math import isfinite
+from pathlib import Path
+
+from traffic.schedule import Flow, Schedule
+
+_PICOSECONDS = 10**12
+_HEADER = ("Nodes", "Connections", "Triggers", "Failures")
+_CONNECTION_KEYS = ("id", "start", "size", "trigger", "send_done_trigger", "recv_done_trigger", "prio")
+_TRIGGER_KINDS = ("oneshot", "multishot", "barrier")
+_ENDS = re.compile(r"([0-9]{1,18})->([0-9]{1,18})")
+_WHOLE = re.compile(r"[0-9]{1,18}")
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+
+
+class MatrixError(ValueError):
+    """A connection matrix that cannot be read or never ends; the message says file, line and what would be right."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    path: Path
+    number: int
+    words: Sequence[str]
+
+    def error(self, message: str) -> MatrixError:
+        return MatrixError(f"{self.path}:{self.number}: {message}")
+
+
+@dataclass(frozen=True)
+class _Connection:
+    line: _Line
+    src: int
+    dst: int
+    size_bytes: int
+    start_s: float
+    id: int | None
+    trigger: int | None
+    fires: Sequence[int]
+
+    def __str__(self) -> str:
+        return f"{self.src}->{self.dst} (line {self.line.number})"
+
+
+@dataclass(frozen=True)
+class _Trigger:
+    line: _Line
+    id: int
+    kind: str
+    count: int | None
+
+
+def load_matrix(path: str | Path) -> Schedule:
+    """The matrix in file `path` as a schedule, its connections in the order of the file as far as triggers allow.
+
+    `size_bytes` is the most that any one rank sends. Connections of one pair of ranks are channels of their own, as
+    each is a connection of its own in htsim. `step` counts the triggers a connection waits for, one after the other.
+
+    Raises MatrixError.
+    """
+    path = Path(path)
+    ranks, connections, triggers = _parse(path)
+    waits = _waits(connections, triggers)
+    place: dict[int, int] = {}  # of a connection of the file, in the schedule
+    flows: list[Flow] = []
+    pairs: Counter[tuple[int, int]] = Counter()
+    sent_bytes: Counter[int] = Counter()
+    for index in _startable_order(connections, waits):
+        connection = connections[index]
+        pair = connection.src, connection.dst
+        waits_for = tuple(sorted(place[earlier] for earlier in waits[index]))
+        place[index] = len(flows)
+        flows.append(
+            Flow(
+                id=len(flows),
+                src=connection.src,
+                dst=connection.dst,
+                size_bytes=connection.size_bytes,
+                step=1 + max((flows[earlier].step for earlier in waits_for), default=-1),
+                channel=pairs[pair],
+                waits_for=waits_for,
+                start_s=connection.start_s,
+            )
+        )
+        pairs[pair] += 1
+        sent_bytes[connection.src] += connection.size_bytes
+    return Schedule("matrix", path.stem, ranks, max(pairs.values()), max(sent_bytes.values()), flows)
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    """The lines that say something, as words."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise MatrixError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise MatrixError(f"{path}: is not text: a connection matrix begins with a line 'Nodes N'") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if words:
+            yield _Line(path, number, words)
+
+
+def _parse(path: Path) -> tuple[int, list[_Connection], dict[int, _Trigger]]:
+    """Nodes, connections and triggers of a file, each line right by itself and all as many as the header says."""
+    header: dict[str, tuple[int, _Line]] = {}
+    connections: list[_Connection] = []
+    triggers: dict[int, _Trigger] = {}
+    ids: dict[int, _Line] = {}
+    for line in _lines(path):
+        word = line.words[0]
+        if word in _HEADER:
+            if word in header:
+                raise line.error(f"a second '{word}' line; the first is line {header[word][1].number}")
+            if len(line.words) != 2:
+                raise line.error(f"'{word}' takes one number, as in '{word} 16'")
+            header[word] = _whole(line, word, line.words[1]), line
+        elif "->" in word:
+            if "Nodes" not in header:
+                raise line.error("a connection before the line 'Nodes N', which belongs to the header")
+            connection = _parse_connection(line, header["Nodes"][0])
+            if connection.id is not None:
+                if connection.id in ids:
+                    raise line.error(f"id {connection.id} is already taken by line {ids[connection.id].number}")
+                ids[connection.id] = line
+            connections.append(connection)
+        elif word == "trigger":
+            trigger = _parse_trigger(line)
+            if trigger.id in triggers:
+                raise line.error(f"trigger {trigger.id} is already defined in line {triggers[trigger.id].line.number}")
+            triggers[trigger.id] = trigger
+        elif word == "failure":
+            raise line.error("link failures are not traffic: take this line and the 'Failures' line out")
+        else:
+            starts = ", ".join(_HEADER[:-1])
+            raise line.error(f"unknown keyword '{word}': a line begins with src->dst, trigger, {starts}")
+
+    _check_header(path, header, {"Connections": len(connections), "Triggers": len(triggers)})
+    return header["Nodes"][0], connections, triggers
+
+
+def _check_header(path: Path, header: Mapping[str, tuple[int, _Line]], found: Mapping[str, int]) -> None:
+    if "Nodes" not in header:
+        raise MatrixError(f"{path}: no line 'Nodes N': a connection matrix begins with it")
+    for name, count in found.items():
+        if name in header:
+            said, line = header[name]
+            if said != count:
+                raise line.error(f"the header says {name} {said}, but the file has {count}")
+        elif count or name == "Connections":
+            raise MatrixError(f"{path}: the header has no line '{name} {count}'")
+    if "Failures" in header and header["Failures"][0]:
+        raise header["Failures"][1].error("link failures are not traffic: take this line out")
+    if not found["Connections"]:
+        raise MatrixError(f"{path}: has no connection: add a line such as '0->1 id 1 start 0 size 2000000'")
+
+
+def _parse_connection(line: _Line, nodes: int) -> _Connection:
+    ends = _ENDS.fullmatch(line.words[0])
+    if not ends:
+        raise line.error(f"'{line.words[0]}' is no connection: write src->dst without spaces, as in 0->13")
+    src, dst = int(ends[1]), int(ends[2])
+    for rank in (src, dst):
+        if rank >= nodes:
+            raise line.error(f"rank {rank} is out of range: with Nodes {nodes}, ranks are 0 to {nodes - 1}")
+    if src == dst:
+        raise line.error(f"{src}->{dst} sends to itself: source and destination must differ")
+    fields = _fields(line, line.words[1:], _CONNECTION_KEYS)
+    numbers = {key: _whole(line, key, value) for key, value in fields.items() if key != "start"}
+    if "size" not in numbers:
+        raise line.error("no size: add 'size BYTES'")
+    if not numbers["size"]:
+        raise line.error("size 0 never ends: give the number of bytes to send, 1 or more")
+    if "start" in fields and "trigger" in fields:
+        raise line.error("both a start time and a trigger: keep one")
+    if "start" not in fields and "trigger" not in fields:
+        raise line.error("nothing starts it: add 'start PICOSECONDS' or 'trigger ID'")
+    start = fields.get("start", "0")
+    if not _DECIMAL.fullmatch(start) or not isfinite(float(start)):
+        raise line.error(f"start must be a number of picoseconds, 0 or more, not '{start}'")
+    return _Connection(
+        line=line,
+        src=src,
+        dst=dst,
+        size_bytes=numbers["size"],
+        start_s=float(start) / _PICOSECONDS,
+        id=numbers.get("id"),
+        trigger=numbers.get("trigger"),
+        fires=[numbers[key] for key in ("send_done_trigger", "recv_done_trigger") if key in numbers],
+    )
+
+
+def _parse_trigger(line: _Line) -> _Trigger:
+    kinds = [word for word in line.words[1:] if word in _TRIGGER_KINDS]
+    fields = _fields(line, [word for word in line.words[1:] if word not in _TRIGGER_KINDS], ("id", "count"))
+    if len(kinds) != 1:
+        raise line.error(f"a trigger is one of {', '.join(_TRIGGER_KINDS)}, as in 'trigger id 1 oneshot'")
+    if "id" not in fields:
+        raise line.error("a trigger without an id: write it as in 'trigger id 1 oneshot'")
+    count = _whole(line, "count", fields["count"]) if "count" in fields else None
+    if kinds[0] == "barrier" and not count:
+        raise line.error("a barrier needs the number of connections that fire it, as in 'trigger id 1 barrier count 4'")
+    return _Trigger(line, _whole(line, "id", fields["id"]), kinds[0], count)
+
+
+def _fields(line: _Line, words: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
+    """`words` as keys and values that follow them."""
+    fields: dict[str, str] = {}
+    for key, value in zip(words[::2], [*words[1::2], None], strict=False):
+        if key not in keys:
+            raise line.error(f"unknown keyword '{key}': use {', '.join(keys)}")
+        if value is None:
+            raise line.error(f"'{key}' has no value: the line seems cut short")
+        if key in fields:
+            raise line.error(f"'{key}' is given twice")
+        fields[key] = value
+    return fields
+
+
+def _whole(line: _Line, key: str, word: str) -> int:
+    if not _WHOLE.fullmatch(word):
+        raise line.error(f"{key} must be a whole number, 0 or more, not '{word}'")
+    return int(word)
+
+
+def _waits(connections: Sequence[_Connection], triggers: Mapping[int, _Trigger]) -> list[set[int]]:
+    """For each connection, those whose end starts it."""
+    firing: defaultdict[int, list[int]] = defaultdict(list)
+    started: defaultdict[int, list[int]] = defaultdict(list)
+    for index, connection in enumerate(connections):
+        for trigger_id in connection.fires:
+            firing[trigger_id].append(index)
+        if connection.trigger is not None:
+            started[connection.trigger].append(index)
+    for trigger_id, indices in (*firing.items(), *started.items()):
+        if trigger_id not in triggers:
+            line = connections[indices[0]].line
+            raise line.error(f"trigger {trigger_id} is not defined: add a line 'trigger id {trigger_id} oneshot'")
+    waits: list[set[int]] = [set() for _ in connections]
+    for trigger in triggers.values():
+        fired_by, starts = firing[trigger.id], started[trigger.id]
+        _check_fired(trigger, len(fired_by), len(starts))
+        for turn, index in enumerate(starts):
+            waits[index] = {fired_by[turn]} if trigger.kind == "multishot" else set(fired_by)
+    return waits
+
+
+def _check_fired(trigger: _Trigger, firings: int, starts: int) -> None:
+    """Raise MatrixError unless the trigger fires as often as its kind needs."""
+    name = f"trigger {trigger.id}"
+    if not firings:
+        raise trigger.line.error(f"{name} never fires: add 'send_done_trigger {trigger.id}' to a connection")
+    if trigger.kind == "oneshot" and firings > 1:
+        raise trigger.line.error(
+            f"{name} is oneshot but {firings} connections fire it: make it 'multishot' or 'barrier count {firings}'"
+        )
+    if trigger.kind == "barrier" and firings != trigger.count:
+        raise trigger.line.error(f"{name} is a barrier of count {trigger.count} but {firings} connections fire it")
+    if trigger.kind == "multishot" and firings < starts:
+        raise trigger.line.error(f"{name} starts one connection each time, but fires {firings} times for {starts}")
+
+
+def _startable_order(connections: Sequence[_Connection], waits: Sequence[set[int]]) -> Iterator[int]:
+    """Connections in the order of the file, but none before those it waits for."""
+    sorter = TopologicalSorter(dict(enumerate(waits)))
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = [connections[index] for index in error.args[1]]
+        raise circle[0].line.error(
+            f"triggers go round in a circle, so none of these ever starts: {', '.join(map(str, circle))}"
+        ) from error
+    ready = list(sorter.get_ready())
+    heapq.heapify(ready)
+    while ready:
+        index = heapq.heappop(ready)
+        yield index
+        sorter.done(index)
+        for following in sorter.get_ready():
+            heapq.heappush(ready, following)

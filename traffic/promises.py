@@ -1,0 +1,174 @@
+"""What each collective promises: what every rank holds before and after, as symbols and as real numbers.
+
+What a byte holds is a set of contributions, each a rank and where in that rank's buffer the byte came from: the sum of
+those bytes. `PROMISES` says what each collective starts from and must end with; traffic/symbolic.py proves that a
+schedule gets there. `initial_buffer`, `expected_buffer` and `check_buffer` are the same promises in int32, for a replay
+that carries real data.
+
+Buffers are laid out as traffic/collectives/layout.py says. A rank's own piece of an AllToAll is there from the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from traffic.collectives.layout import ELEMENT_BYTES, ScheduleError, Span, pieces, received_piece
+from traffic.schedule import Schedule
+
+Contents = frozenset[tuple[int, int]]
+"""Contributions summed in a byte: (rank it came from, its offset there less its offset here)."""
+
+Holding = list[tuple[Span, Contents]]
+"""What one rank holds, in order of offset; nothing where no span says."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a rank of a schedule holds at the start, and what it must hold at the end (and nowhere else matters)."""
+
+    held: Callable[[Schedule, int], Holding]
+    due: Callable[[Schedule, int], Holding]
+
+
+def _message_of(schedule: Schedule, ranks: range) -> Holding:
+    """The whole message, summed over `ranks`."""
+    return [(range(schedule.size_bytes), frozenset((rank, 0) for rank in ranks))]
+
+
+def _own_message(schedule: Schedule, rank: int) -> Holding:
+    return _message_of(schedule, range(rank, rank + 1))
+
+
+def _pieces(schedule: Schedule) -> tuple[Span, ...]:
+    return pieces(schedule.size_bytes, schedule.ranks)
+
+
+def _gathered(schedule: Schedule, src: int, dst: int) -> tuple[Span, Contents]:
+    """The piece of `src` for `dst`, where AllToAll puts it."""
+    landing = received_piece(schedule.size_bytes, schedule.ranks, src, dst)
+    return landing, frozenset({(src, _pieces(schedule)[dst].start - landing.start)})
+
+
+def _shifted(schedule: Schedule, rank: int) -> Holding:
+    """A permutation's message from the rank before; the first flow says how far before."""
+    shift = schedule.flows[0].dst - schedule.flows[0].src if schedule.flows else 0
+    size = schedule.size_bytes
+    return [(range(size, 2 * size), frozenset({((rank - shift) % schedule.ranks, -size)}))]
+
+
+PROMISES: Mapping[str, Promise] = {
+    "allreduce": Promise(_own_message, lambda s, rank: _message_of(s, range(s.ranks))),
+    "allgather": Promise(
+        lambda s, rank: [(_pieces(s)[rank], frozenset({(rank, 0)}))],
+        lambda s, rank: [(piece, frozenset({(owner, 0)})) for owner, piece in enumerate(_pieces(s))],
+    ),
+    "reducescatter": Promise(
+        _own_message,
+        lambda s, rank: [(_pieces(s)[rank], frozenset((contributor, 0) for contributor in range(s.ranks)))],
+    ),
+    "alltoall": Promise(
+        lambda s, rank: [*_own_message(s, rank), _gathered(s, rank, rank)],
+        lambda s, rank: [_gathered(s, src, rank) for src in range(s.ranks)],
+    ),
+    "broadcast": Promise(
+        lambda s, rank: _own_message(s, 0) if rank == 0 else [],
+        lambda s, rank: _own_message(s, 0),
+    ),
+    "permutation": Promise(_own_message, _shifted),
+}
+
+
+def promise_of(schedule: Schedule) -> Promise:
+    """What the schedule's collective promises; ScheduleError for one that promises nothing of its data."""
+    if schedule.collective not in PROMISES:
+        raise ScheduleError(
+            f"nothing is promised of the data of a {schedule.collective}: only {', '.join(PROMISES)} can be verified"
+        )
+    return PROMISES[schedule.collective]
+
+
+def buffer_bytes(schedule: Schedule, rank: int) -> int:
+    """The length of a rank's buffer: the message, and what is received behind it."""
+    promise = promise_of(schedule)
+    spans = [span for span, _ in (*promise.held(schedule, rank), *promise.due(schedule, rank))]
+    return max(schedule.size_bytes, *(span.stop for span in spans))
+
+
+def promised_span(schedule: Schedule, rank: int) -> Span:
+    """The bytes of a rank's buffer that the collective makes a promise about."""
+    due = promise_of(schedule).due(schedule, rank)
+    return range(due[0][0].start, due[-1][0].stop)
+
+
+# The same in numbers.
+
+
+def initial_buffer(schedule: Schedule, rank: int, seed: int = 0) -> NDArray[np.int32]:
+    """A rank's buffer before the collective: random int32 where it holds something, zeros elsewhere.
+
+    Raises ScheduleError for a message not made of whole int32, and for a matrix, which promises nothing of its data.
+    """
+    return _buffer(schedule, rank, promise_of(schedule).held(schedule, rank), seed)
+
+
+def expected_buffer(schedule: Schedule, rank: int, seed: int = 0) -> NDArray[np.int32]:
+    """The same buffer after it, in `promised_span`: int32 sums that wrap around. Nothing is promised of the rest."""
+    return _buffer(schedule, rank, promise_of(schedule).due(schedule, rank), seed)
+
+
+def check_buffer(schedule: Schedule, rank: int, buffer: NDArray[np.int32], seed: int = 0) -> str | None:
+    """None if `buffer` is what `expected_buffer` has in `promised_span`, else a sentence that says what differs."""
+    span = promised_span(schedule, rank)
+    checked = slice(span.start // ELEMENT_BYTES, span.stop // ELEMENT_BYTES)
+    expected = expected_buffer(schedule, rank, seed)[checked]
+    wrong = np.flatnonzero(buffer[checked] != expected)
+    if not wrong.size:
+        return None
+    first = int(wrong[0])
+    return (
+        f"rank {rank}: {wrong.size} of {expected.size} int32 differ from what {schedule.collective} promises, the "
+        f"first at byte {span.start + first * ELEMENT_BYTES}: {buffer[checked][first]} instead of {expected[first]}"
+    )
+
+
+def _buffer(schedule: Schedule, rank: int, holding: Holding, seed: int) -> NDArray[np.int32]:
+    if schedule.size_bytes % ELEMENT_BYTES:
+        raise ScheduleError(
+            f"size {schedule.size_bytes} bytes cannot be verified as int32: use a multiple of {ELEMENT_BYTES}"
+        )
+    buffer = np.zeros(buffer_bytes(schedule, rank) // ELEMENT_BYTES, np.int32)
+    for span, contents in holding:
+        buffer[span.start // ELEMENT_BYTES : span.stop // ELEMENT_BYTES] = _sum(seed, contents, span)
+    return buffer
+
+
+@lru_cache(maxsize=1)  # every rank of an AllReduce ends with the same sum
+def _sum(seed: int, contents: Contents, span: Span) -> NDArray[np.int32]:
+    total = np.zeros(len(span) // ELEMENT_BYTES, np.uint32)
+    for rank, offset in contents:
+        total += _random_words(seed, rank, range(span.start + offset, span.stop + offset))
+    return total.view(np.int32)
+
+
+def _random_words(seed: int, rank: int, span: Span) -> NDArray[np.uint32]:
+    """Words that depend on seed, rank and place only, so that any span of a buffer can be made by itself."""
+    key = np.random.SeedSequence((seed, rank)).generate_state(1, np.uint32)
+    words = np.arange(span.start // ELEMENT_BYTES, span.stop // ELEMENT_BYTES, dtype=np.uint32)
+    _mix(words)
+    words += key
+    _mix(words)
+    return words
+
+
+def _mix(words: NDArray[np.uint32]) -> None:
+    """MurmurHash3's 32-bit finaliser (Appleby), in place: every input bit reaches every output bit."""
+    words ^= words >> 16
+    words *= np.uint32(0x85EBCA6B)
+    words ^= words >> 13
+    words *= np.uint32(0xC2B2AE35)
+    words ^= words >> 16
