@@ -41,7 +41,7 @@ class Intent:
         return self.fabric.leaves + self.fabric.spines
 
 
-class Programmer(app_manager.OSKenApp):  # type: ignore[misc]  # os-ken has no types
+class Programmer(app_manager.OSKenApp):
     """Keeps every connected switch at the present intent and knows which have confirmed it."""
 
     OFP_VERSIONS = (ofproto_v1_3.OFP_VERSION,)
@@ -67,37 +67,37 @@ class Programmer(app_manager.OSKenApp):  # type: ignore[misc]  # os-ken has no t
         with self._changed:
             self._intent, self._error = intent, None
             self._confirmed.clear()
-            for datapath in self._datapaths.values():
-                self._program(datapath)
+            for dpid, datapath in self._datapaths.items():
+                self._program(dpid, datapath)
             self._changed.wait_for(lambda: self._error or len(self._confirmed) >= intent.switches, timeout_s)
             if self._error is None and len(self._confirmed) < intent.switches:
                 return f"{len(self._confirmed)} of {intent.switches} switches confirmed their table in {timeout_s:g} s"
             return self._error
 
-    def _program(self, datapath: Any) -> None:
+    def _program(self, dpid: int, datapath: Any) -> None:
         intent = self._intent
         if intent is None:
             return
-        rules = switch_table(intent.fabric, datapath.id, intent.failed)
+        rules = switch_table(intent.fabric, dpid, intent.failed)
         messages = program(datapath, intent.fabric, rules, intent.seed)
         for message in messages:
             datapath.set_xid(message)
-        self._awaited[datapath.id, messages[-1].xid] = intent
+        self._awaited[dpid, messages[-1].xid] = intent
         for message in messages:
             datapath.send_msg(message)
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])
     def _on_state_change(self, event: Any) -> None:
-        datapath = event.datapath
+        datapath, dpid = event.datapath, event.datapath.id
         with self._changed:
             if event.state == MAIN_DISPATCHER:
-                LOG.info("switch %#x connected", datapath.id)
-                self._datapaths[datapath.id] = datapath
-                self._program(datapath)
-            elif self._datapaths.get(datapath.id) is datapath:
-                LOG.info("switch %#x left", datapath.id)
-                del self._datapaths[datapath.id]
-                self._confirmed.pop(datapath.id, None)
+                LOG.info("switch %#x connected", dpid)
+                self._datapaths[dpid] = datapath
+                self._program(dpid, datapath)
+            elif self._datapaths.get(dpid) is datapath:
+                LOG.info("switch %#x left", dpid)
+                del self._datapaths[dpid]
+                self._confirmed.pop(dpid, None)
 
     @set_ev_cls(ofp_event.EventOFPBarrierReply, MAIN_DISPATCHER)
     def _on_barrier(self, event: Any) -> None:

@@ -71,7 +71,9 @@ class Controller:
             except OSError as error:
                 candidate.close()
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise EmulatorError("the OpenFlow controller did not start; its last words are in run.log") from error
+                    raise EmulatorError(
+                        "the OpenFlow controller did not start; its last words are in run.log"
+                    ) from error
                 time.sleep(0.02)
                 continue
             candidate.settimeout(_PROGRAM_TIMEOUT_S + 5)

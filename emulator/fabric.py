@@ -109,7 +109,10 @@ class Fabric:
         ports = []
         for number in range(topology.hosts):
             leaf = topology.leaf_of(number)
-            near, far = f"{topology.host_name(number)}-eth0", _port(topology.leaf_name(leaf), topology.leaf_port_to_host(number))
+            near, far = (
+                f"{topology.host_name(number)}-eth0",
+                _port(topology.leaf_name(leaf), topology.leaf_port_to_host(number)),
+            )
             netlink = self._host_netlink[number]
             [index] = netlink.link_lookup(ifname=near)
             shape(netlink, index, host)
@@ -119,8 +122,12 @@ class Fabric:
         for leaf, spine in topology.links():
             near = _port(topology.leaf_name(leaf), topology.leaf_port_to_spine(spine))
             far = _port(topology.spine_name(spine), topology.spine_port_to_leaf(leaf))
-            ports.append(Port(near, topology.leaf_name(leaf), far, 1, indices[near], uplink, leaf, spine, None, up=True))
-            ports.append(Port(far, topology.spine_name(spine), near, 1, indices[far], uplink, leaf, spine, None, up=False))
+            ports.append(
+                Port(near, topology.leaf_name(leaf), far, 1, indices[near], uplink, leaf, spine, None, up=True)
+            )
+            ports.append(
+                Port(far, topology.spine_name(spine), near, 1, indices[far], uplink, leaf, spine, None, up=False)
+            )
         for port in ports:
             if port.pid == 1:
                 shape(self.netlink, port.index, port.shaping)
@@ -139,7 +146,7 @@ class Fabric:
         return found
 
     def _warm_up(self) -> None:
-        """A datagram from every host to the host in the same place of the next leaf: the fabric carries, or we say so."""
+        """A datagram to every host, from the same place of the leaf before: the fabric carries, or we say so."""
         topology = self.topology
         sockets: list[socket.socket] = []
         try:
@@ -153,9 +160,10 @@ class Fabric:
                 for host in waiting:
                     sender = sockets[host - topology.hosts_per_leaf]
                     sender.sendto(b"spraylab", (topology.host_ip(host), _WARM_UP_PORT))
-                ready = True
-                while ready and waiting:
+                while waiting:
                     ready, _, _ = select.select([sockets[host] for host in waiting], [], [], 0.1)
+                    if not ready:
+                        break
                     for arrived in ready:
                         arrived.recv(64)
                         waiting.discard(sockets.index(arrived))

@@ -22,6 +22,7 @@ from emulator.sandbox import EmulatorError, connection_pair
 
 SAMPLE_PERIOD_S = 0.05
 _SETTLE_TIMEOUT_S = 5.0
+_QUIET_S = 0.03
 _REPLY_TIMEOUT_S = 20.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from emulator.fabric import Fabric
 
 _TCA_STATS2, _TCA_STATS_BASIC, _TCA_STATS_QUEUE = 7, 1, 3
+_ROOT = 0xFFFFFFFF  # TC_H_ROOT: the parent of a port's outermost queue
 _NESTED = 0x3FFF  # an attribute's type without its flag bits
 
 
@@ -100,9 +102,9 @@ def _qdiscs(answer: bytes) -> Iterator[tuple[int, int, int, int]]:
     while offset + 36 <= len(answer):
         length, kind = struct.unpack_from("=IH", answer, offset)
         if kind == 36:  # RTM_NEWQDISC
-            (index,) = struct.unpack_from("=i", answer, offset + 20)
+            index, _, parent = struct.unpack_from("=iII", answer, offset + 20)
             stats = dict(_attributes(answer, offset + 36, offset + length)).get(_TCA_STATS2)
-            if stats:
+            if stats and parent == _ROOT:
                 nested = dict(_attributes(answer, *stats))
                 (sent,) = struct.unpack_from("=Q", answer, nested[_TCA_STATS_BASIC][0])
                 _, backlog, drops = struct.unpack_from("=III", answer, nested[_TCA_STATS_QUEUE][0])
@@ -156,9 +158,11 @@ def _device_table(pid: int) -> dict[str, list[int]]:
 def settled_counters(fabric: Fabric) -> pd.DataFrame:
     """Counters once nothing moves any more: last acknowledgements have crossed and queues are empty."""
     deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+    # In the time of a whole bucket, which is two frames, a queue that is not empty sends one.
+    quiet_s = max(_QUIET_S, *(port.shaping.burst_bytes * 8 / port.shaping.rate_bps for port in fabric.ports))
     before = read_counters(fabric)
     while time.monotonic() < deadline:
-        time.sleep(0.03)
+        time.sleep(quiet_s)
         now = read_counters(fabric)
         if np.array_equal(now.to_numpy(), before.to_numpy()):
             return now

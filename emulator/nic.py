@@ -32,6 +32,7 @@ def spray_ruleset(
         for condition in (f"meta length > {_DATA_BYTES} ", ""):
             chains.append(f"    {condition}{_choice(spines, mode, seed + host)}")
         chains.append("  }")
+    choose_leaf = [f"    ip daddr vmap {{ {', '.join(entries)} }}"] if entries else []
     return "\n".join(
         [
             "table ip spray",
@@ -41,7 +42,7 @@ def spray_ruleset(
             *chains,
             "  chain out {",
             "    type filter hook postrouting priority 0; policy accept;",
-            f"    ip daddr vmap {{ {', '.join(entries)} }}",
+            *choose_leaf,
             "  }",
             "}",
             "",

@@ -25,7 +25,9 @@ from emulator.topology import LeafSpine
 class _Shellless(Node):
     """A node whose only process holds its network namespace; a shell starts when a command is typed."""
 
-    def startShell(self, mnopts: str | None = None) -> None:  # noqa: N802 - Mininet's name
+    inNamespace: bool
+
+    def startShell(self, mnopts: str | None = None) -> None:
         self.execed = False
         self.waiting = False
         if self.inNamespace:
@@ -38,7 +40,7 @@ class _Shellless(Node):
         else:
             self.pid = 1  # the sandbox's own namespace
 
-    def sendCmd(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802
+    def sendCmd(self, *args: Any, **kwargs: Any) -> None:
         if self.shell is None:
             namespace, self.inNamespace = self.inNamespace, False
             held = self.pid
@@ -63,7 +65,7 @@ class FabricSwitch(_Shellless, OVSSwitch):
     """An Open vSwitch bridge that speaks OpenFlow 1.3, started together with all others in one transaction."""
 
     @classmethod
-    def batchStartup(cls, switches: Sequence[Any], run: Any = None) -> Sequence[Any]:  # noqa: ARG003, N802
+    def batchStartup(cls, switches: Sequence[Any], run: Any = None) -> Sequence[Any]:
         arguments = ["ovs-vsctl"]
         for switch in switches:
             for command in switch.commands:
@@ -88,7 +90,7 @@ class VethLink(Link):
     mtu_bytes: ClassVar[int]
 
     @classmethod
-    def makeIntfPair(  # noqa: N802
+    def makeIntfPair(
         cls,
         intfname1: str,
         intfname2: str,
@@ -96,7 +98,7 @@ class VethLink(Link):
         addr2: str | None = None,
         node1: Any = None,
         node2: Any = None,
-        deleteIntfs: bool = True,  # noqa: N803
+        deleteIntfs: bool = True,
     ) -> None:
         def end(name: str, address: str | None, node: Any) -> dict[str, Any]:
             where = {"net_ns_pid": node.pid} if node.inNamespace else {}
@@ -105,9 +107,7 @@ class VethLink(Link):
         # The first end is made here whichever way round Mininet has it; a host's end is always the peer.
         here, there = (node1, node2) if not node1.inNamespace else (node2, node1)
         names = {node1: (intfname1, addr1), node2: (intfname2, addr2)}
-        cls.netlink.link(
-            "add", kind="veth", **end(*names[here], here), peer=end(*names[there], there)
-        )
+        cls.netlink.link("add", kind="veth", **end(*names[here], here), peer=end(*names[there], there))
 
 
 class FabricTopo(Topo):

@@ -35,7 +35,13 @@ class OpenVSwitch:
     def __init__(self, log: TextIO) -> None:
         _RUN.mkdir(parents=True, exist_ok=True)
         database, sockets = _RUN / "conf.db", _RUN / "db.sock"
-        environment = {**os.environ, **_MALLOC, "OVS_RUNDIR": str(_RUN), "OVS_LOGDIR": str(_RUN), "OVS_DBDIR": str(_RUN)}
+        environment = {
+            **os.environ,
+            **_MALLOC,
+            "OVS_RUNDIR": str(_RUN),
+            "OVS_LOGDIR": str(_RUN),
+            "OVS_DBDIR": str(_RUN),
+        }
         run(["ovsdb-tool", "create", str(database), _schema()])
         self._server = subprocess.Popen(
             ["ovsdb-server", f"--remote=punix:{sockets}", str(database)],

@@ -78,7 +78,9 @@ def _read(path: str) -> bytes:
         return file.read(4096)
 
 
-def _sample(connection: Connection, readers: list[_QueueReader], watched: list[int], period_s: float) -> list[RawSample]:
+def _sample(
+    connection: Connection, readers: list[_QueueReader], watched: list[int], period_s: float
+) -> list[RawSample]:
     """One sample a period until the other end has something to say; one more at the end."""
     samples: list[RawSample] = []
     due = time.monotonic()
@@ -95,12 +97,10 @@ def _sample(connection: Connection, readers: list[_QueueReader], watched: list[i
         )
         if connection.poll(0):
             return samples
-        due += period_s
+        # Where reading took longer than a period, the next sample is late, and says so.
+        due = max(due, woke) + period_s
         # Sleep on the connection, so that the end of a run is noticed at once.
-        wait = due - time.monotonic()
-        if wait <= 0:
-            due = time.monotonic()
-        elif select.select([connection], [], [], wait)[0]:
+        if select.select([connection], [], [], max(0.0, due - time.monotonic()))[0]:
             due = time.monotonic()
 
 

@@ -43,11 +43,15 @@ def main() -> None:
 
 @main.command()
 @click.argument("experiment", required=False)
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8")
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8"
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder [default: results/NAME-TIME]")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the runs this folder lacks")
 @click.option("--dry-run", is_flag=True, help="Print the runs and how long they would take; builds nothing")
-def run(experiment: str | None, overrides: tuple[str, ...], out: Path | None, resume: Path | None, dry_run: bool) -> None:
+def run(
+    experiment: str | None, overrides: tuple[str, ...], out: Path | None, resume: Path | None, dry_run: bool
+) -> None:
     """Run EXPERIMENT, a file or a name of the catalog, and say what came of it.
 
     Needs root for the emulation, and asks sudo for it. Everything privileged happens in private namespaces that are
@@ -69,7 +73,9 @@ def run(experiment: str | None, overrides: tuple[str, ...], out: Path | None, re
     console = Console()
     if resume:
         if experiment or overrides or out:
-            raise click.UsageError("--resume takes everything from its folder: give no experiment, --set or --out with it")
+            raise click.UsageError(
+                "--resume takes everything from its folder: give no experiment, --set or --out with it"
+            )
         folder = ResultsFolder.open(resume)
         planner = Planner(restore_experiment(folder.manifest()["experiment"], str(resume / "manifest.json")))
     elif experiment:

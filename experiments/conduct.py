@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from emulator.sandbox import EmulatorError, Sandbox
+from emulator.sandbox import Sandbox
 from experiments import measurement
 from experiments.bound import bound_s
 from experiments.fidelity import Run as Evidence
@@ -92,8 +92,9 @@ def manifest(experiment: Experiment) -> dict[str, Any]:
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         },
         "versions": {
-            "python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}
-        },  # fmt: skip
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
         "sysctls": experiment.tcp().sysctls(),
     }
 
@@ -113,10 +114,12 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
     jobs = [measurement.Job(run.run_id, plans[run.run_id], run.seed) for run in todo]
     transport = planner.experiment.tcp()
     failed: list[measurement.Failed] = []
-    with _progress(console, todo, planner) as bar, Sandbox(folder.path / LOG) as sandbox:
+    with _Bar(console, todo, planner) as bar, Sandbox(folder.path / LOG) as sandbox:
         from experiments.perform import perform  # imports Mininet, which only a machine that emulates has
 
-        events = sandbox.stream(perform, planner.fabric, transport, jobs, timeout_s=transport.stall_timeout_s + _SILENCE_S)
+        events = sandbox.stream(
+            perform, planner.fabric, transport, jobs, timeout_s=transport.stall_timeout_s + _SILENCE_S
+        )
         built: measurement.Built | None = None
         for event in events:
             match event:
@@ -150,7 +153,8 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
             console.print(f"[red]{row.run_id}: fidelity fail:[/red] {row.fidelity_reasons}", highlight=False)
         console.print(f"[bold]{verdict(runs)}[/bold]", highlight=False)
     if len(runs) < len(planner.runs):
-        console.print(f"{len(runs)} of {len(planner.runs)} runs are done; go on with: spraylab run --resume {folder.path}")
+        done = f"{len(runs)} of {len(planner.runs)} runs are done"
+        console.print(f"{done}; go on with: spraylab run --resume {folder.path}", highlight=False, soft_wrap=True)
     console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
 
 
@@ -166,7 +170,7 @@ def _record_fabric(folder: ResultsFolder, built: measurement.Built) -> None:
     folder.write_manifest(manifest)
 
 
-class _progress:  # noqa: N801 - reads as the context manager it is
+class _Bar:
     """A bar whose length is estimated time, so that it moves evenly."""
 
     def __init__(self, console: Console, runs: Sequence[Run], planner: Planner) -> None:
@@ -182,9 +186,11 @@ class _progress:  # noqa: N801 - reads as the context manager it is
         )
         self.console = self._bar.console
         self._runs, self._count = len(runs), 0
-        self._task = self._bar.add_task("building the fabric", total=sum(self._estimates.values()), runs=self._counted())
+        self._task = self._bar.add_task(
+            "building the fabric", total=sum(self._estimates.values()), runs=self._counted()
+        )
 
-    def __enter__(self) -> _progress:
+    def __enter__(self) -> _Bar:
         self._bar.start()
         return self
 
@@ -207,6 +213,3 @@ class _progress:  # noqa: N801 - reads as the context manager it is
 
 def total_estimate_s(planner: Planner, runs: Iterable[Run]) -> float:
     return sum(planner.estimate_s(run) for run in runs)
-
-
-__all__ = ["EmulatorError", "Planner", "answer", "conduct", "manifest", "total_estimate_s"]

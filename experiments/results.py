@@ -1,10 +1,10 @@
 """The results folder: written after every run, so that an interruption loses nothing that had finished.
 
-    manifest.json       what was asked, and on what it ran
-    runs.csv            one row a run
-    flows.parquet/, subflows.parquet/, links.parquet/, queues.parquet/
-                        one file a run in each; pandas.read_parquet reads the folder as one frame
-    run.log             what the daemons said
+manifest.json       what was asked, and on what it ran
+runs.csv            one row a run
+flows.parquet/, subflows.parquet/, links.parquet/, queues.parquet/
+                    one file a run in each; pandas.read_parquet reads the folder as one frame
+run.log             what the daemons said
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ die() { printf 'fresh_root: %s\n' "$*" >&2; exit 2; }
 if [ "${1-}" = --inside ]; then
     root=$2 user=$3
     shift 3
+    trap 'exit 130' INT # the first process of a PID namespace gets no signal that it does not ask for
     mount --bind "$root" "$root" # unshare(1) inside needs "/" to be a mount point
     mount -t proc proc "$root/proc"
     mount -t sysfs sysfs "$root/sys"
@@ -35,7 +36,7 @@ if [ "${1-}" = --inside ]; then
     try() {
         printf '\n== %s\n' "$*"
         # shellcheck disable=SC2016  # expanded by the shell inside
-        time timeout --kill-after=10 3600 chroot --userspec="$user" --groups="$user" "$root" \
+        time timeout --foreground --kill-after=10 3600 chroot --userspec="$user" --groups="$user" "$root" \
             env -i "${settings[@]}" sh -c 'cd "$HOME/my work/spraylab" && exec "$@"' sh "$@" </dev/null || {
             printf '== failed with exit status %s\n' $?
             failed=1
@@ -111,5 +112,5 @@ mkdir -p "$home/my work/spraylab"
     tar --extract --no-same-owner --directory="$home/my work/spraylab"
 [ "$user" = root ] || chroot "$root" chown -R "$user:" "/home/$user"
 
-unshare --mount --propagation private --pid --fork --kill-child --ipc --uts \
+setpriv --pdeathsig KILL -- unshare --mount --propagation private --pid --fork --kill-child --ipc --uts \
     bash "$0" --inside "$root" "$user" "$@"

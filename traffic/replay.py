@@ -188,7 +188,7 @@ class _Run:
         self._sendable = [0] * len(plan.subflows)
         self._turns = [deque(piece[0] for piece in queue) for queue in self._to_receive]
         self._ready: list[set[int]] = [set() for _ in plan.subflows]
-        self._sizes = [{flow: size for flow, size in queue} for queue in self._to_receive]
+        self._sizes = [{piece[0]: piece[1] for piece in queue} for queue in self._to_receive]
         self._flows_left = len(flows)
         self._received = 0
 

@@ -1,9 +1,10 @@
 """How bytes meet paths: a schedule and a scheme become subflows with path tags.
 
 The splitting is that of arXiv 2407.00550 (Ethereal): per sender and destination leaf, without coordination, n equal
-flows over s live spines. The first n - (n mod s) go whole, round-robin over the spines; each of the r = n mod s left is
-cut into s / gcd(r, s) equal pieces that continue the round-robin. Every spine then carries n/s flows' worth of bytes,
-as under ideal packet spraying, and no fewer pieces would do.
+flows over s live spines. The first n - (n mod s) go whole, round-robin over the spines; each of the r = n mod s left
+is cut into s / gcd(r, s) equal pieces that continue the round-robin. Every spine then carries n/s flows' worth of bytes,
+as under ideal packet spraying. No split that does so cuts fewer flows, and none that cuts them all alike makes fewer
+pieces; of unequal sizes, n + s - gcd(n, s) would do.
 """
 
 from __future__ import annotations
@@ -156,8 +157,10 @@ def _assign(
     for (_, src, leaf), flow_ids in together.items():
         spines = fabric.live_spines(fabric.leaf_of(hosts[src]), leaf, failed)
         if not spines:
-            raise ValueError(f"no spine is left between {fabric.leaf_name(fabric.leaf_of(hosts[src]))} and "
-                             f"{fabric.leaf_name(leaf)}: fail fewer links")
+            raise ValueError(
+                f"no spine is left between {fabric.leaf_name(fabric.leaf_of(hosts[src]))} and "
+                f"{fabric.leaf_name(leaf)}: fail fewer links"
+            )
         for flow_id, path in zip(flow_ids, ethereal_assignment(len(flow_ids), spines), strict=True):
             assigned[flow_id] = [spine + 1 for spine in path]
     return assigned

@@ -56,7 +56,8 @@ def gather(data: Bytes, positions: Positions, layout: np.dtype[np.void]) -> npt.
 def at_every_byte(data: Bytes, layout: npt.DTypeLike, skip: int = 0) -> npt.NDArray[Any]:
     """A view of `data` with one (overlapping) item of `layout` for each byte position, `skip` bytes further on."""
     layout = np.dtype(layout)
-    return np.ndarray((max(len(data) - skip - layout.itemsize + 1, 0),), layout, data.data, skip, (1,))
+    positions = len(data) - skip - layout.itemsize + 1
+    return np.ndarray((positions,), layout, data.data, skip, (1,)) if positions > 0 else np.empty(0, layout)
 
 
 def cut(what: str, at: int, left: int) -> str:

@@ -34,6 +34,7 @@ COLUMNS: dict[str, npt.DTypeLike] = {
     "sack_end": np.uint32,
     "dsack": np.bool_,
 }
+MAX_PAYLOAD_BYTES = np.iinfo(np.int32).max
 
 ETHERNET = 1  # LINKTYPE_ETHERNET
 TCP, UDP = 6, 17
@@ -110,7 +111,7 @@ def decode(
     for name in ("seq", "ack", "tcp_flags"):
         fill(name, tcp)
     columns["is_tcp"][:] = tcp
-    payload = np.clip(ip_length - 20 - header_bytes, 0, np.iinfo(np.int32).max)
+    payload = np.clip(ip_length - 20 - header_bytes, 0, MAX_PAYLOAD_BYTES)
     np.copyto(columns["payload_bytes"], payload, where=tcp, casting="same_kind")
 
     options_end = np.minimum(end, TRANSPORT_AT + header_bytes)

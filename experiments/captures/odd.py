@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.captures.headers import TCP, UDP, is_dsack
+from experiments.captures.headers import MAX_PAYLOAD_BYTES, SCAPY_TYPES, TCP, UDP, is_dsack
 
 
 @dataclass
@@ -56,9 +56,10 @@ def decode(packet: bytes, wire_bytes: int, link_type: int) -> OddPacket:
     except Exception:  # scapy has no common exception for a header that makes no sense
         return OddPacket(cut=short)
     while not isinstance(layer, (inet.IP, inet6.IPv6)):
-        layer = layer.payload
+        outer, layer = layer, layer.payload
         if isinstance(layer, (packets.Raw, packets.NoPayload, packets.Padding)):
-            return OddPacket(cut=short)
+            promised = getattr(outer, "type", getattr(outer, "proto", None))
+            return OddPacket(cut=short and promised in SCAPY_TYPES)
     ip_at = len(packet) - len(layer.original)
     if isinstance(layer, inet6.IPv6):
         odd, transport, transport_at, ip_bytes, fragment = _ipv6(layer, ip_at)
@@ -69,12 +70,15 @@ def decode(packet: bytes, wire_bytes: int, link_type: int) -> OddPacket:
     ip_end = ip_at + ip_bytes if ip_bytes else wire_bytes
 
     needed_bytes = 0 if fragment else {TCP: 20, UDP: 8}.get(odd.values["protocol"], 0)
-    if isinstance(transport, (inet.TCP, inet.UDP)) and not fragment:
-        odd.values |= {"src_port": transport.sport, "dst_port": transport.dport}
-    if isinstance(transport, inet.TCP) and not fragment:
+    is_tcp = isinstance(transport, inet.TCP) and not fragment
+    if is_tcp:
         needed_bytes = transport.dataofs * 4
-        if needed_bytes >= 20:
-            odd.values |= _tcp(transport) | {"payload_bytes": max(ip_end - transport_at - needed_bytes, 0)}
+        is_tcp = needed_bytes >= 20
+    if is_tcp or (isinstance(transport, inet.UDP) and not fragment):
+        odd.values |= {"src_port": transport.sport, "dst_port": transport.dport}
+    if is_tcp:
+        payload_bytes = ip_end - transport_at - needed_bytes
+        odd.values |= _tcp(transport) | {"payload_bytes": min(max(payload_bytes, 0), MAX_PAYLOAD_BYTES)}
     odd.cut = short and len(packet) < min(transport_at + needed_bytes, ip_end)
     return odd
 
@@ -90,7 +94,7 @@ def _ipv4(ip: Any, ip_at: int) -> tuple[OddPacket, Any, int, int, bool]:
 def _ipv6(ip: Any, ip_at: int) -> tuple[OddPacket, Any, int, int, bool]:
     """As `_ipv4`, past the extension headers."""
     protocol, transport, fragment = ip.nh, ip.payload, False
-    while hasattr(transport, "nh"):
+    while hasattr(transport, "nh") and not isinstance(transport, type(ip)):  # not into a tunnel
         fragment |= getattr(transport, "offset", 0) > 0
         protocol, transport = transport.nh, transport.payload
     packed = [socket.inet_pton(socket.AF_INET6, text) for text in (ip.src, ip.dst)]

@@ -68,7 +68,9 @@ def setup_time(topology: LeafSpine) -> dict[str, Any]:
     return {
         "ready_s": fabric.timings["ready"],
         "wrong_rate": [p.name for p in fabric.ports if found[p.name] and found[p.name].rate_bps != p.shaping.rate_bps],
-        "wrong_queue": [p.name for p in fabric.ports if found[p.name] and found[p.name].queue_bytes != p.shaping.queue_bytes],
+        "wrong_queue": [
+            p.name for p in fabric.ports if found[p.name] and found[p.name].queue_bytes != p.shaping.queue_bytes
+        ],
         "unshaped": [p.name for p in fabric.ports if found[p.name] is None],
         "ports": len(fabric.ports),
         "buffer_bytes": fabric.buffer_bytes,
@@ -129,7 +131,7 @@ def hashed(topology: LeafSpine, seeds: Sequence[int], size_bytes: int) -> list[n
 
 def switch_comes_back(topology: LeafSpine) -> tuple[int, int, int]:
     """Rules of a leaf before it is told to forget them and its controller, right after, and once it is back."""
-    fabric = build(topology)
+    build(topology)
 
     def rules() -> int:
         flows = subprocess.run(

@@ -1,0 +1,165 @@
+"""The ruleset of a spraying NIC, read as nftables reads it: what tag does each packet leave with?"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emulator.nic import spray_ruleset
+from emulator.topology import MAX_LEAVES, MAX_SPINES, LeafSpine, Link
+from traffic.schemes import SprayMode
+
+FABRIC = LeafSpine(leaves=4, spines=4, hosts_per_leaf=3)
+FAILED: frozenset[Link] = frozenset({(0, 1), (2, 3)})
+DATA_BYTES, ACK_BYTES = 9000, 52
+
+quick = settings(max_examples=50, deadline=None, derandomize=True)
+
+
+@dataclass
+class Numgen:
+    """`[meta length > LONGER_THAN] numgen HOW mod N vmap { 0 : goto tag1, ... }`, with the counter it keeps."""
+
+    longer_than: int
+    how: str
+    turn: list[int]
+    count: int = 0
+
+    def next(self) -> int:
+        assert self.how == "inc"
+        self.count += 1
+        return self.turn[(self.count - 1) % len(self.turn)]
+
+
+class Nic:
+    """The chains of a ruleset."""
+
+    def __init__(self, ruleset: str) -> None:
+        chains: dict[str, list[str]] = {}
+        for line in ruleset.splitlines():
+            if match := re.fullmatch(r"  chain (\w+) \{(?: (.*) \})?", line):
+                rules = chains[match[1]] = [match[2]] if match[2] else []
+            elif line.startswith("    "):
+                rules.append(line.strip())
+        hook, *out = chains["out"]
+        assert "type filter hook postrouting" in hook and "policy accept" in hook
+        self.tags = {
+            name: int(rules[0].removeprefix("ip dscp set ").rstrip(";"))
+            for name, rules in chains.items()
+            if name.startswith("tag")
+        }
+        self.leaves = dict(re.findall(r"(10\.\d+\.0\.0/16) : goto (\w+)", " ".join(out)))
+        self.rules = {prefix: [self._numgen(rule) for rule in chains[name]] for prefix, name in self.leaves.items()}
+
+    def _numgen(self, rule: str) -> Numgen:
+        match = re.fullmatch(r"(?:meta length > (\d+) )?numgen (inc|random) mod (\d+) vmap \{ (.*) \}", rule)
+        assert match, rule
+        verdicts = dict(re.findall(r"(\d+) : goto (\w+)", match[4]))
+        assert sorted(map(int, verdicts)) == list(range(int(match[3]))), "a verdict for every number there is"
+        return Numgen(int(match[1] or 0), match[2], [self.tags[verdicts[str(n)]] for n in range(int(match[3]))])
+
+    def tag(self, destination: str, length_bytes: int) -> int:
+        """The first rule that matches decides; a packet that no rule matches keeps what it has."""
+        for prefix, rules in self.rules.items():
+            if ip_address(destination) in ip_network(prefix):
+                for rule in rules:
+                    if length_bytes > rule.longer_than:
+                        return rule.next()
+        return 0
+
+
+def nic(host: int = 0, mode: SprayMode = "round-robin", seed: int = 1, failed: frozenset[Link] = frozenset()) -> Nic:
+    return Nic(spray_ruleset(FABRIC, host, mode, seed, failed))
+
+
+@pytest.mark.parametrize("host", range(FABRIC.hosts))
+def test_every_other_leaf_has_a_chain_and_its_own_has_none(host: int) -> None:
+    others = {FABRIC.leaf_prefix(leaf) for leaf in range(FABRIC.leaves) if leaf != FABRIC.leaf_of(host)}
+    assert set(nic(host).leaves) == others
+    assert len(set(nic(host).leaves.values())) == len(others), "each leaf counts for itself"
+    for other in FABRIC.hosts_of(FABRIC.leaf_of(host)):
+        assert nic(host).tag(FABRIC.host_ip(other), DATA_BYTES) == 0
+
+
+@quick
+@given(st.integers(0, 11), st.integers(0, 2**16 - 1), st.lists(st.sampled_from([ACK_BYTES, DATA_BYTES]), max_size=60))
+def test_data_loads_every_spine_alike_whatever_goes_in_between(host: int, seed: int, lengths: list[int]) -> None:
+    """Also where data and acknowledgements alternate, which one counter for both would send over half of the paths."""
+    sender = nic(host, seed=seed)
+    destination = FABRIC.host_ip((host + FABRIC.hosts_per_leaf) % FABRIC.hosts)
+    sent = [(length, sender.tag(destination, length)) for length in lengths]
+    for kind in (DATA_BYTES, ACK_BYTES):
+        tags = [tag for length, tag in sent if length == kind]
+        load = Counter({spine + 1: 0 for spine in range(FABRIC.spines)})
+        load.update(tags)
+        assert set(load) == {1, 2, 3, 4}
+        assert max(load.values()) - min(load.values()) <= 1
+
+
+def test_data_and_acknowledgements_have_counters_of_their_own() -> None:
+    for rules in nic().rules.values():
+        data, acks = rules
+        assert ACK_BYTES + 28 <= data.longer_than < 576, "above an acknowledgement with three SACK blocks"
+        assert acks.longer_than == 0
+
+
+def test_hosts_and_seeds_start_at_different_spines() -> None:
+    """Hosts in step would send the same spine their first packets at the same moment."""
+    far = FABRIC.host_ip(11)
+    assert len({nic(host).tag(far, DATA_BYTES) for host in range(4)}) == 4
+    assert len({nic(0, seed=seed).tag(far, DATA_BYTES) for seed in range(4)}) == 4
+
+
+@quick
+@given(st.sets(st.sampled_from(list(FABRIC.links()))), st.integers(0, 11), st.sampled_from(["round-robin", "random"]))
+def test_live_spines_are_used_and_failed_ones_never(failed: set[Link], host: int, mode: SprayMode) -> None:
+    sender = nic(host, mode, seed=3, failed=frozenset(failed))
+    own = FABRIC.leaf_of(host)
+    for leaf in set(range(FABRIC.leaves)) - {own}:
+        live = FABRIC.live_spines(own, leaf, frozenset(failed))
+        rules = sender.rules.get(FABRIC.leaf_prefix(leaf), [])
+        assert bool(rules) == bool(live)
+        for rule in rules:
+            assert sorted(rule.turn) == [spine + 1 for spine in live]
+
+
+def test_random_mode_draws() -> None:
+    assert {rule.how for rules in nic(mode="random").rules.values() for rule in rules} == {"random"}
+
+
+def _can_ask_nft() -> bool:
+    if os.geteuid() != 0 or not (shutil.which("nft") and shutil.which("unshare")):
+        return False
+    return _nft_check("table ip spray { }\n").returncode == 0
+
+
+def _nft_check(ruleset: str) -> subprocess.CompletedProcess[str]:
+    command = ["unshare", "--net", "nft", "-c", "-f", "-"]
+    return subprocess.run(command, input=ruleset, capture_output=True, text=True, timeout=20, check=False)
+
+
+@pytest.mark.skipif(not _can_ask_nft(), reason="checking with nft takes root and nft")
+@pytest.mark.parametrize("mode", ["round-robin", "random"])
+@pytest.mark.parametrize(
+    ("fabric", "failed"),
+    [
+        (FABRIC, frozenset[Link]()),
+        (FABRIC, FAILED),
+        (FABRIC, frozenset(FABRIC.links())),
+        (LeafSpine(2, 1, 1), frozenset[Link]()),
+        (LeafSpine(MAX_LEAVES, MAX_SPINES, 1), frozenset[Link]()),
+    ],
+    ids=["whole", "failed", "nothing-left", "one-spine", "largest"],
+)
+def test_nft_accepts_it(fabric: LeafSpine, failed: frozenset[Link], mode: SprayMode) -> None:
+    checked = _nft_check(spray_ruleset(fabric, 0, mode, 7, failed))
+    assert checked.returncode == 0, checked.stderr

@@ -1,0 +1,216 @@
+"""The messages, as they go over the wire: packed, unpacked again, and looked up as Open vSwitch would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from os_ken.ofproto import nicira_ext, ofproto_v1_3, ofproto_v1_3_parser
+from os_ken.ofproto.ofproto_parser import msg as unpack
+
+from controllers.openflow import leaf_dpid, program, spine_dpid, switch_table
+from controllers.tables import Hash, Rule, leaf_table, spine_table
+from emulator.topology import MAX_LEAVES, MAX_SPINES, LeafSpine, Link
+
+FABRIC = LeafSpine(leaves=3, spines=4, hosts_per_leaf=2)
+FAILED: frozenset[Link] = frozenset({(0, 1), (1, 2), (2, 2), (2, 3)})
+SEED = 4711
+MAIN_TABLE = 0
+
+
+class Datapath:
+    """As much of a connection to a switch as it takes to write and read messages."""
+
+    ofproto = ofproto_v1_3
+    ofproto_parser = ofproto_v1_3_parser
+
+
+def over_the_wire(messages: Sequence[Any]) -> list[Any]:
+    """What a switch reads: rules unpacked again (os-ken, a controller's library, has no reader for the rest)."""
+    received = []
+    for number, message in enumerate(messages):
+        message.set_xid(number + 1)
+        message.serialize()
+        header = (message.version, message.msg_type, len(message.buf), message.xid)
+        is_rule = message.msg_type == ofproto_v1_3.OFPT_FLOW_MOD
+        received.append(unpack(Datapath(), *header, bytes(message.buf)) if is_rule else message)
+    return received
+
+
+def programmed(rules: Sequence[Rule], fabric: LeafSpine = FABRIC, seed: int = SEED) -> list[Any]:
+    return over_the_wire(program(Datapath(), fabric, rules, seed))
+
+
+def flows(messages: Sequence[Any]) -> list[Any]:
+    """The rules that are added."""
+    mods = [message for message in messages if message.msg_type == ofproto_v1_3.OFPT_FLOW_MOD]
+    return [mod for mod in mods if mod.command == ofproto_v1_3.OFPFC_ADD]
+
+
+def actions(flow: Any) -> list[Any]:
+    return [action for instruction in flow.instructions for action in getattr(instruction, "actions", [])]
+
+
+@dataclass(frozen=True)
+class Sent:
+    port: int
+    eth_dst: str | None = None
+
+
+def forward(messages: Sequence[Any], destination: str, dscp: int, choice: int = 0) -> Sent | None:
+    """Where a packet goes whose hash, modulo the links there are, is `choice`; None if it is dropped."""
+    register, table, eth_dst = 0, MAIN_TABLE, None
+    while True:
+        rules = [flow for flow in flows(messages) if flow.table_id == table]
+        fitting = [rule for rule in rules if _fits(rule, destination, dscp, register)]
+        if not fitting:
+            return None
+        best = max(fitting, key=lambda flow: flow.priority)
+        assert sum(flow.priority == best.priority for flow in fitting) == 1, "OpenFlow leaves a tie undefined"
+        following = None
+        for instruction in best.instructions:
+            if instruction.type == ofproto_v1_3.OFPIT_GOTO_TABLE:
+                following = instruction.table_id
+        for action in actions(best):
+            if isinstance(action, ofproto_v1_3_parser.OFPActionSetField):
+                assert action.key == "eth_dst"
+                eth_dst = action.value
+            elif isinstance(action, ofproto_v1_3_parser.OFPActionOutput):
+                return Sent(action.port, eth_dst)
+            else:
+                register = choice % (action.max_link + 1)
+        if following is None:
+            return None
+        assert following > table, "OpenFlow goes to later tables only"
+        table = following
+
+
+def _fits(flow: Any, destination: str, dscp: int, register: int) -> bool:
+    match = dict(flow.match.items())
+    if flow.table_id == MAIN_TABLE:
+        assert match.pop("eth_type") == 0x0800, "what asks for an address asks for IPv4 first"
+    wanted, mask = match.pop("ipv4_dst", ("0.0.0.0", "0.0.0.0"))
+    fits = int(ip_address(destination)) & int(IPv4Address(mask)) == int(IPv4Address(wanted))
+    fits &= match.pop("ip_dscp", dscp) == dscp
+    fits &= match.pop("reg0", register) == register
+    assert not match, f"unknown match {match}"
+    return fits
+
+
+def leaf(number: int, failed: frozenset[Link] = frozenset()) -> list[Any]:
+    return programmed(leaf_table(FABRIC, number, failed))
+
+
+every_table = pytest.mark.parametrize(
+    "rules",
+    [leaf_table(FABRIC, 0), leaf_table(FABRIC, 0, FAILED), spine_table(FABRIC, 1), spine_table(FABRIC, 1, FAILED)],
+    ids=["leaf", "leaf-failed", "spine", "spine-failed"],
+)
+
+
+@every_table
+def test_begins_empty_and_ends_with_a_barrier(rules: list[Rule]) -> None:
+    """What the switch held before is gone, and one reply confirms it all."""
+    first, *between, last = programmed(rules)
+    assert bytes(last.buf[:2]) == bytes([ofproto_v1_3.OFP_VERSION, ofproto_v1_3.OFPT_BARRIER_REQUEST])
+    assert first.command == ofproto_v1_3.OFPFC_DELETE and first.table_id == ofproto_v1_3.OFPTT_ALL
+    assert (first.out_port, first.out_group) == (ofproto_v1_3.OFPP_ANY, ofproto_v1_3.OFPG_ANY), "whatever it outputs to"
+    assert not list(first.match.items())
+    assert {message.msg_type for message in between} == {ofproto_v1_3.OFPT_FLOW_MOD}
+    assert flows(between) == between
+
+
+@every_table
+def test_priorities_fall_strictly_in_the_order_of_the_rules(rules: list[Rule]) -> None:
+    priorities = [flow.priority for flow in flows(programmed(rules)) if flow.table_id == MAIN_TABLE]
+    assert len(priorities) == len(rules)
+    assert all(higher > lower for higher, lower in pairwise(priorities))
+    assert min(priorities) > 0
+
+
+def test_dscp_is_spine_plus_one() -> None:
+    for flow in flows(leaf(0)):
+        match = dict(flow.match.items())
+        if "ip_dscp" in match:
+            [output] = actions(flow)
+            assert output.port == FABRIC.leaf_port_to_spine(match["ip_dscp"] - 1)
+    tags = [dict(flow.match.items()).get("ip_dscp") for flow in flows(leaf(0))]
+    assert sorted(tag for tag in tags if tag) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 0xFFFF])
+def test_hash_is_seeded_and_covers_every_live_spine(seed: int) -> None:
+    """Seed and packet decide, whatever the switch: a basis, and as many links as there are spines."""
+    for failed in (frozenset[Link](), FAILED):
+        rules = leaf_table(FABRIC, 0, failed)
+        found = [a for flow in flows(programmed(rules, seed=seed)) for a in actions(flow) if hasattr(a, "basis")]
+        hashes = [rule.action.spines for rule in rules if isinstance(rule.action, Hash)]
+        assert len(found) == len(hashes) > 0
+        for action, spines in zip(found, hashes, strict=True):
+            assert action.basis == seed
+            assert action.max_link == len(spines) - 1
+            assert action.algorithm == nicira_ext.NX_MP_ALG_MODULO_N
+            assert action.fields == nicira_ext.NX_HASH_FIELDS_SYMMETRIC_L4
+            assert action.dst == "reg0" and action.ofs_nbits == nicira_ext.ofs_nbits(0, 31)
+
+
+def test_seed_that_does_not_fit_the_basis_is_refused() -> None:
+    with pytest.raises(Exception, match=r"format requires|out of range"):
+        programmed(leaf_table(FABRIC, 0), seed=0x10000)
+
+
+@pytest.mark.parametrize("failed", [frozenset[Link](), FAILED], ids=["whole", "failed"])
+@pytest.mark.parametrize("number", range(FABRIC.leaves))
+def test_leaf_sends_every_packet_to_its_port(number: int, failed: frozenset[Link]) -> None:
+    messages = leaf(number, failed)
+    for host in range(FABRIC.hosts):
+        other = FABRIC.leaf_of(host)
+        live = FABRIC.live_spines(number, other, failed)
+        for dscp in (0, 1, 2, 3, 4, 5, 63):
+            for choice in range(4):
+                sent = forward(messages, FABRIC.host_ip(host), dscp, choice)
+                if other == number:
+                    assert sent == Sent(FABRIC.leaf_port_to_host(host), FABRIC.host_mac(host))
+                elif not live:
+                    assert sent is None
+                else:
+                    spine = dscp - 1 if dscp - 1 in live else live[choice % len(live)]
+                    assert sent == Sent(FABRIC.leaf_port_to_spine(spine))
+
+
+def test_leaf_drops_addresses_of_its_own_that_no_host_has() -> None:
+    assert forward(leaf(1), "10.1.0.77", 0) is None
+    assert forward(leaf(1), FABRIC.gateway_ip(1), 3) is None
+
+
+@pytest.mark.parametrize("failed", [frozenset[Link](), FAILED], ids=["whole", "failed"])
+def test_spine_sends_down_to_the_leaf_of_the_address(failed: frozenset[Link]) -> None:
+    for spine in range(FABRIC.spines):
+        messages = programmed(spine_table(FABRIC, spine, failed))
+        for host in range(FABRIC.hosts):
+            number = FABRIC.leaf_of(host)
+            expected = None if (number, spine) in failed else Sent(FABRIC.spine_port_to_leaf(number))
+            assert forward(messages, FABRIC.host_ip(host), 2) == expected
+
+
+def test_datapath_ids_name_their_switch() -> None:
+    large = LeafSpine(MAX_LEAVES, MAX_SPINES, 1)
+    ids = [leaf_dpid(number) for number in range(large.leaves)] + [spine_dpid(number) for number in range(large.spines)]
+    assert len(set(ids)) == len(ids) and min(ids) > 0
+    assert switch_table(FABRIC, leaf_dpid(2), FAILED) == leaf_table(FABRIC, 2, FAILED)
+    assert switch_table(FABRIC, spine_dpid(3), FAILED) == spine_table(FABRIC, 3, FAILED)
+
+
+def test_most_tables_that_failures_can_ask_for_fit_openflow() -> None:
+    """A table a set of live spines: at worst one for every other leaf, and OpenFlow numbers 255 of them."""
+    large = LeafSpine(MAX_LEAVES, 8, 1)
+    failed = frozenset((number, spine) for number in range(1, 250) for spine in range(8) if number >> spine & 1)
+    messages = program(Datapath(), large, leaf_table(large, 0, failed), SEED)
+    added = [message for message in messages[:-1] if message.command == ofproto_v1_3.OFPFC_ADD]
+    assert len({flow.table_id for flow in added}) == 250
+    assert max(flow.table_id for flow in added) <= ofproto_v1_3.OFPTT_MAX
+    assert max(flow.priority for flow in added) <= 0xFFFF
