@@ -12,6 +12,9 @@ import click
 
 _BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
 
+_BENCHMARKS = {"predict": False, "decode": False}
+"""Modules of experiments/benchmarks, and whether each needs root."""
+
 
 class _Sentences(click.Group):
     """Turns the errors meant for people into sentences, and Ctrl-C into a status."""
@@ -66,7 +69,8 @@ def run(
     """
     from rich.console import Console
 
-    from experiments.conduct import Planner, answer, conduct, manifest
+    from experiments.conduct import answer, conduct, manifest
+    from experiments.planner import Planner
     from experiments.results import ResultsFolder, default_path
     from experiments.spec import load_experiment, restore_experiment
 
@@ -98,6 +102,77 @@ def run(
         sys.exit(_FAILED)
 
 
+@main.command()
+@click.argument("experiment")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8")
+@click.option("--results", type=click.Path(path_type=Path), metavar="DIR", help="Put the emulated numbers beside")
+@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write one row a run")
+def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, csv: Path | None) -> None:
+    """Say what theory expects of EXPERIMENT: bound, congestion ratio and CCT of every run, without emulating it.
+
+    \b
+    Examples:
+      spraylab predict quick
+      spraylab predict scale-16x16 --csv predicted.csv
+      spraylab predict quick --results results/quick-20250101-120000
+    """
+    import pandas as pd
+    from rich.console import Console
+    from rich.progress import track
+
+    from experiments.planner import Planner
+    from experiments.predict import beside_results, prediction_table, predictions
+    from experiments.results import ResultsFolder, write_file
+    from experiments.spec import load_experiment
+
+    console = Console()
+    loaded = load_experiment(experiment, overrides)
+    runs = ResultsFolder.open(results).runs() if results else None
+    rows = track(
+        predictions(loaded), "predicting", total=len(Planner(loaded).runs), console=console, transient=True
+    )
+    frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
+    if runs is not None:
+        frame = beside_results(frame, runs)
+    console.print(prediction_table(frame))
+    if csv:
+        write_file(csv, frame.to_csv(index=False))
+        console.print(f"written: {csv}", highlight=False, soft_wrap=True)
+
+
+@main.command()
+@click.argument("name", type=click.Choice(list(_BENCHMARKS)))
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="For machines")
+def bench(name: str, json_file: Path | None) -> None:
+    """Measure spraylab itself on this machine; numbers of one run are compared with each other, never with a limit.
+
+    \b
+      predict   how time and memory of predictions grow with hosts
+      decode    packets decoded a second, beside tshark, dpkt and scapy
+    """
+    import importlib
+    import json
+
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+    from experiments.results import write_file
+
+    if _BENCHMARKS[name]:
+        _become_root()
+    rows = importlib.import_module(f"experiments.benchmarks.{name}").run()
+    frame = pd.DataFrame(rows)
+    table = Table(title=f"bench {name}")
+    for column in frame.columns:
+        table.add_column(column, justify="left" if frame[column].dtype == object else "right", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
+    Console().print(table)
+    if json_file:
+        write_file(json_file, json.dumps(rows, indent=2, default=str) + "\n")
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def test(pytest_arguments: tuple[str, ...]) -> None:
@@ -114,8 +189,6 @@ def test(pytest_arguments: tuple[str, ...]) -> None:
 def _print_plan(planner, console) -> None:  # type: ignore[no-untyped-def]
     from rich.table import Table
 
-    from experiments.conduct import total_estimate_s
-
     table = Table(title=f"{planner.experiment.name}: {len(planner.runs)} runs")
     for name in ("run", "flows", "subflows", "bound", "estimate"):
         table.add_column(name, justify="left" if name == "run" else "right")
@@ -129,7 +202,7 @@ def _print_plan(planner, console) -> None:  # type: ignore[no-untyped-def]
             f"{planner.estimate_s(planned):.1f} s",
         )
     console.print(table)
-    console.print(f"about {total_estimate_s(planner, planner.runs):.0f} s in all; nothing was built", highlight=False)
+    console.print(f"about {planner.total_estimate_s():.0f} s in all; nothing was built", highlight=False)
 
 
 def _become_root() -> None:

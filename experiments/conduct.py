@@ -8,9 +8,8 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from typing import Any
 
 from rich.console import Console
@@ -18,64 +17,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emulator.sandbox import Sandbox
 from experiments import measurement
-from experiments.bound import bound_s
 from experiments.fidelity import Run as Evidence
 from experiments.judge import judge
-from experiments.plan import Run, estimate_s, plan_runs
+from experiments.plan import Run
+from experiments.planner import Planner
 from experiments.results import LOG, ResultsFolder
 from experiments.spec import Experiment
 from experiments.verdict import render, verdict
-from traffic.schemes import TrafficPlan, plan_traffic
 
 _SILENCE_S = 60.0  # on top of the experiment's own stall time-out
-
-
-class Planner:
-    """The pure part of a run: its traffic, its bound, what it will take. Schedules are built once a seed."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.fabric = experiment.fabric.topology()
-        self.runs = plan_runs(experiment)
-        self._ideal = lru_cache(maxsize=None)(self._schedule_hosts_bound)
-
-    def _schedule_hosts_bound(self, traffic: int, seed: int) -> tuple[Any, list[int], float]:
-        schedule = self.experiment.schedule(traffic, seed)
-        hosts = self.experiment.hosts(schedule, seed)
-        return schedule, hosts, bound_s(schedule, self.fabric, hosts)
-
-    def plan(self, run: Run) -> TrafficPlan:
-        schedule, hosts, _ = self._ideal(run.traffic, run.seed)
-        return plan_traffic(schedule, self.fabric, hosts, run.scheme)
-
-    def bound_s(self, run: Run) -> float:
-        return self._ideal(run.traffic, run.seed)[2]
-
-    def estimate_s(self, run: Run) -> float:
-        return estimate_s(self.experiment, run, self.bound_s(run))
-
-    def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
-        """What a row of runs.csv says of a run before it ran."""
-        fabric, schedule = self.fabric, plan.schedule
-        return {
-            "run_id": run.run_id,
-            "experiment": self.experiment.name,
-            "scheme": run.scheme,
-            "traffic": run.label,
-            "collective": schedule.collective,
-            "algorithm": schedule.algorithm,
-            "channels": schedule.channels,
-            "ranks": schedule.ranks,
-            "leaves": fabric.leaves,
-            "spines": fabric.spines,
-            "hosts_per_leaf": fabric.hosts_per_leaf,
-            "host_rate_bps": fabric.host_rate_bps,
-            "fabric_rate_bps": fabric.fabric_rate_bps,
-            "mtu_bytes": fabric.mtu_bytes,
-            "dataplane": dataplane,
-            "size_bytes": schedule.size_bytes,
-            "seed": run.seed,
-        }
 
 
 def manifest(experiment: Experiment) -> dict[str, Any]:
@@ -111,7 +61,7 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
         return True
     by_id = {run.run_id: run for run in todo}
     plans = {run.run_id: planner.plan(run) for run in todo}
-    jobs = [measurement.Job(run.run_id, plans[run.run_id], run.seed) for run in todo]
+    jobs = [measurement.Job(run.run_id, plans[run.run_id], run.seed, planner.experiment.verify) for run in todo]
     transport = planner.experiment.tcp()
     failed: list[measurement.Failed] = []
     with _Bar(console, todo, planner) as bar, Sandbox(folder.path / LOG) as sandbox:
@@ -209,7 +159,3 @@ class _Bar:
 
     def _counted(self) -> str:
         return f"{self._count}/{self._runs} runs"
-
-
-def total_estimate_s(planner: Planner, runs: Iterable[Run]) -> float:
-    return sum(planner.estimate_s(run) for run in runs)

@@ -160,7 +160,7 @@ def machine_kept_up(run: Run) -> list[str]:
 
 
 def bytes_are_as_asked(run: Run) -> list[str]:
-    """5. The bytes received are the bytes the schedule asked for, and no run beats its bound."""
+    """5. The bytes received are what the schedule asked for, real data is right, and no run beats its bound."""
     reasons = []
     asked = [0] * len(run.plan.subflows)
     for piece in run.plan.pieces:
@@ -177,7 +177,7 @@ def bytes_are_as_asked(run: Run) -> list[str]:
     head_start_s = steps * max(port.shaping.burst_bytes * 8 / port.shaping.rate_bps for port in run.ports)
     if run.measured.replay.cct_s < run.bound_s * (1 - RATE_TOLERANCE) - head_start_s:
         reasons.append(f"CCT {run.measured.replay.cct_s:.4f} s is below the bound of {run.bound_s:.4f} s")
-    return reasons
+    return [*reasons, *(run.measured.replay.data_problems or ())]
 
 
 INVARIANTS: dict[str, Callable[[Run], list[str]]] = {

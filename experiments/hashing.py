@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.topology import LeafSpine
-from traffic.replay import LISTEN_PORT
+from traffic.schemes import LISTEN_PORT
 
 _Words = NDArray[np.uint32]
 

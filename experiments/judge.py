@@ -55,6 +55,7 @@ def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any]) -> Judged:
         "drops_packets": int(links.drops_packets.sum()),
         "queue_peak_bytes": int(links.queue_peak_bytes.max()),
         "cpu_idle_min": idle,
+        "verified": "" if replay.data_problems is None else "wrong" if replay.data_problems else "right",
         "fidelity": FAIL if failed else PASS,
         "fidelity_reasons": "; ".join(_summary(name, reasons) for name, reasons in failed.items()),
     }

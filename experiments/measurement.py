@@ -20,6 +20,7 @@ class Job:
     run_id: str
     plan: TrafficPlan
     seed: int
+    verify: bool = False
 
 
 @dataclass(frozen=True)

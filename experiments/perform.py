@@ -15,6 +15,7 @@ from emulator.nic import start_spraying, stop_spraying
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine
 from experiments.measurement import Built, Event, Failed, Job, Measured, Progress
+from traffic.payload import Anything, RealData
 from traffic.replay import Replay, ReplayResult
 from traffic.transport import Transport
 
@@ -43,7 +44,8 @@ def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> I
     if job.plan.spray_mode:
         start_spraying(fabric.topology, fabric.host_pids, job.plan.spray_mode, job.seed)
     try:
-        with Replay(job.plan, fabric.topology, fabric.host_pids, transport) as replay:
+        payload = RealData(job.plan, job.seed) if job.verify else Anything()
+        with Replay(job.plan, fabric.topology, fabric.host_pids, transport, payload) as replay:
             before = settled_counters(fabric)
             sampler.start()
             try:

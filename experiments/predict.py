@@ -14,10 +14,10 @@ import pandas as pd
 from rich.table import Table
 
 from emulator.topology import LeafSpine
-from experiments.conduct import Planner
 from experiments.congestion import Ints, choose_spines, congestion_ratio, link_bytes
 from experiments.fluid import simulate
 from experiments.plan import Run
+from experiments.planner import Planner
 from experiments.scale import CountedTraffic, count_traffic, countable
 from experiments.spec import CollectiveTraffic, Experiment
 from traffic.collectives import COLLECTIVES

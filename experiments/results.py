@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
@@ -23,6 +23,10 @@ from experiments.judge import Judged
 
 FORMAT_VERSION = 1
 RUNS, MANIFEST, LOG = "runs.csv", "manifest.json", "run.log"
+_TEXT = (
+    *("run_id", "experiment", "scheme", "traffic", "collective", "algorithm", "dataplane"),
+    *("fidelity", "fidelity_reasons"),
+)
 
 
 class ResultsError(Exception):
@@ -58,33 +62,49 @@ class ResultsFolder:
         folder = cls(path)
         with folder._writing():
             path.mkdir(parents=True, exist_ok=True)
-            if (path / RUNS).exists() or (path / MANIFEST).exists():
-                raise ResultsError(f"{path} already holds results: name another --out, or go on with --resume {path}")
-            (path / LOG).touch()
-        folder.write_manifest(manifest)
+            try:
+                if (path / RUNS).exists() or (path / MANIFEST).exists():
+                    raise FileExistsError
+                (path / LOG).touch(exist_ok=False)  # whoever makes it has the folder
+            except FileExistsError:
+                raise ResultsError(
+                    f"{path} already holds results: name another --out, or go on with --resume {path}"
+                ) from None
+        try:
+            folder.write_manifest(manifest)
+        except ResultsError:
+            with as_caller(), contextlib.suppress(OSError):
+                (path / LOG).unlink()
+            raise
         return folder
 
     @classmethod
     def open(cls, path: Path) -> ResultsFolder:
-        """Raises ResultsError where `path` is no results folder."""
-        if not (path / MANIFEST).is_file():
-            raise ResultsError(f"{path} is no results folder: it has no {MANIFEST}")
-        return cls(path)
+        """Raises ResultsError where `path` is no results folder, or one of another version."""
+        folder = cls(path)
+        folder.manifest()
+        return folder
 
     def manifest(self) -> dict[str, Any]:
+        path = self.path / MANIFEST
         try:
-            content: dict[str, Any] = json.loads((self.path / MANIFEST).read_text())
-        except (OSError, ValueError) as error:
-            raise ResultsError(f"{self.path / MANIFEST} cannot be read: {error}") from error
-        if content.get("format") != FORMAT_VERSION:
-            raise ResultsError(
-                f"{self.path / MANIFEST} has format {content.get('format')}, this version reads {FORMAT_VERSION}"
-            )
-        return content
+            content = json.loads(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise ResultsError(f"{self.path} is no results folder: it has no {MANIFEST}") from None
+        except OSError as error:
+            raise ResultsError(f"{path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ResultsError(f"{path} cannot be read: {error}") from error
+        found = content.get("format") if isinstance(content, dict) else None
+        if found != FORMAT_VERSION:
+            raise ResultsError(f"{path} has format {found}, this version reads {FORMAT_VERSION}")
+        return dict(content)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         with self._writing():
-            _replace(self.path / MANIFEST, json.dumps({"format": FORMAT_VERSION, **manifest}, indent=2) + "\n")
+            text = json.dumps({"format": FORMAT_VERSION, **manifest}, indent=2) + "\n"
+            with _replacing(self.path / MANIFEST) as file:
+                file.write(text.encode())
 
     def append(self, judged: Judged) -> None:
         """The frames first and the row last: a run is in `runs.csv` only if all of it is there."""
@@ -93,12 +113,16 @@ class ResultsFolder:
             for name, frame in judged.frames().items():
                 directory = self.path / f"{name}.parquet"
                 directory.mkdir(exist_ok=True)
-                frame.insert(0, "run_id", run_id)
-                frame.to_parquet(directory / f"{run_id}.parquet", index=False)
+                named = frame.assign(run_id=run_id)[["run_id", *frame.columns]]
+                with _replacing(directory / f"{run_id}.parquet") as file:
+                    named.to_parquet(file, index=False)
             runs = self.path / RUNS
-            before = runs.read_text() if runs.exists() else ""
-            row = pd.DataFrame([judged.row]).to_csv(index=False, header=not before)
-            _replace(runs, before + row)
+            header, row = pd.DataFrame([judged.row]).to_csv(index=False).encode().split(b"\n", 1)
+            before = runs.read_bytes() if runs.exists() else header + b"\n"
+            if not before.startswith(header + b"\n"):
+                raise ResultsError(f"{runs} has other columns than this version writes: start again with another --out")
+            with _replacing(runs) as file:
+                file.write(before + row)
 
     def runs(self) -> pd.DataFrame:
         """One row a finished run; empty (without columns) before the first."""
@@ -106,14 +130,18 @@ class ResultsFolder:
         if not path.exists():
             return pd.DataFrame()
         try:
-            return pd.read_csv(path, keep_default_na=False, na_values={"cct_s": [""]})
+            runs = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
         except (OSError, ValueError) as error:
             raise ResultsError(f"{path} cannot be read: {error}") from error
+        return runs.fillna({name: "" for name in _TEXT if name in runs})
 
     def frame(self, name: str) -> pd.DataFrame:
-        """All runs' rows of flows, subflows, links or queues."""
-        path = self.path / f"{name}.parquet"
-        return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+        """All finished runs' rows of flows, subflows, links or queues."""
+        paths = [self.path / f"{name}.parquet" / f"{run_id}.parquet" for run_id in self.runs().get("run_id", [])]
+        try:
+            return pd.concat(map(pd.read_parquet, paths), ignore_index=True) if paths else pd.DataFrame()
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"{self.path / name}.parquet cannot be read: {error}") from error
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -124,16 +152,33 @@ class ResultsFolder:
                 raise ResultsError(f"cannot write results to {self.path}: {error.strerror or error}") from error
 
 
+def write_file(path: Path, text: str) -> None:
+    """A file of the caller's. Raises ResultsError."""
+    with as_caller():
+        try:
+            with _replacing(path) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise ResultsError(f"cannot write {path}: {error.strerror}") from error
+
+
 def default_path(name: str) -> Path:
-    return Path("results") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """A folder of its own for a run that starts now."""
+    path = first = Path("results") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = 1
+    while path.exists():
+        number += 1
+        path = first.with_name(f"{first.name}-{number}")
+    return path
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write all of `text` or leave the file as it was, whenever the power goes."""
-    part = path.with_name(f".{path.name}.part")
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write what `path` is to be: all of it is, or the file is as it was, whenever the power goes."""
+    part = path.with_name(f".{path.name}.part")  # readers of parquet folders skip hidden files
     try:
-        with part.open("w") as file:
-            file.write(text)
+        with part.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -20,6 +20,7 @@ from pydantic import (
     Discriminator,
     Field,
     PlainSerializer,
+    StrictBool,
     StrictInt,
     StrictStr,
     Tag,
@@ -42,6 +43,7 @@ from experiments.yamlfile import YamlFile, YamlFileError, read_yaml
 from traffic.collectives import ScheduleError, build_schedule, check_names, options_of
 from traffic.matrix import MatrixError, load_matrix
 from traffic.placement import PlacementError, place
+from traffic.promises import check_verifiable
 from traffic.schedule import Schedule
 from traffic.schemes import check_scheme
 from traffic.transport import Transport
@@ -314,7 +316,7 @@ class Experiment(_Keys):
         default=(1, 2, 3), description="a list of whole numbers such as [1, 2, 3]"
     )
     captures: Literal["none"] = Field(default="none", description="one of none")
-    verify: Literal[False] = Field(default=False, description="one of false")
+    verify: StrictBool = Field(default=False, description="true or false")
     stall_timeout_s: TimeS = Field(default=10.0, alias="stall_timeout", description="a time such as 10s")
 
     def tcp(self) -> Transport:
@@ -421,7 +423,10 @@ def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:
             if flows_about > MAX_CHECKED_FLOWS:
                 continue
         try:
-            experiment.hosts(experiment.schedule(index, seed), seed)
+            schedule = experiment.schedule(index, seed)
+            experiment.hosts(schedule, seed)
+            if experiment.verify:
+                check_verifiable(schedule)
         except (MatrixError, PlacementError, ScheduleError) as error:
             yield Problem(("traffic", index, *_key_in_words(entry, str(error))), str(error))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.judge import PASS
@@ -45,7 +46,7 @@ def render(runs: pd.DataFrame) -> Table:
             table.add_section()
         trusted = row.trusted == row.runs
         table.add_row(
-            row.traffic if row.traffic != previous else "",
+            escape(row.traffic) if row.traffic != previous else "",
             row.scheme,
             f"{row.cct_over_bound:.2f}",
             f"{row.cct_over_bound_min:.2f} - {row.cct_over_bound_max:.2f}",
@@ -59,31 +60,40 @@ def render(runs: pd.DataFrame) -> Table:
 
 def verdict(runs: pd.DataFrame) -> str:
     """One sentence from the trusted runs; it says so where they do not allow an answer."""
-    trusted = runs[runs.fidelity == PASS] if len(runs) else runs
+    if runs.empty:
+        return "No verdict: no run has finished."
+    trusted = runs[runs.fidelity == PASS]
     if trusted.empty:
         return "No verdict: no run can be trusted (fidelity), so its numbers say nothing about the network."
     left_out = len(runs) - len(trusted)
+    caveats = [f"{left_out} of {len(runs)} runs left out: fidelity failed"] if left_out else []
     medians = trusted.groupby(["traffic", "scheme"], sort=False).cct_over_bound.median().unstack(sort=False)
-    caveat = f" ({left_out} of {len(runs)} runs left out: fidelity failed)" if left_out else ""
     spray = next((scheme for scheme in ("spray", "spray-random") if scheme in medians), None)
     both = medians[["ethereal", spray]].dropna() if spray and "ethereal" in medians else pd.DataFrame()
     if both.empty:
         best = medians.median().idxmin()
         return (
             f"{best} came closest to the bound (median CCT / bound {medians[best].median():.2f}); "
-            f"whether spraying is needed takes trusted runs of both ethereal and spray{caveat}."
+            f"whether spraying is needed takes trusted runs of both ethereal and spray{_in_brackets(caveats)}."
         )
+    medians = medians.loc[both.index]
+    if silent := [traffic for traffic in runs.traffic.unique() if traffic not in both.index]:
+        caveats.append(f"nothing is known of {', '.join(silent)}")
     ratio = both["ethereal"] / both[spray]
     worst = ratio.idxmax()
     figures = (
         f"median CCT / bound {both['ethereal'].median():.2f} with a single path and minimal splitting, "
         f"{both[spray].median():.2f} with packet spraying"
     )
-    if "ecmp" in medians:
+    if "ecmp" in medians and medians["ecmp"].notna().any():
         figures += f", {medians['ecmp'].median():.2f} with plain ECMP"
     if ratio[worst] <= AS_GOOD:
-        return f"No need for packet spraying on this fabric: {figures}{caveat}."
+        return f"No need for packet spraying on this fabric: {figures}{_in_brackets(caveats)}."
     return (
         f"Packet spraying pays on this fabric: {figures}; "
-        f"on {worst} the single path took {ratio[worst] - 1:.0%} longer{caveat}."
+        f"on {worst} the single path took {ratio[worst] - 1:.0%} longer{_in_brackets(caveats)}."
     )
+
+
+def _in_brackets(caveats: list[str]) -> str:
+    return f" ({'; '.join(caveats)})" if caveats else ""

@@ -111,7 +111,7 @@ def promised_span(schedule: Schedule, rank: int) -> Span:
 def initial_buffer(schedule: Schedule, rank: int, seed: int = 0) -> NDArray[np.int32]:
     """A rank's buffer before the collective: random int32 where it holds something, zeros elsewhere.
 
-    Raises ScheduleError for a message not made of whole int32, and for a matrix, which promises nothing of its data.
+    Raises ScheduleError where `check_verifiable` does.
     """
     return _buffer(schedule, rank, promise_of(schedule).held(schedule, rank), seed)
 
@@ -136,11 +136,17 @@ def check_buffer(schedule: Schedule, rank: int, buffer: NDArray[np.int32], seed:
     )
 
 
-def _buffer(schedule: Schedule, rank: int, holding: Holding, seed: int) -> NDArray[np.int32]:
+def check_verifiable(schedule: Schedule) -> None:
+    """Raises ScheduleError for a message not made of whole int32, and for a matrix, which promises nothing."""
+    promise_of(schedule)
     if schedule.size_bytes % ELEMENT_BYTES:
         raise ScheduleError(
             f"size {schedule.size_bytes} bytes cannot be verified as int32: use a multiple of {ELEMENT_BYTES}"
         )
+
+
+def _buffer(schedule: Schedule, rank: int, holding: Holding, seed: int) -> NDArray[np.int32]:
+    check_verifiable(schedule)
     buffer = np.zeros(buffer_bytes(schedule, rank) // ELEMENT_BYTES, np.int32)
     for span, contents in holding:
         buffer[span.start // ELEMENT_BYTES : span.stop // ELEMENT_BYTES] = _sum(seed, contents, span)

@@ -2,9 +2,9 @@
 
 The splitting is that of arXiv 2407.00550 (Ethereal): per sender and destination leaf, without coordination, n equal
 flows over s live spines. The first n - (n mod s) go whole, round-robin over the spines; each of the r = n mod s left
-is cut into s / gcd(r, s) equal pieces that continue the round-robin. Every spine then carries n/s flows' worth of bytes,
-as under ideal packet spraying. No split that does so cuts fewer flows, and none that cuts them all alike makes fewer
-pieces; of unequal sizes, n + s - gcd(n, s) would do.
+is cut into s / gcd(r, s) equal pieces that continue the round-robin. Every spine then carries n/s flows' worth of
+bytes, as under ideal packet spraying. No split that does so cuts fewer flows, and none that cuts them all alike makes
+fewer pieces; of unequal sizes, n + s - gcd(n, s) would do.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from traffic.schedule import Flow, Schedule
 
 UNTAGGED = 0
 FIRST_SOURCE_PORT = 10_000
+LISTEN_PORT = 5000  # of every host
 
 SprayMode = Literal["round-robin", "random"]
 

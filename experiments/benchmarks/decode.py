@@ -2,35 +2,214 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
+import os
 import platform
 import resource
 import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
 
-from experiments.captures import headers
+from experiments.captures import headers, pcap
+from experiments.captures.concurrency import flow_starts, incast_degree
 from experiments.captures.containers import at_every_byte
+from experiments.captures.decode import read_capture
+from experiments.captures.goodput import goodput
+from experiments.captures.paths import path_share
+from experiments.captures.queueing import queueing_delay
+from experiments.captures.reordering import reorder_density, reordering
+from experiments.captures.retransmission import retransmissions
 
 SNAP_BYTES = 128
 SEGMENT_BYTES = 8948  # payload of a full segment: MTU 9000 less 52 bytes of IP, TCP and timestamps
 HOSTS = 16
 FLOWS_PER_HOST = 4
-PREFIX_PACKETS = {"tshark": 200_000, "dpkt": 200_000, "scapy": 10_000}  # slow tools get the start of the file
-TIMEOUT_S = 600
+REPEATS = 3  # the fastest counts
+TSHARK_PACKETS, DPKT_PACKETS, SCAPY_PACKETS = 200_000, 100_000, 5_000  # slow tools get the start of the file
+TSHARK_TIMEOUT_S = 300
+TSHARK_FIELDS = {
+    "frame": ("time_epoch", "len"),
+    "ip": ("src", "dst", "dsfield.dscp", "id"),
+    "tcp": ("srcport", "dstport", "seq_raw", "ack_raw", "len", "flags"),
+    "tcp.options": ("timestamp.tsval", "timestamp.tsecr", "sack_le", "sack_re"),
+}
+TSHARK_OFF = ("analyze_sequence_numbers", "desegment_tcp_streams")  # stream analysis, which would slow it down
 
 DATA_BYTES, ACK_BYTES, SACK_BYTES = SNAP_BYTES, 66, 78  # captured
 _RECORD = {"s": (0, "<u4"), "us": (4, "<u4"), "captured": (8, "<u4"), "wire": (12, "<u4")}
+
+
+def run(packets: int = 1_000_000) -> list[dict[str, Any]]:
+    """Decode a generated header capture of `packets` packets with every tool at hand.
+
+    One row a tool: `tool`, `version`, `packets` it decoded, `seconds` (the fastest of three), `packets_per_s`, `note`;
+    the numbers are None for a tool that is not installed. The last row is all of our analyses, decoding included, with
+    `peak_bytes`, the most memory this process ever had.
+    """
+    with tempfile.TemporaryDirectory(prefix="spraylab-bench-") as folder:
+        path = Path(folder) / "all.pcap"
+        write_capture(path, packets)
+        size_bytes = path.stat().st_size
+        rows = [_row("spraylab", "", packets, lambda: len(read_capture(path).frame), f"{size_bytes} bytes in one core")]
+        for tool, limit, find in (
+            ("tshark", TSHARK_PACKETS, _tshark),
+            ("dpkt", DPKT_PACKETS, _dpkt),
+            ("scapy", SCAPY_PACKETS, _scapy),
+        ):
+            found = find(_prefix(path, min(limit, packets)))
+            if found is None:
+                rows.append(_row(tool, "", None, None, "not installed"))
+            else:
+                rows.append(_row(tool, found[0], min(limit, packets), found[1], "to fields, not to a frame"))
+        rows.append(_row("spraylab and analyses", "", packets, lambda: _analyse(path), "all analyses", repeats=1))
+        rows[-1]["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return rows
+
+
+def main(packets: int = 1_000_000, json_path: Path | None = None) -> None:
+    """Run, print a table, and write the rows and the machine to `json_path` if given."""
+    rows = run(packets)
+    machine = machine_facts()
+    table = Table(title=f"decoding a header capture on {machine['cpu']}, one core")
+    for name in ("tool", "packets", "packets/s", "of tshark's speed", "note"):
+        table.add_column(name, justify="left" if name in ("tool", "note") else "right")
+    base = next((row["packets_per_s"] for row in rows if row["tool"] == "tshark"), None)
+    for row in rows:
+        rate = row["packets_per_s"]
+        memory = f", {row['peak_bytes'] / 1e9:.2f} GB at most" if "peak_bytes" in row else ""
+        table.add_row(
+            f"{row['tool']} {row['version']}".strip(),
+            f"{row['packets']:,}" if rate else "",
+            f"{rate:,.0f}" if rate else "",
+            f"{rate / base:.1f} x" if rate and base else "",
+            row["note"] + memory,
+        )
+    Console().print(table)
+    if json_path:
+        json_path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+def machine_facts() -> dict[str, Any]:
+    """What the figures depend on: processor, cores, kernel, versions."""
+    names = [line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    versions = {name: importlib.import_module(name).__version__ for name in ("numpy", "pandas")}
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _row(
+    tool: str, version: str, packets: int | None, decode: Callable[[], int] | None, note: str, repeats: int = REPEATS
+) -> dict[str, Any]:
+    """Time `decode`, which returns how many packets it decoded."""
+    row: dict[str, Any] = {"tool": tool, "version": version, "packets": packets, "note": note}
+    if decode is None or packets is None:
+        return row | {"seconds": None, "packets_per_s": None}
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        decoded = decode()
+        seconds.append(time.perf_counter() - began)
+        if decoded != packets:
+            raise RuntimeError(f"{tool} decoded {decoded} of {packets} packets: its figure would mean nothing")
+    return row | {"seconds": min(seconds), "packets_per_s": packets / min(seconds)}
+
+
+def _prefix(path: Path, packets: int) -> Path:
+    """A file of the first `packets` packets of the capture at `path`."""
+    data = np.memmap(path, np.uint8, "r").view(np.ndarray)
+    positions = np.append(pcap.find_records(data).runs[0].positions, len(data))
+    prefix = path.with_name(f"{packets}.pcap")
+    prefix.write_bytes(data[: positions[packets]].tobytes())
+    return prefix
+
+
+Tool = tuple[str, Callable[[], int]]
+"""A version, and a function that decodes and returns the number of packets."""
+
+
+def _tshark(path: Path) -> Tool | None:
+    program = shutil.which("tshark")
+    if program is None:
+        return None
+    fields = [word for layer, names in TSHARK_FIELDS.items() for name in names for word in ("-e", f"{layer}.{name}")]
+    no_analysis = [word for name in TSHARK_OFF for word in ("-o", f"tcp.{name}:FALSE")]
+    command = [program, "-n", "-r", str(path), *no_analysis, "-T", "fields", *fields]
+
+    def decode() -> int:
+        done = subprocess.run(command, capture_output=True, check=True, timeout=TSHARK_TIMEOUT_S)
+        return done.stdout.count(b"\n")
+
+    about = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=TSHARK_TIMEOUT_S)
+    return next((word for word in about.stdout.split() if word[0].isdigit()), "").rstrip("."), decode
+
+
+def _dpkt(path: Path) -> Tool | None:
+    try:
+        dpkt = importlib.import_module("dpkt")
+    except ImportError:
+        return None
+
+    def decode() -> int:
+        rows = []
+        with path.open("rb") as file:
+            for when, data in dpkt.pcap.Reader(file):
+                ip = dpkt.ethernet.Ethernet(data).data
+                tcp = ip.data
+                options = dict(dpkt.tcp.parse_opts(tcp.opts))
+                sack, stamps = options.get(dpkt.tcp.TCP_OPT_SACK), options.get(dpkt.tcp.TCP_OPT_TIMESTAMP)
+                address = (ip.src, ip.dst, tcp.sport, tcp.dport)
+                rows.append((when, address, ip.tos, ip.id, ip.len, tcp.seq, tcp.ack, tcp.flags, sack, stamps))
+        return len(rows)
+
+    return dpkt.__version__, decode
+
+
+def _scapy(path: Path) -> Tool | None:
+    scapy, inet, utils = (importlib.import_module(name) for name in ("scapy", "scapy.layers.inet", "scapy.utils"))
+    importlib.import_module("scapy.layers.l2")
+
+    def decode() -> int:
+        rows = []
+        with utils.PcapReader(str(path)) as packets:
+            for packet in packets:
+                ip, tcp = packet[inet.IP], packet[inet.TCP]
+                options = dict(tcp.options)
+                sack, stamps = options.get("SAck"), options.get("Timestamp")
+                address = (ip.src, ip.dst, tcp.sport, tcp.dport)
+                rows.append((packet.time, address, ip.tos, ip.id, ip.len, tcp.seq, tcp.ack, tcp.flags, sack, stamps))
+        return len(rows)
+
+    return scapy.__version__, decode
+
+
+def _analyse(path: Path) -> int:
+    frame = read_capture(path).frame
+    for over_time in (path_share, goodput, incast_degree):
+        over_time(frame, 0.1)
+    for at_once in (flow_starts, reordering, reorder_density, retransmissions):
+        at_once(frame)
+    queueing_delay(frame, frame)
+    return len(frame)
 
 
 def write_capture(path: Path, packets: int, seed: int = 1) -> None:
@@ -41,7 +220,7 @@ def write_capture(path: Path, packets: int, seed: int = 1) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, SNAP_BYTES, 1))
         for first in range(0, packets, chunk_packets):
-            file.write(_chunk(rng, first, min(chunk_packets, packets - first), sent))
+            file.write(_chunk(rng, first, min(chunk_packets, packets - first), sent).tobytes())
 
 
 def _chunk(rng: np.random.Generator, first: int, count: int, sent: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -54,10 +233,9 @@ def _chunk(rng: np.random.Generator, first: int, count: int, sent: npt.NDArray[n
     for number in range(len(sent)):
         mine = np.flatnonzero(flow == number)
         data = mine[kind[mine] == 0]
-        order = np.argsort(np.arange(len(data)) + rng.uniform(0, 6, len(data)), kind="stable")  # late by up to 6
-        segment[data] = sent[number] + order
-        segment[mine] = np.maximum.accumulate(np.where(kind[mine] == 0, segment[mine], sent[number]))
-        segment[data] = sent[number] + order
+        segment[mine] = sent[number] + np.cumsum(kind[mine] == 0)  # acks follow the data closely
+        lateness = rng.uniform(0, 6, len(data))  # packets
+        segment[data] = sent[number] + np.argsort(np.arange(len(data)) + lateness, kind="stable")
         sent[number] += len(data)
     time_us = 10 * (first + np.arange(count))
     for number, layout_bytes in enumerate((DATA_BYTES, ACK_BYTES, SACK_BYTES)):

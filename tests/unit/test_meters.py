@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import FABRIC, ports_of
 
-from emulator import meters
+from emulator import meters, sampler
 from emulator.meters import COUNTERS, decode, read_counters
 from emulator.ports import Port
 from emulator.sampler import RawSample
@@ -151,6 +151,27 @@ def test_counters_that_stand_still_while_a_frame_is_sent_have_not_settled(monkey
     monkeypatch.setattr(meters.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
     monkeypatch.setattr(meters, "read_counters", lambda _: pd.DataFrame({"tx_packets": [min(10, clock.now // 0.072)]}))
     assert meters.settled_counters(fabric).tx_packets.item() == 10  # type: ignore[arg-type]
+
+
+def test_reading_that_takes_long_makes_the_next_sample_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By as much as it came after it was due; the ones after are on time again."""
+    clock = SimpleNamespace(now=100.0)
+    reading_s = [0.0, 0.01, 0.3, 0.0, 0.0, 0.0]
+
+    def read() -> tuple[float, bytes]:
+        clock.now += reading_s.pop(0)
+        return clock.now, b""
+
+    def sleep(reading: list[object], _: object, __: object, timeout_s: float) -> tuple[list[object], ...]:
+        clock.now += timeout_s
+        return [], [], []
+
+    monkeypatch.setattr(sampler.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(sampler.select, "select", sleep)
+    connection = SimpleNamespace(poll=lambda _: not reading_s)
+    samples = sampler._sample(connection, [SimpleNamespace(read=read)], [], 0.05)  # type: ignore[arg-type, list-item]
+    assert [taken.woke_s - taken.due_s for taken in samples] == pytest.approx([0, 0, 0, 0.25, 0, 0])
+    assert [taken.woke_s for taken in samples] == pytest.approx([100.0, 100.05, 100.1, 100.4, 100.45, 100.5])
 
 
 class OneHost:

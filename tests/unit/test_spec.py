@@ -73,13 +73,13 @@ def sentence(load: Load, text: str, *overrides: str) -> str:
 
 def test_quick_is_the_experiment_that_the_readme_promises() -> None:
     quick = load_experiment("quick")
-    assert quick.fabric.topology() == LeafSpine(4, 4, 4, 20_000_000, 20_000_000, 9000, 4_000_000)
+    assert quick.fabric.topology() == LeafSpine(4, 4, 4, 10_000_000, 10_000_000, 9000, 4_000_000)
     assert [quick.schedule(index, 1).collective for index in range(3)] == ["permutation", "alltoall", "matrix"]
     assert quick.schemes == ("ecmp", "spray", "ethereal")
     assert quick.seeds == (1, 2, 3)
     permutation = quick.schedule(0, 1)
     assert {(flow.src, flow.dst) for flow in permutation.flows} == {(rank, (rank + 4) % 16) for rank in range(16)}
-    assert permutation.channels == 4 and permutation.payload_bytes == 16 * 4_000_000
+    assert permutation.channels == 4 and permutation.payload_bytes == 16 * 2_000_000
     assert quick.schedule(2, 1).payload_bytes == 16 * 2_000_000
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
+from operator import itemgetter
 
 import pytest
 from hypothesis import given, settings
@@ -95,7 +96,7 @@ def test_tag_crosses_exactly_its_spine_and_back() -> None:
 
 def test_without_a_tag_or_with_one_of_no_spine_the_hash_decides() -> None:
     for chosen in range(FABRIC.spines):
-        network = FakeFabric(FABRIC, choose=lambda spines, chosen=chosen: spines[chosen])
+        network = FakeFabric(FABRIC, choose=itemgetter(chosen))
         for tag in (0, FABRIC.spines + 1, 63):
             assert network.walk(0, FABRIC.host_ip(11), tag)[1] == ("spine", chosen)
 

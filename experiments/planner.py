@@ -1,0 +1,63 @@
+"""The pure part of every run of an experiment: its traffic, where it goes, its bound, what it will take."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from experiments.bound import bound_s
+from experiments.plan import Run, estimate_s, plan_runs
+from experiments.spec import Experiment
+from traffic.schedule import Schedule
+from traffic.schemes import TrafficPlan, plan_traffic
+
+
+class Planner:
+    """Schedules and bounds are worked out once for each traffic and seed, however many schemes share them."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.fabric = experiment.fabric.topology()
+        self.runs = plan_runs(experiment)
+        self._ideal = lru_cache(maxsize=None)(self._schedule_hosts_bound)
+
+    def _schedule_hosts_bound(self, traffic: int, seed: int) -> tuple[Schedule, list[int], float]:
+        schedule = self.experiment.schedule(traffic, seed)
+        hosts = self.experiment.hosts(schedule, seed)
+        return schedule, hosts, bound_s(schedule, self.fabric, hosts)
+
+    def plan(self, run: Run) -> TrafficPlan:
+        schedule, hosts, _ = self._ideal(run.traffic, run.seed)
+        return plan_traffic(schedule, self.fabric, hosts, run.scheme)
+
+    def bound_s(self, run: Run) -> float:
+        return self._ideal(run.traffic, run.seed)[2]
+
+    def estimate_s(self, run: Run) -> float:
+        return estimate_s(self.experiment, run, self.bound_s(run))
+
+    def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
+        """What a row of runs.csv says of a run before it ran."""
+        fabric, schedule = self.fabric, plan.schedule
+        return {
+            "run_id": run.run_id,
+            "experiment": self.experiment.name,
+            "scheme": run.scheme,
+            "traffic": run.label,
+            "collective": schedule.collective,
+            "algorithm": schedule.algorithm,
+            "channels": schedule.channels,
+            "ranks": schedule.ranks,
+            "leaves": fabric.leaves,
+            "spines": fabric.spines,
+            "hosts_per_leaf": fabric.hosts_per_leaf,
+            "host_rate_bps": fabric.host_rate_bps,
+            "fabric_rate_bps": fabric.fabric_rate_bps,
+            "mtu_bytes": fabric.mtu_bytes,
+            "dataplane": dataplane,
+            "size_bytes": schedule.size_bytes,
+            "seed": run.seed,
+        }
+
+    def total_estimate_s(self) -> float:
+        return sum(self.estimate_s(run) for run in self.runs)

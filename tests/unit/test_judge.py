@@ -1,0 +1,154 @@
+"""Numbers of a run whose numbers are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import FABRIC, START_S, healthy_run, place, planted
+
+from emulator.meters import Samples
+from experiments.fidelity import Run
+from experiments.judge import Judged, judge
+
+IDENTITY = {"run_id": "perm-ethereal-1", "experiment": "unit", "scheme": "ethereal", "traffic": "perm", "seed": 1}
+COLUMNS = {
+    *("flows", "subflows", "cct_s", "bound_s", "cct_over_bound", "algbw_bps", "busbw_bps", "congestion_ratio"),
+    *("fct_p50_s", "fct_p99_s", "retransmitted_segments", "out_of_order_segments", "drops_packets"),
+    *("queue_peak_bytes", "cpu_idle_min", "fidelity", "fidelity_reasons"),
+}
+
+
+@pytest.fixture(scope="module")
+def judged(healthy: Run) -> Judged:
+    return judge(healthy, FABRIC, IDENTITY)
+
+
+def carrying(run: Run, **tx_bytes: int) -> Run:
+    """Ports (their names with _ for -) that sent other amounts; every other fabric port sent 1,000,000 bytes."""
+    after = run.measured.after.copy()
+    for number, port in enumerate(run.ports):
+        sent = tx_bytes.pop(port.name.replace("-", "_"), 1_000_000)
+        after.loc[number, "tx_bytes"] = run.measured.before.tx_bytes[number] + sent
+    assert not tx_bytes, "unknown ports"
+    return planted(run, after=after)
+
+
+def test_row_begins_with_what_was_known_and_has_every_column(judged: Judged) -> None:
+    assert dict(list(judged.row.items())[: len(IDENTITY)]) == IDENTITY
+    assert set(judged.row) >= COLUMNS
+
+
+def test_times_and_bandwidths(healthy: Run, judged: Judged) -> None:
+    """algbw is the message size over the time it took; busbw that times the collective's factor (nccl-tests)."""
+    row, replay = judged.row, healthy.measured.replay
+    assert row["cct_s"] == replay.cct_s == max(replay.finished_s) - START_S
+    assert row["cct_over_bound"] == pytest.approx(row["cct_s"] / row["bound_s"])
+    assert row["algbw_bps"] * row["cct_s"] == pytest.approx(8 * 5_000_000)
+    schedule = replace(healthy.plan.schedule, busbw_factor=1.5)
+    other = judge(replace(healthy, plan=replace(healthy.plan, schedule=schedule)), FABRIC, IDENTITY).row
+    assert other["busbw_bps"] == pytest.approx(1.5 * other["algbw_bps"])
+    assert row["busbw_bps"] == row["algbw_bps"]
+
+
+def test_flow_completion_times(healthy: Run, judged: Judged) -> None:
+    replay = healthy.measured.replay
+    assert judged.flows.fct_s.to_numpy() == pytest.approx(np.array(replay.finished_s) - START_S)
+    assert (judged.flows.start_s == 0).all(), "times count from the first send"
+    assert judged.row["fct_p50_s"] == pytest.approx(np.median(judged.flows.fct_s))
+    assert judged.row["fct_p50_s"] < judged.row["fct_p99_s"] <= judged.row["cct_s"]
+    assert judged.row["flows"] == len(judged.flows) == 12
+
+
+def test_subflows_have_their_path_and_what_tcp_said(healthy: Run, judged: Judged) -> None:
+    """Of three flows to one leaf over two spines, the third is cut in two."""
+    assert judged.row["subflows"] == len(judged.subflows) == 16
+    assert list(judged.subflows.subflow) == list(range(16))
+    assert set(judged.subflows.path_tag) == {1, 2}
+    assert judged.subflows.received_bytes.sum() == sum(flow.size_bytes for flow in healthy.plan.schedule.flows)
+    assert judged.row["retransmitted_segments"] == judged.subflows.retransmitted_segments.sum() == 8
+    assert judged.row["out_of_order_segments"] == judged.subflows.out_of_order_segments.sum() == 48
+
+
+def test_links_count_the_run_alone(healthy: Run, judged: Judged) -> None:
+    """Counters are of the whole life of a port; what they said before is taken off."""
+    links = judged.links.set_index("port")
+    assert (links.tx_bytes == links.loc[list(links.peer)].rx_bytes.to_numpy()).all()
+    total = 5_055_570  # of every host: data, and the acknowledgements of as much
+    assert links.tx_bytes["h1-eth0"] == links.tx_bytes["leaf1-eth3"] == total
+    assert links.direction["leaf1-eth3"] == "up" and links.direction["spine1-eth1"] == "down"
+    assert links.spine["spine2-eth1"] == 1 and links.leaf["spine2-eth1"] == 0 and pd.isna(links.host["spine2-eth1"])
+    assert links.host["leaf2-eth2"] == 3 and pd.isna(links.spine["leaf2-eth2"])
+    assert judged.row["queue_peak_bytes"] == links.queue_peak_bytes.max() > 0
+
+
+def test_drops_and_peaks_are_their_ports(healthy: Run) -> None:
+    """Drops are totals since a port was made: those of earlier runs do not count."""
+    queues = healthy.measured.samples.queues.copy()
+    own = queues.port == place(healthy, "leaf2-eth4")
+    queues["drops_packets"] += 40
+    queues.loc[own & (queues.time_s > START_S + 1), "drops_packets"] += 6
+    queues.loc[own & (queues.time_s.between(START_S + 1, START_S + 1.04)), "backlog_bytes"] = 3_999_999
+    run = planted(healthy, samples=Samples(queues, healthy.measured.samples.cpu))
+    judged = judge(run, FABRIC, IDENTITY)
+    links = judged.links.set_index("port")
+    assert judged.row["drops_packets"] == links.drops_packets["leaf2-eth4"] == links.drops_packets.sum() == 6
+    assert judged.row["queue_peak_bytes"] == links.queue_peak_bytes["leaf2-eth4"] == 3_999_999
+
+
+def test_queues_are_named_and_count_from_the_first_send(healthy: Run, judged: Judged) -> None:
+    assert set(judged.queues.port) == {port.name for port in healthy.ports}
+    assert judged.queues.time_s.min() == pytest.approx(-0.01)
+
+
+# How far from ideal spraying
+
+
+def test_equal_loads_are_ideal(judged: Judged) -> None:
+    assert judged.row["congestion_ratio"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("loads", "ratio"),
+    [
+        ({"leaf1_eth3": 3_000_000}, 1.5),  # up: 3 and 1, where ideal is 2 and 2
+        ({"spine2_eth2": 3_000_000}, 1.5),  # down, likewise
+        ({"leaf1_eth3": 2_000_000, "leaf1_eth4": 2_000_000, "leaf2_eth3": 1_200_000}, 1.0),  # the fullest is ideal
+        ({"leaf1_eth3": 2_000_000, "leaf1_eth4": 0}, 2.0),
+        ({"h1_eth0": 9_000_000, "leaf1_eth1": 9_000_000}, 1.0),  # hosts' links have one path
+    ],
+)  # fmt: skip
+def test_congestion_ratio(healthy: Run, loads: dict[str, int], ratio: float) -> None:
+    assert judge(carrying(healthy, **loads), FABRIC, IDENTITY).row["congestion_ratio"] == pytest.approx(ratio)
+
+
+def test_nothing_across_the_fabric_is_ideal(healthy: Run) -> None:
+    run = planted(healthy, after=healthy.measured.before)
+    assert judge(run, FABRIC, IDENTITY).row["congestion_ratio"] == 1.0
+
+
+# The verdict on the run
+
+
+def test_healthy_run_passes(judged: Judged) -> None:
+    assert (judged.row["fidelity"], judged.row["fidelity_reasons"]) == ("pass", "")
+    assert judged.row["cpu_idle_min"] == pytest.approx(0.45)
+
+
+def test_failed_invariants_are_named_with_a_reason_each(healthy: Run) -> None:
+    shaping: dict[str, Any] = {**healthy.measured.shaping, "leaf1-eth3": None, "leaf1-eth4": None}
+    cpu = healthy.measured.samples.cpu.assign(late_s=0.5)
+    run = planted(healthy, shaping=shaping, samples=Samples(healthy.measured.samples.queues, cpu))
+    row = judge(run, FABRIC, IDENTITY).row
+    assert row["fidelity"] == "fail"
+    shaped, machine = row["fidelity_reasons"].split("; ")
+    assert shaped.startswith("shaping: leaf1-eth3: ") and shaped.endswith("(and 1 more)")
+    assert machine.startswith("machine: ") and "500 ms" in machine
+
+
+@pytest.mark.parametrize("scheme", ["ecmp", "spray", "spray-random", "ethereal", "subflow-4"])
+def test_every_scheme_is_judged(scheme: str) -> None:
+    assert judge(healthy_run(scheme), FABRIC, IDENTITY).row["fidelity"] == "pass"

@@ -1,0 +1,132 @@
+"""Opens a plan's subflows: a socket is made inside its host's network namespace and stays there.
+
+So one thread holds both ends of every connection and never has to be anywhere.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator, Sequence
+
+from emulator.namespaces import inside
+from emulator.sandbox import EmulatorError
+from emulator.topology import LeafSpine
+from traffic.schemes import LISTEN_PORT, TrafficPlan
+from traffic.transport import Transport
+
+_CONNECT_TIMEOUT_S = 20.0
+_SO_MAX_PACING_RATE = 47
+
+
+class Connections:
+    """The open subflows of a plan: `senders[i]` and `receivers[i]` are the ends of subflow i, non-blocking."""
+
+    def __init__(self, plan: TrafficPlan, fabric: LeafSpine, host_pids: Sequence[int], transport: Transport) -> None:
+        self.plan, self.fabric, self.transport = plan, fabric, transport
+        self._pids = host_pids
+        self.senders: list[socket.socket] = []
+        self.receivers: list[socket.socket] = []
+
+    def open(self) -> None:
+        """Raises EmulatorError when they cannot all be opened; then none is."""
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for opened in [*self.senders, *self.receivers]:
+            # A reset instead of TIME_WAIT: the next run binds the same ports.
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            opened.close()
+
+    def name(self, number: int) -> str:
+        """Subflow `number`, for people."""
+        subflow, name = self.plan.subflows[number], self.fabric.host_name
+        return f"the connection from {name(subflow.src_host)} (port {subflow.src_port}) to {name(subflow.dst_host)}"
+
+    def _open(self) -> None:
+        plan, fabric = self.plan, self.fabric
+        listeners: dict[int, socket.socket] = {}
+        try:
+            for host in sorted({subflow.dst_host for subflow in plan.subflows}):
+                listener = listeners[host] = self._socket(host)
+                listener.bind((fabric.host_ip(host), LISTEN_PORT))
+                listener.listen(4096)
+            for subflow in plan.subflows:
+                sender = self._socket(subflow.src_host)
+                self.senders.append(sender)
+                sender.bind((fabric.host_ip(subflow.src_host), subflow.src_port))
+                if self.transport.pacing == "fair":
+                    payload_share = 1 / fabric.wire_bytes(1.0)
+                    rate_bps = fabric.host_rate_bps * subflow.pacing_share * payload_share
+                    sender.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, max(1, int(rate_bps / 8)))
+                _tag(sender, subflow.path_tag)
+                sender.connect_ex((fabric.host_ip(subflow.dst_host), LISTEN_PORT))
+            self.receivers = self._accept(listeners)
+        finally:
+            for listener in listeners.values():
+                listener.close()
+
+    def _socket(self, host: int) -> socket.socket:
+        with inside(self._pids[host]):
+            made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        name = self.transport.congestion_control
+        try:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+        except OSError as error:
+            made.close()
+            raise EmulatorError(f"transport.congestion_control: this kernel has no {name}") from error
+        return made
+
+    def _accept(self, listeners: dict[int, socket.socket]) -> list[socket.socket]:
+        """The receiving end of every subflow, once all are connected."""
+        plan, fabric = self.plan, self.fabric
+        expected = {(fabric.host_ip(s.src_host), s.src_port, s.dst_host): s for s in plan.subflows}
+        accepted: dict[int, socket.socket] = {}
+        deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+        poller = select.poll()
+        hosts = {listener.fileno(): host for host, listener in listeners.items()}
+        for descriptor in hosts:
+            poller.register(descriptor, select.POLLIN)
+        try:
+            while len(accepted) < len(plan.subflows):
+                for descriptor, _ in poller.poll(100):
+                    host = hosts[descriptor]
+                    for made, peer in _accept_all(listeners[host]):
+                        subflow = expected[(*peer, host)]
+                        _tag(made, subflow.path_tag)
+                        accepted[subflow.id] = made
+                if time.monotonic() > deadline:
+                    missing = [s for s in plan.subflows if s.id not in accepted]
+                    raise EmulatorError(
+                        f"{len(missing)} of {len(plan.subflows)} connections did not open in {_CONNECT_TIMEOUT_S:g} s, "
+                        f"the first from {fabric.host_name(missing[0].src_host)} to "
+                        f"{fabric.host_name(missing[0].dst_host)}"
+                    )
+        except BaseException:
+            for made in accepted.values():
+                made.close()
+            raise
+        return [accepted[subflow.id] for subflow in plan.subflows]
+
+
+def _tag(opened: socket.socket, path_tag: int) -> None:
+    if path_tag:
+        opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, path_tag << 2)
+
+
+def _accept_all(listener: socket.socket) -> Iterator[tuple[socket.socket, tuple[str, int]]]:
+    while True:
+        try:
+            made, peer = listener.accept()
+        except BlockingIOError:
+            return
+        made.setblocking(False)
+        yield made, peer
