@@ -16,6 +16,11 @@ _BENCHMARKS = {"predict": False, "decode": False}
 """Modules of experiments/benchmarks, and whether each needs root."""
 
 
+_set_option = click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8"
+)
+
+
 class _Sentences(click.Group):
     """Turns the errors meant for people into sentences, and Ctrl-C into a status."""
 
@@ -104,7 +109,7 @@ def run(
 
 @main.command()
 @click.argument("experiment")
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8")
+@_set_option
 @click.option("--results", type=click.Path(path_type=Path), metavar="DIR", help="Put the emulated numbers beside")
 @click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write one row a run")
 def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, csv: Path | None) -> None:
@@ -142,7 +147,7 @@ def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, c
 
 @main.command()
 @click.argument("name", type=click.Choice(list(_BENCHMARKS)))
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="For machines")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="The rows, for machines")
 def bench(name: str, json_file: Path | None) -> None:
     """Measure spraylab itself on this machine; numbers of one run are compared with each other, never with a limit.
 

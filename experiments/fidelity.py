@@ -37,11 +37,8 @@ WINDOW_S = 1.0
 """The machine is judged over every second; a run shorter than that, as a whole."""
 
 PORT_WINDOW_S = 0.2
-"""A port is judged over every stretch of this length, and a machine over none shorter."""
-
-SAMPLE_CLOCK_S = 0.002
-"""How far apart two samples may be from what their times say: before a sampler can look at the clock, the kernel may
-forward packets for so long (MAX_SOFTIRQ_TIME of kernel/softirq.c)."""
+"""A port is judged over every stretch of this length, and a machine over none shorter. A token bucket is exact but for
+its depth, so RATE_TOLERANCE of this, 6 ms, is how late a sampler may look at the clock."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +120,8 @@ def ports_work_at_their_rate(run: Run) -> list[str]:
             continue
         time_s, sent, waiting = (samples[name].to_numpy(float) for name in ("time_s", "sent_bytes", "backlog_bytes"))
         starts, ends = _windows(time_s, PORT_WINDOW_S)
-        rate = port.shaping.rate_bps / 8
-        could, did = (time_s[ends] - time_s[starts]) * rate, sent[ends] - sent[starts]
-        slack = port.shaping.burst_bytes + SAMPLE_CLOCK_S * rate
+        could, did = (time_s[ends] - time_s[starts]) * port.shaping.rate_bps / 8, sent[ends] - sent[starts]
+        slack = port.shaping.burst_bytes
         # How often, up to each sample, the queue may have emptied since the one before.
         emptied = np.concatenate([[0], np.cumsum(np.diff(sent) >= waiting[:-1])])
         never_empty = emptied[ends] == emptied[starts]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.spec import CollectiveTraffic, Experiment, MatrixTraffic
+from traffic.collectives import COLLECTIVES
 
 RUN_OVERHEAD_S = 1.5
 """What a run takes besides its traffic: opening connections, reading counters, judging. Rough."""
@@ -73,8 +74,11 @@ def estimate_s(experiment: Experiment, run: Run, bound_s: float) -> float:
 
 
 def _labels(traffic: Sequence[CollectiveTraffic | MatrixTraffic]) -> list[str]:
-    """A name for each entry: collective and algorithm, and where that is not enough, the settings that differ."""
-    names = [f"{entry.collective}-{entry.algorithm}" for entry in traffic]
+    """A name for each entry: collective and algorithm, and where that is not enough, the settings that differ.
+
+    A collective of one algorithm needs no second name, nor does a matrix: it is called as its file.
+    """
+    names = [_name(entry) for entry in traffic]
     settings: list[dict[str, Any]] = [entry.model_dump(mode="json", exclude={"matrix"}) for entry in traffic]
     labels = []
     for name, mine in zip(names, settings, strict=True):
@@ -83,6 +87,14 @@ def _labels(traffic: Sequence[CollectiveTraffic | MatrixTraffic]) -> list[str]:
         labels.append("-".join([name, *(f"{key}-{mine[key]}" for key in differing if mine[key] is not None)]))
     count = Counter(labels)
     return [label if count[label] == 1 else f"{label}-{place}" for place, label in enumerate(labels, start=1)]
+
+
+def _name(entry: CollectiveTraffic | MatrixTraffic) -> str:
+    if isinstance(entry, MatrixTraffic):
+        return entry.algorithm
+    if len(COLLECTIVES[entry.collective].algorithms) == 1:
+        return entry.collective
+    return f"{entry.collective}-{entry.algorithm}"
 
 
 def _safe(label: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from emulator.topology import LeafSpine
@@ -65,11 +66,11 @@ def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 def prediction_table(frame: pd.DataFrame) -> Table:
     """Per traffic and scheme, medians over seeds; of emulated numbers those with fidelity `pass`."""
     emulated = "cct_s" in frame
-    table = Table(title="Predicted; 1.00 is the best any scheme could reach")
-    table.add_column("collective", overflow="fold")
+    table = Table(title="Predicted; 1.00 is the best any scheme could reach", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("collective", no_wrap=True)
     table.add_column("scheme", no_wrap=True)
-    names = ["CCT", "CCT /\nbound", "congestion\nratio", "\nworst"]
-    for name in [*names, *(["emulated\nCCT", "emulated /\npredicted"] if emulated else [])]:
+    names = ["CCT", "CCT /\nbound", "congestion\nratio"]
+    for name in [*names, *(["emulated\nCCT", "emulated /\npredicted"] if emulated else ["\nworst"])]:
         table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for (traffic, scheme), rows in frame.groupby(["traffic", "scheme"], sort=False):
@@ -81,11 +82,12 @@ def prediction_table(frame: pd.DataFrame) -> Table:
             _time(rows.predicted_cct_s.median()),
             _number(rows.predicted_cct_over_bound.median()),
             _number(rows.congestion_ratio.median()),
-            _number(rows.congestion_ratio.max()),
         ]
         if emulated:
             trusted = rows[rows.fidelity == "pass"]
             cells += [_time(trusted.cct_s.median()), _number(trusted.cct_over_predicted.median())]
+        else:
+            cells.append(_number(rows.congestion_ratio.max()))
         table.add_row(*cells)
         previous = traffic
     return table

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
+from itertools import zip_longest
+from typing import Any
+
 import pandas as pd
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -10,6 +15,8 @@ from experiments.judge import PASS
 
 AS_GOOD = 1.05
 """Single path counts as good as spraying if its CCT is at most this many times spraying's, on every traffic."""
+
+_TERMINAL_WIDTH, _GAP, _SHORTEST_NAME = 80, 2, 12
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -28,33 +35,39 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
+def cells(row: Any) -> tuple[str, str, str, str]:
+    """A row of `summary` as people read it: CCT / bound (least-most of its seeds), congestion ratio, retransmits, trust."""
+    spread = f" ({row.cct_over_bound_min:.2f}-{row.cct_over_bound_max:.2f})" if row.runs > 1 else ""
+    return (
+        f"{row.cct_over_bound:.2f}{spread}",
+        f"{row.congestion_ratio:.2f}",
+        f"{row.retransmitted_segments:,.0f}",
+        f"{row.trusted}/{row.runs} pass",
+    )
+
+
 def render(runs: pd.DataFrame) -> Table:
-    table = Table(title="CCT / bound and congestion ratio: 1.00 is the best any scheme could reach")
-    for name, justify in (
-        ("collective", "left"),
-        ("scheme", "left"),
-        ("CCT / bound", "right"),
-        ("min - max", "right"),
-        ("congestion ratio", "right"),
-        ("retransmits", "right"),
-        ("fidelity", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    previous = None
-    for row in summary(runs).itertuples():
-        if previous is not None and row.traffic != previous:
+    """`summary` for a terminal of 80 columns: no cell wraps; a long collective's name goes on beside its next schemes."""
+    lines = summary(runs)
+    shown = [(row.scheme, *cells(row)) for row in lines.itertuples()]
+    headings = ("scheme", "CCT / bound", "congestion\nratio", "retrans-\nmits", "fidelity")
+    widths = [max(map(len, [*heading.split("\n"), *column])) for heading, *column in zip(headings, *shown, strict=True)]
+    table = Table(
+        title="CCT / bound and congestion ratio: 1.00 is the best any scheme could reach",
+        box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("collective", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "scheme" else "right", no_wrap=True)
+    name_width = max(_SHORTEST_NAME, _TERMINAL_WIDTH - sum(widths) - _GAP * len(widths))
+    for traffic, rows in lines.groupby("traffic", sort=False).indices.items():
+        if len(table.rows):
             table.add_section()
-        trusted = row.trusted == row.runs
-        table.add_row(
-            escape(row.traffic) if row.traffic != previous else "",
-            row.scheme,
-            f"{row.cct_over_bound:.2f}",
-            f"{row.cct_over_bound_min:.2f} - {row.cct_over_bound_max:.2f}",
-            f"{row.congestion_ratio:.2f}",
-            f"{row.retransmitted_segments:.0f}",
-            f"[{'green' if trusted else 'red'}]{row.trusted}/{row.runs} pass",
-        )
-        previous = row.traffic
+        for name, number in zip_longest(textwrap.wrap(str(traffic), name_width), rows, fillvalue=None):
+            known = () if number is None else shown[number]
+            distrusted = number is not None and lines.trusted[number] < lines.runs[number]
+            styled = [f"[{'red' if distrusted else 'green'}]{known[-1]}"] if known else []
+            table.add_row(escape(name or ""), *known[:-1], *styled)
     return table
 
 

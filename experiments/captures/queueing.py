@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from experiments.captures.matching import IDENTITY, match_packets
+from experiments.captures.matching import match_packets
 from experiments.captures.streams import FLOW
 
 
@@ -39,22 +39,19 @@ def queueing_delay(before: pd.DataFrame, after: pd.DataFrame, rate_bps: float | 
     """
     if rate_bps is not None and not rate_bps > 0:
         raise ValueError(f"a link cannot have a rate of {rate_bps} b/s: give a positive rate")
-    partner = match_packets(before, after)
-    sent = np.flatnonzero(partner >= 0)
+    match = match_packets(before, after)
+    sent = np.flatnonzero(match.partner >= 0)
     packets = before[["time_ns", *FLOW, "wire_bytes"]].iloc[sent].reset_index(drop=True)
-    packets["delay_ns"] = after["time_ns"].to_numpy()[partner[sent]] - packets["time_ns"]
+    packets["delay_ns"] = after["time_ns"].to_numpy()[match.partner[sent]] - packets["time_ns"]
     unavoidable_ns = packets["wire_bytes"] * (8e9 / rate_bps) if rate_bps else 0.0
     beyond_ns = packets["delay_ns"] - unavoidable_ns
     baseline_ns = float(beyond_ns.min()) if len(packets) else float("nan")
     packets["queueing_ns"] = beyond_ns - baseline_ns
 
-    extra = np.setdiff1d(np.flatnonzero(after["is_tcp"]), partner[sent], assume_unique=True)
-    went_in = pd.MultiIndex.from_frame(before.loc[before["is_tcp"], IDENTITY])
-    duplicated = pd.MultiIndex.from_frame(after[IDENTITY].iloc[extra]).isin(went_in)
     return HopDelay(
         packets=packets,
         lost_packets=int(before["is_tcp"].sum()) - len(sent),
-        duplicated_packets=int(duplicated.sum()),
-        stray_packets=int((~duplicated).sum()),
+        duplicated_packets=len(match.duplicates),
+        stray_packets=len(match.strays),
         baseline_ns=baseline_ns,
     )

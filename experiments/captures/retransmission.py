@@ -30,7 +30,7 @@ def retransmissions(sender: pd.DataFrame, receiver: pd.DataFrame | None = None) 
     again = np.flatnonzero(retransmitted_bytes > 0)
     by_arrival = np.zeros(len(again), bool)
     if receiver is not None:
-        arrived = match_packets(sender, receiver)[streams.row] >= 0
+        arrived = match_packets(sender, receiver).partner[streams.row] >= 0
         by_arrival = _earlier_copy_arrived(cover, arrived)[again]
     by_dsack = _reported(sender, streams, again)
     row = streams.row[again]

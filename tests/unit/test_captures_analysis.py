@@ -286,7 +286,10 @@ def test_matching_by_brute_force(before: list[tuple[int, int, int]], after: list
         expected.append(partner)
         if partner >= 0:
             free.remove(partner)
-    assert matching.match_packets(bare_frame(before, 0), bare_frame(after, 0)).tolist() == expected
+    match = matching.match_packets(bare_frame(before, 0), bare_frame(after, 0))
+    assert match.partner.tolist() == expected
+    assert match.duplicates.tolist() == [place for place in free if after[place] in before]
+    assert match.strays.tolist() == [place for place in free if after[place] not in before]
 
 
 # Edges

@@ -234,12 +234,12 @@ def departures(arrivals_s: NDArray[np.float64], shaping: Shaping) -> NDArray[np.
 def sampled(
     run: Run, arrivals_s: NDArray[np.float64], left_s: NDArray[np.float64], rng: np.random.Generator
 ) -> Run:
-    """`run` with one port's queue as a sampler would see it whose period wanders and whose clock comes up to 2 ms late,
-    that sleeps for 0.3 s once, and takes its last sample right after the one before."""
+    """`run` with one port's queue as a sampler would see it whose period wanders, that looks at the clock up to 5 ms
+    late, sleeps for 0.3 s once, and takes its last sample right after the one before."""
     gaps = rng.uniform(0.5 * PERIOD_S, 1.5 * PERIOD_S, 60)
     gaps[rng.integers(60)], gaps[-1] = 0.3, 0.0005
     seen_s = np.cumsum(gaps)
-    told_s = np.maximum.accumulate(seen_s + rng.uniform(0.0, 0.002, 60))
+    told_s = np.maximum.accumulate(seen_s + rng.uniform(0.0, 0.005, 60))
     arrived, sent = np.searchsorted(arrivals_s, seen_s) * FRAME_BYTES, np.searchsorted(left_s, seen_s) * FRAME_BYTES
     queue = {"time_s": START_S + told_s, "port": place(run, PORT), "sent_bytes": sent, "backlog_bytes": arrived - sent}
     return with_samples(run, queues=pd.DataFrame({**queue, "drops_packets": 0}))

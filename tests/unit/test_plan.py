@@ -80,9 +80,9 @@ def test_quick_is_27_runs_named_for_what_they_are() -> None:
     runs = plan_runs(load_experiment("quick"))
     assert len(runs) == 27
     assert runs[0] == Run(
-        "001-permutation-shift-ecmp-s1", 0, "permutation-shift", "permutation", "shift", "ecmp", seed=1
+        "001-permutation-ecmp-s1", 0, "permutation", "permutation", "shift", "ecmp", seed=1
     )
-    assert runs[8].run_id == "009-matrix-perm_16n_16c_2MB-ethereal-s1"
+    assert runs[8].run_id == "009-perm_16n_16c_2MB-ethereal-s1"
 
 
 def test_a_matrix_run_is_called_as_its_schedule_is() -> None:
@@ -94,7 +94,7 @@ def test_a_matrix_run_is_called_as_its_schedule_is() -> None:
 
 def test_settings_that_differ_are_in_the_label() -> None:
     runs = plan_runs(experiment([ENTRIES[0], ENTRIES[2], ENTRIES[3]], ["ecmp"], [1]))
-    assert [run.label for run in runs] == ["alltoall-direct", "alltoall-direct-window-2", "allreduce-direct"]
+    assert [run.label for run in runs] == ["alltoall", "alltoall-window-2", "allreduce-direct"]
 
 
 @pytest.mark.parametrize("scheme", ["ecmp", "spray", "spray-random", "ethereal", "subflow-4"])

@@ -144,7 +144,7 @@ def test_table_shows_every_number_and_what_can_be_trusted() -> None:
         console.print(render(planted(GOOD, failed={("perm", "ecmp"): [2.9]})))
     lines = shown.get().splitlines()
     [ecmp] = [line for line in lines if "ecmp" in line and "perm" in line]
-    assert "2.10" in ecmp and "1.50 - 2.90" in ecmp and "3/4 pass" in ecmp
+    assert "2.10" in ecmp and "(1.50-2.90)" in ecmp and "3/4 pass" in ecmp
     assert sum("3/3 pass" in line for line in lines) == 5
     assert sum("perm" in line for line in lines) == 1, "a traffic's name is shown once"
 

@@ -1,0 +1,378 @@
+"""report.html: everything a results folder says, on one page to hand to a colleague; or two folders side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from ruamel.yaml import YAML
+
+from experiments import plots
+from experiments.judge import PASS
+from experiments.results import ResultsError, ResultsFolder, as_caller
+from experiments.verdict import cells, summary, verdict
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAGE, FIGURES = "report.html", "figures"
+
+_MOST_FIGURES = 24  # of a section, for each folder
+_MOST_FAILED_RUNS = 30
+_ALIKE = 8  # more entries of one kind than this are listed by their values, each once
+
+WHAT_SCHEMES_DO = {
+    "ecmp": "each connection stays on the spine that a hash of its addresses and ports picks",
+    "spray": "the sender's NIC gives every packet the next spine in turn",
+    "spray-random": "the sender's NIC gives every packet a random spine",
+    "ethereal": "each connection stays on a spine the sender chose; a few flows are split so that all spines carry the same",
+}
+
+
+class Part(NamedTuple):
+    """What one figure is about. `scheme` is empty where it shows all of them."""
+
+    traffic: str
+    scheme: str = ""
+
+
+class Results:
+    """One folder's frames, each read once."""
+
+    def __init__(self, folder: ResultsFolder) -> None:
+        self._folder = folder
+        self.path = folder.path
+        self.name = folder.path.resolve().name
+        self.manifest = folder.manifest()
+        self.runs = folder.runs()
+        self.typical = typical(self.runs)
+
+    @cached_property
+    def flows(self) -> pd.DataFrame:
+        return self._frame("flows")
+
+    @cached_property
+    def links(self) -> pd.DataFrame:
+        """Of the typical runs, the ports of fabric links."""
+        links = self._frame("links")
+        return links[links.run_id.isin(self.typical.run_id) & links.spine.notna()]
+
+    @cached_property
+    def queues(self) -> pd.DataFrame:
+        """Of the typical runs, the samples of fabric ports."""
+        queues = self._frame("queues")
+        return queues[queues.run_id.isin(self.typical.run_id) & queues.port.isin(self.links.port.unique())]
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        return self._folder.frame(name).merge(self.runs[["run_id", "traffic", "scheme", "fidelity"]], on="run_id")
+
+
+def typical(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of every traffic and scheme the run with the median CCT: of the trusted ones, where there are any."""
+    if runs.empty:
+        return runs
+    best = runs.assign(distrusted=runs.fidelity != PASS).sort_values(["distrusted", "cct_s", "run_id"])
+    rows = []
+    for _, group in best.groupby(["traffic", "scheme"], sort=False):
+        alike = group[group.distrusted == group.distrusted.iloc[0]]
+        rows.append(alike.iloc[(len(alike) - 1) // 2])
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures of one kind: how to read them in a sentence, and how one of them is drawn.
+
+    `draw` takes what is shown, one folder's results and those of all folders on the page, which share a scale. All
+    figures of the section share `shared_axis`; without it, only those of the same part in two folders share both.
+    """
+
+    key: str
+    title: str
+    reading: str
+    draw: Callable[[Part, Results, Sequence[Results]], Figure]
+    a_figure_each_scheme: bool = False
+    shared_axis: str = ""
+
+
+def _ratio(column: str, label: str) -> Callable[[Part, Results, Sequence[Results]], Figure]:
+    def draw(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
+        return plots.ratio(_of(results.runs, part), column, _schemes(everyone), part.traffic, label)
+
+    return draw
+
+
+def _reordering(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
+    return plots.reordering(_of(results.runs, part), _schemes(everyone), part.traffic)
+
+
+def _link_bytes(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
+    most_bytes = max(float(_of(each.links, Part(part.traffic)).tx_bytes.max()) for each in everyone if part.traffic in each.runs.traffic.values)
+    seed = _of(results.typical, part).seed.iloc[0]
+    return plots.link_bytes(_of(results.links, part), f"{part.scheme}, {part.traffic}, seed {seed}", most_bytes)
+
+
+def _queue_depth(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
+    return plots.queue_depth(_of(results.queues, part), _schemes(everyone), part.traffic)
+
+
+def _flow_completion(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
+    flows = _of(results.flows, part)
+    trusted = flows.fidelity == PASS
+    flows = flows[trusted | ~flows.scheme.isin(flows.scheme[trusted])]
+    return plots.flow_completion(flows, _schemes(everyone), part.traffic)
+
+
+SECTIONS = (
+    Section(
+        "cct",
+        "Completion time against the bound",
+        "Each point is one seed's collective completion time (CCT) over the least that any scheme could reach on this "
+        "fabric, the bar and the number are their median: the nearer to 1.00, the better. Hollow points are runs that "
+        "failed fidelity.",
+        _ratio("cct_over_bound", "CCT / bound (ratio; 1.00 is the best possible)"),
+        shared_axis="x",
+    ),
+    Section(
+        "congestion",
+        "Congestion ratio",
+        "Each point is one seed's bytes on its most loaded fabric link over what the fullest link would carry if every "
+        "leaf spread its bytes equally: 1.00 is ideal, 2.00 is one link with twice its share.",
+        _ratio("congestion_ratio", "most loaded link / ideal (ratio; 1.00 is the best possible)"),
+        shared_axis="x",
+    ),
+    Section(
+        "links",
+        "Bytes on every fabric link",
+        "Each cell is one link of the run with the median CCT, left on the way up and right on the way down: a scheme "
+        "that shares well gives a leaf's cells one colour, a bright cell beside a dark one is a link that others had "
+        "room to help. Schemes of a collective share their colour scale.",
+        _link_bytes,
+        a_figure_each_scheme=True,
+    ),
+    Section(
+        "queues",
+        "Queues over time",
+        "The line is the fullest port of all fabric links at each moment of the run with the median CCT, the shade "
+        "reaches down to the mean of all of them: a high line over a low mean is congestion that better sharing avoids.",
+        _queue_depth,
+    ),
+    Section(
+        "fct",
+        "Flow completion times",
+        "Each line says how many flows of all seeds had completed after so long: the further left and the steeper, the "
+        "better; a tail to the right is what the collective waits for. Runs that failed fidelity are left out where a "
+        "scheme has others.",
+        _flow_completion,
+    ),
+    Section(
+        "reordering",
+        "Reordering and retransmission",
+        "Each point is one seed's count over all connections: segments that arrived out of order are the price of "
+        "spraying, segments sent again were lost or taken for lost.",
+        _reordering,
+        shared_axis="x",
+    ),
+)
+"""In the order of the page. What captures tell would be more of these."""
+
+
+def report_path(folders: Sequence[ResultsFolder]) -> Path:
+    """Where a report goes unless told otherwise: into its folder, or into the current one if it compares two."""
+    if len(folders) == 1:
+        return folders[0].path / PAGE
+    return Path("-vs-".join(folder.path.resolve().name for folder in folders) + ".html")
+
+
+def write_report(folders: Sequence[ResultsFolder], out: Path) -> None:
+    """Write the page to `out`: one folder, or two side by side. One folder's figures go into its figures/ as well.
+
+    The same folders give the same page. Raises ResultsError where a folder cannot be read or a file not written.
+    """
+    if not 1 <= len(folders) <= 2:
+        raise ResultsError(f"a report shows one results folder, or two side by side: {len(folders)} were named")
+    everyone = [Results(folder) for folder in folders]
+    sections = [section for section in map(lambda each: _drawn(each, everyone), SECTIONS) if section["rows"]]
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template(PAGE).render(
+        sides=[_side(results, mark) for results, mark in zip(everyone, _marks(everyone), strict=True)],
+        table=_table(everyone),
+        schemes=[(scheme, plots.css_colour(scheme), _what_it_does(scheme)) for scheme in _schemes(everyone)],
+        sections=sections,
+        differences=_differences(everyone) if len(everyone) > 1 else [],
+    )
+    with _writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    if len(folders) == 1:
+        _save_figures(sections, folders[0].path / FIGURES)
+
+
+def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
+    """The section as the template takes it: rows of one SVG a folder, None where it has no such runs."""
+    parts = _parts(everyone, section.a_figure_each_scheme)
+    shown = parts[:_MOST_FIGURES]
+    rows = [
+        [section.draw(part, each, everyone) if len(_of(each.runs, part)) else None for each in everyone] for part in shown
+    ]
+    for group in [sum(rows, [])] if section.shared_axis else rows:
+        figures = [figure for figure in group if figure]
+        for axis in section.shared_axis or "xy":
+            plots.share_scale(figures, axis)
+    names = [f"{section.key}-{number:02d}-{_safe('-'.join(filter(None, part)))}" for number, part in enumerate(shown, 1)]
+    return {
+        "key": section.key,
+        "title": section.title,
+        "reading": section.reading,
+        "left_out": len(parts) - len(shown),
+        "shown": len(shown),
+        "rows": [
+            [
+                figure and {"name": name + mark, "svg": Markup(plots.to_svg(figure, name + mark))}
+                for figure, mark in zip(row, _marks(everyone), strict=True)
+            ]
+            for row, name in zip(rows, names, strict=True)
+        ],
+    }
+
+
+def _parts(everyone: Sequence[Results], each_scheme: bool) -> list[Part]:
+    columns = ["traffic", "scheme"] if each_scheme else ["traffic"]
+    found = [Part(*row) for each in everyone if len(each.runs) for row in each.runs[columns].itertuples(index=False)]
+    order = list(dict.fromkeys(part.traffic for part in found))
+    return sorted(dict.fromkeys(found), key=lambda part: order.index(part.traffic))
+
+
+def _of(frame: pd.DataFrame, part: Part) -> pd.DataFrame:
+    if frame.empty:
+        return frame
+    mine = frame[frame.traffic == part.traffic]
+    return mine[mine.scheme == part.scheme] if part.scheme else mine
+
+
+def _schemes(everyone: Sequence[Results]) -> list[str]:
+    return list(dict.fromkeys(scheme for each in everyone for scheme in each.runs.get("scheme", [])))
+
+
+def _marks(everyone: Sequence[Results]) -> list[str]:
+    return ["A", "B"] if len(everyone) > 1 else [""]
+
+
+def _table(everyone: Sequence[Results]) -> list[dict[str, Any]]:
+    """A line a traffic, scheme and folder: the terminal's numbers, from the same frame."""
+    lines = [
+        {"traffic": row.traffic, "scheme": row.scheme, "mark": mark, "cells": cells(row), "trusted": row.trusted == row.runs}
+        for each, mark in zip(everyone, _marks(everyone), strict=True)
+        if len(each.runs)
+        for row in summary(each.runs).itertuples()
+    ]
+    order = _parts(everyone, each_scheme=True)
+    return sorted(lines, key=lambda line: order.index(Part(line["traffic"], line["scheme"])))
+
+
+def _side(results: Results, mark: str) -> dict[str, Any]:
+    """What the page says of one folder in words."""
+    runs, manifest = results.runs, results.manifest
+    failed = runs[runs.fidelity != PASS] if len(runs) else runs
+    experiment = manifest.get("experiment", {})
+    rest = {key: value for key, value in manifest.items() if key not in ("format", "experiment", "command")}
+    general = {key: rest.pop(key) for key in list(rest) if not isinstance(rest[key], Mapping)}
+    return {
+        "mark": mark,
+        "name": results.name,
+        "path": str(results.path),
+        "experiment": str(experiment.get("name", results.name)),
+        "fabric": experiment.get("fabric", {}),
+        "started": str(manifest.get("started", "")),
+        "verdict": verdict(runs) if len(runs) else "",
+        "runs": len(runs),
+        "planned": _planned(experiment),
+        "trusted": len(runs) - len(failed),
+        "failed": [(row.run_id, row.fidelity_reasons) for row in failed.head(_MOST_FAILED_RUNS).itertuples()],
+        "failed_left_out": max(0, len(failed) - _MOST_FAILED_RUNS),
+        "command": str(manifest.get("command", "")),
+        "yaml": _as_yaml(experiment),
+        "settings": [(title, list(_flat(values))) for title, values in {"general": general, **rest}.items() if values],
+    }
+
+
+def _planned(experiment: Mapping[str, Any]) -> int:
+    count = 1
+    for key in ("traffic", "schemes", "seeds"):
+        count *= len(experiment.get(key, []))
+    return count
+
+
+def _differences(everyone: Sequence[Results]) -> list[tuple[str, str, str]]:
+    """What the folders were asked, or ran on, otherwise; not when, nor how long it took."""
+    mine, other = (dict(_flat(each.manifest)) for each in everyone)
+    return [
+        (key, mine.get(key, "-"), other.get(key, "-"))
+        for key in dict.fromkeys([*mine, *other])
+        if mine.get(key) != other.get(key) and not key.startswith(("started", "fabric.setup_s"))
+    ]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as (dotted key, value); many entries that hold the same are one."""
+    values = [json.dumps(value, sort_keys=True) for value in content.values()]
+    if len(values) > _ALIKE and all(isinstance(value, Mapping) for value in content.values()):
+        for value in dict.fromkeys(values):
+            names = [name for name, other in zip(content, values, strict=True) if other == value]
+            alike = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)} alike)"
+            yield from _flat(json.loads(value), f"{prefix}{alike}: ")
+        return
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _as_yaml(experiment: Mapping[str, Any]) -> str:
+    """The experiment as a file that `spraylab run` takes."""
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = None  # the innermost maps and lists on one line each
+    yaml.width = 72
+    yaml.dump(dict(experiment), text)
+    return text.getvalue()
+
+
+def _what_it_does(scheme: str) -> str:
+    split = re.fullmatch(r"subflow-([0-9]+)", scheme)
+    return f"every flow is cut into {split[1]} connections, each hashed as by ecmp" if split else WHAT_SCHEMES_DO.get(scheme, "")
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:80]
+
+
+def _save_figures(sections: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    with _writing(folder):
+        folder.mkdir(exist_ok=True)
+        for section in sections:
+            for row in section["rows"]:
+                for figure in filter(None, row):
+                    (folder / f"{figure['name']}.svg").write_text(plots.as_file(figure["svg"]), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    with as_caller():
+        try:
+            yield
+        except OSError as error:
+            raise ResultsError(f"cannot write the report to {path}: {error.strerror or error}") from error
