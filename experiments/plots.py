@@ -1,8 +1,8 @@
 """The figures: frames in, a matplotlib Figure out, one small function each.
 
-Every figure is drawn a phone's width wide and stands alone: a page puts them side by side or below each other, and their
-text keeps its size. As SVG, text stays text, and what is neither data nor white is `currentColor`: a light page and
-a dark one show the same drawing.
+Every figure is drawn a phone's width wide and stands alone: a page puts them side by side or below each other, and
+their text keeps its size. As SVG, text stays text, and what is not data is `currentColor`: a light page and a dark one
+show the same drawing.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def _style(**more: str) -> AbstractContextManager[None]:
     """Ours over matplotlib's defaults, whatever the user's own matplotlibrc says."""
-    return matplotlib.style.context(["default", {**_STYLE, **more}])  # type: ignore[no-any-return]
+    return matplotlib.style.context(["default", {**_STYLE, **more}])
 
 
 @_styled
@@ -178,7 +178,8 @@ def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
     both[0].set_ylabel("leaf")
     if up.size > _MOST_LABELLED_CELLS:
         bar = figure.colorbar(mesh, ax=both, location="top", fraction=0.05, aspect=40, pad=0.03)
-        bar.solids.set_rasterized(True)
+        if bar.solids:
+            bar.solids.set_rasterized(True)
         bar.outline.set_visible(False)
         bar.set_label(name)
     return figure

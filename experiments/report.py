@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ WHAT_SCHEMES_DO = {
     "ecmp": "each connection stays on the spine that a hash of its addresses and ports picks",
     "spray": "the sender's NIC gives every packet the next spine in turn",
     "spray-random": "the sender's NIC gives every packet a random spine",
-    "ethereal": "each connection stays on a spine the sender chose; a few flows are split so that all spines carry the same",
+    "ethereal": "each connection stays on the spine its sender chose; few flows are split, and all spines carry the same",
 }
 
 
@@ -117,7 +117,7 @@ def _reordering(part: Part, results: Results, everyone: Sequence[Results]) -> Fi
 
 
 def _link_bytes(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    most_bytes = max(float(_of(each.links, Part(part.traffic)).tx_bytes.max()) for each in everyone if part.traffic in each.runs.traffic.values)
+    most_bytes = max(_of(each.links, Part(part.traffic)).tx_bytes.max() for each in everyone if len(_of(each.runs, part)))
     seed = _of(results.typical, part).seed.iloc[0]
     return plots.link_bytes(_of(results.links, part), f"{part.scheme}, {part.traffic}, seed {seed}", most_bytes)
 
@@ -164,7 +164,7 @@ SECTIONS = (
         "queues",
         "Queues over time",
         "The line is the fullest port of all fabric links at each moment of the run with the median CCT, the shade "
-        "reaches down to the mean of all of them: a high line over a low mean is congestion that better sharing avoids.",
+        "reaches down to the mean of all of them: a high line over a low mean is congestion that sharing better avoids.",
         _queue_depth,
     ),
     Section(
@@ -202,20 +202,19 @@ def write_report(folders: Sequence[ResultsFolder], out: Path) -> None:
     if not 1 <= len(folders) <= 2:
         raise ResultsError(f"a report shows one results folder, or two side by side: {len(folders)} were named")
     everyone = [Results(folder) for folder in folders]
-    sections = [section for section in map(lambda each: _drawn(each, everyone), SECTIONS) if section["rows"]]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template(PAGE).render(
+    sections = [_drawn(section, everyone) for section in SECTIONS]
+    loader = FileSystemLoader(TEMPLATES)
+    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = page.get_template(PAGE).render(
         sides=[_side(results, mark) for results, mark in zip(everyone, _marks(everyone), strict=True)],
         table=_table(everyone),
         schemes=[(scheme, plots.css_colour(scheme), _what_it_does(scheme)) for scheme in _schemes(everyone)],
-        sections=sections,
+        sections=[section for section in sections if section["rows"]],
         differences=_differences(everyone) if len(everyone) > 1 else [],
     )
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        out.write_text(text, encoding="utf-8")
     if len(folders) == 1:
         _save_figures(sections, folders[0].path / FIGURES)
 
@@ -225,13 +224,14 @@ def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
     parts = _parts(everyone, section.a_figure_each_scheme)
     shown = parts[:_MOST_FIGURES]
     rows = [
-        [section.draw(part, each, everyone) if len(_of(each.runs, part)) else None for each in everyone] for part in shown
+        [section.draw(part, each, everyone) if len(_of(each.runs, part)) else None for each in everyone]
+        for part in shown
     ]
-    for group in [sum(rows, [])] if section.shared_axis else rows:
+    for group in [chain.from_iterable(rows)] if section.shared_axis else rows:
         figures = [figure for figure in group if figure]
         for axis in section.shared_axis or "xy":
             plots.share_scale(figures, axis)
-    names = [f"{section.key}-{number:02d}-{_safe('-'.join(filter(None, part)))}" for number, part in enumerate(shown, 1)]
+    names = [f"{section.key}-{place:02d}-{_safe('-'.join(filter(None, part)))}" for place, part in enumerate(shown, 1)]
     return {
         "key": section.key,
         "title": section.title,
@@ -273,7 +273,13 @@ def _marks(everyone: Sequence[Results]) -> list[str]:
 def _table(everyone: Sequence[Results]) -> list[dict[str, Any]]:
     """A line a traffic, scheme and folder: the terminal's numbers, from the same frame."""
     lines = [
-        {"traffic": row.traffic, "scheme": row.scheme, "mark": mark, "cells": cells(row), "trusted": row.trusted == row.runs}
+        {
+            "traffic": row.traffic,
+            "scheme": row.scheme,
+            "mark": mark,
+            "cells": cells(row),
+            "trusted": row.trusted == row.runs,
+        }
         for each, mark in zip(everyone, _marks(everyone), strict=True)
         if len(each.runs)
         for row in summary(each.runs).itertuples()
@@ -352,8 +358,9 @@ def _as_yaml(experiment: Mapping[str, Any]) -> str:
 
 
 def _what_it_does(scheme: str) -> str:
-    split = re.fullmatch(r"subflow-([0-9]+)", scheme)
-    return f"every flow is cut into {split[1]} connections, each hashed as by ecmp" if split else WHAT_SCHEMES_DO.get(scheme, "")
+    if split := re.fullmatch(r"subflow-([0-9]+)", scheme):
+        return f"every flow is cut into {split[1]} connections, each hashed as by ecmp"
+    return WHAT_SCHEMES_DO.get(scheme, "")
 
 
 def _safe(name: str) -> str:

@@ -36,7 +36,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells(row: Any) -> tuple[str, str, str, str]:
-    """A row of `summary` as people read it: CCT / bound (least-most of its seeds), congestion ratio, retransmits, trust."""
+    """A row of `summary` as people read it: CCT / bound (its seeds' range), congestion ratio, retransmits, fidelity."""
     spread = f" ({row.cct_over_bound_min:.2f}-{row.cct_over_bound_max:.2f})" if row.runs > 1 else ""
     return (
         f"{row.cct_over_bound:.2f}{spread}",
@@ -47,14 +47,14 @@ def cells(row: Any) -> tuple[str, str, str, str]:
 
 
 def render(runs: pd.DataFrame) -> Table:
-    """`summary` for a terminal of 80 columns: no cell wraps; a long collective's name goes on beside its next schemes."""
+    """`summary` for 80 columns: no cell wraps, but a long collective's name goes on beside its next schemes."""
     lines = summary(runs)
     shown = [(row.scheme, *cells(row)) for row in lines.itertuples()]
     headings = ("scheme", "CCT / bound", "congestion\nratio", "retrans-\nmits", "fidelity")
     widths = [max(map(len, [*heading.split("\n"), *column])) for heading, *column in zip(headings, *shown, strict=True)]
     table = Table(
         title="CCT / bound and congestion ratio: 1.00 is the best any scheme could reach",
-        box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0),
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     table.add_column("collective", no_wrap=True)
     for heading in headings:
