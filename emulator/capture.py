@@ -258,7 +258,8 @@ class _Capture:
         """Write what the kernel has ready; no Python runs for a packet."""
         # A negative answer says that the port is down: what it carries when it is up again is captured again.
         write = ctypes.cast(self._pcap.pcap_dump, ctypes.c_void_p)
-        self.packets += max(0, self._pcap.pcap_dispatch(self._handle, -1, write, self._file))
+        r = self._pcap.pcap_dispatch(self._handle, -1, write, self._file); self.packets += max(0,r)
+        if r<0: print("NEG", r, self._pcap.pcap_geterr(self._handle), file=sys.stderr, flush=True)
 
     def seen_and_dropped(self) -> tuple[int, int]:
         """Packets since the capture went live, and how many of them found the buffer full, as the kernel counts."""

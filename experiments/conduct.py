@@ -64,7 +64,7 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
     jobs = [measurement.Job(run.run_id, plans[run.run_id], run.seed, planner.experiment.verify) for run in todo]
     transport = planner.experiment.tcp()
     failed: list[measurement.Failed] = []
-    with _Bar(console, todo, planner) as bar, Sandbox(folder.path / LOG) as sandbox:
+    with folder.in_use(), _Bar(console, todo, planner) as bar, Sandbox(folder.path / LOG) as sandbox:
         from experiments.perform import perform  # imports Mininet, which only a machine that emulates has
 
         events = sandbox.stream(

@@ -35,7 +35,7 @@ WHAT_SCHEMES_DO = {
     "ecmp": "each connection stays on the spine that a hash of its addresses and ports picks",
     "spray": "the sender's NIC gives every packet the next spine in turn",
     "spray-random": "the sender's NIC gives every packet a random spine",
-    "ethereal": "each connection stays on the spine its sender chose; few flows are split, and all spines carry the same",
+    "ethereal": "each connection stays on the spine its sender chose; few flows are split, all spines carry alike",
 }
 
 
@@ -117,7 +117,8 @@ def _reordering(part: Part, results: Results, everyone: Sequence[Results]) -> Fi
 
 
 def _link_bytes(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    most_bytes = max(_of(each.links, Part(part.traffic)).tx_bytes.max() for each in everyone if len(_of(each.runs, part)))
+    whole = [_of(each.links, Part(part.traffic)) for each in everyone if len(each.runs)]
+    most_bytes = max(links.tx_bytes.max() for links in whole if len(links))
     seed = _of(results.typical, part).seed.iloc[0]
     return plots.link_bytes(_of(results.links, part), f"{part.scheme}, {part.traffic}, seed {seed}", most_bytes)
 
@@ -164,7 +165,7 @@ SECTIONS = (
         "queues",
         "Queues over time",
         "The line is the fullest port of all fabric links at each moment of the run with the median CCT, the shade "
-        "reaches down to the mean of all of them: a high line over a low mean is congestion that sharing better avoids.",
+        "reaches down to the mean of all of them: a high line over a low mean is what better sharing avoids.",
         _queue_depth,
     ),
     Section(
@@ -270,22 +271,16 @@ def _marks(everyone: Sequence[Results]) -> list[str]:
     return ["A", "B"] if len(everyone) > 1 else [""]
 
 
-def _table(everyone: Sequence[Results]) -> list[dict[str, Any]]:
-    """A line a traffic, scheme and folder: the terminal's numbers, from the same frame."""
-    lines = [
-        {
-            "traffic": row.traffic,
-            "scheme": row.scheme,
-            "mark": mark,
-            "cells": cells(row),
-            "trusted": row.trusted == row.runs,
-        }
-        for each, mark in zip(everyone, _marks(everyone), strict=True)
-        if len(each.runs)
-        for row in summary(each.runs).itertuples()
-    ]
-    order = _parts(everyone, each_scheme=True)
-    return sorted(lines, key=lambda line: order.index(Part(line["traffic"], line["scheme"])))
+def _table(everyone: Sequence[Results]) -> dict[str, list[dict[str, Any]]]:
+    """By traffic, a line a scheme and folder: the terminal's numbers, from the same frame."""
+    summaries = [summary(each.runs) if len(each.runs) else pd.DataFrame() for each in everyone]
+    table: dict[str, list[dict[str, Any]]] = {}
+    for part in _parts(everyone, each_scheme=True):
+        for lines, mark in zip(summaries, _marks(everyone), strict=True):
+            for row in _of(lines, part).itertuples():
+                line = {"scheme": row.scheme, "mark": mark, "cells": cells(row), "trusted": row.trusted == row.runs}
+                table.setdefault(part.traffic, []).append(line)
+    return table
 
 
 def _side(results: Results, mark: str) -> dict[str, Any]:
@@ -300,9 +295,8 @@ def _side(results: Results, mark: str) -> dict[str, Any]:
         "name": results.name,
         "path": str(results.path),
         "experiment": str(experiment.get("name", results.name)),
-        "fabric": experiment.get("fabric", {}),
-        "started": str(manifest.get("started", "")),
-        "verdict": verdict(runs) if len(runs) else "",
+        "facts": list(_facts(manifest)),
+        "verdict": verdict(runs),
         "runs": len(runs),
         "planned": _planned(experiment),
         "trusted": len(runs) - len(failed),
@@ -312,6 +306,21 @@ def _side(results: Results, mark: str) -> dict[str, Any]:
         "yaml": _as_yaml(experiment),
         "settings": [(title, list(_flat(values))) for title, values in {"general": general, **rest}.items() if values],
     }
+
+
+def _facts(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """In a few words, what ran where and when."""
+    fabric = manifest.get("experiment", {}).get("fabric", {})
+    if {"leaves", "spines", "hosts_per_leaf"} <= fabric.keys():
+        yield "{leaves} leaves x {spines} spines x {hosts_per_leaf} hosts per leaf".format(**fabric)
+    if {"host_rate", "fabric_rate"} <= fabric.keys():
+        yield "host links {host_rate}, fabric links {fabric_rate}".format(**fabric)
+    if dataplane := manifest.get("fabric", {}).get("dataplane"):
+        yield f"data plane {dataplane}"
+    if kernel := manifest.get("machine", {}).get("kernel"):
+        yield f"kernel {kernel}"
+    if started := manifest.get("started"):
+        yield f"started {str(started)[:16].replace('T', ' ')}"
 
 
 def _planned(experiment: Mapping[str, Any]) -> int:

@@ -10,6 +10,7 @@ run.log             what the daemons said
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import time
@@ -142,6 +143,16 @@ class ResultsFolder:
             return pd.concat(map(pd.read_parquet, paths), ignore_index=True) if paths else pd.DataFrame()
         except (OSError, ValueError) as error:
             raise ResultsError(f"{self.path / name}.parquet cannot be read: {error}") from error
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Nobody else adds runs meanwhile. Raises ResultsError if somebody does."""
+        with (self.path / LOG).open("rb") as log:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ResultsError(f"another run is writing to {self.path}: wait for its end") from error
+            yield
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

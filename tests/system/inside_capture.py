@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +115,9 @@ def through_an_outage(frames: int, directory: Path) -> tuple[int, int]:
     point = _wire()
     with Captures([point], directory, sys.stderr) as captures:
         _send(frames // 2)
-        for state in ("down", "up"):
-            subprocess.run(["ip", "link", "set", WIRE, state], check=True, timeout=10)
+        subprocess.run(["ip", "link", "set", WIRE, "down"], check=True, timeout=10)
+        time.sleep(0.3)  # long enough for the capturing process to find it down
+        subprocess.run(["ip", "link", "set", WIRE, "up"], check=True, timeout=10)
         _send(frames - frames // 2)
         return _only(captures)
 

@@ -1,0 +1,69 @@
+"""What a check of the machine found, and how findings are shown to people and to programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Status = Literal["ok", "degraded", "missing"]
+_COLOURS: dict[Status, str] = {"ok": "green", "degraded": "yellow", "missing": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line. `status`: "degraded" loses what `detail` says; "missing" means that `run` cannot work.
+
+    `remedy` is what puts it right, a command for Debian and Ubuntu where there is one, and "" where nothing has to be.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+
+
+def works(findings: Sequence[Finding]) -> bool:
+    """Whether `run` can work."""
+    return all(finding.status != "missing" for finding in findings)
+
+
+def render(findings: Sequence[Finding]) -> Table:
+    """A table 80 columns wide; under a line that is not ok, what puts it right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    counts = {status: sum(finding.status == status for finding in findings) for status in _COLOURS}
+    table = Table(box=None, width=80, show_header=False, padding=(0, 2, 0, 0), caption_justify="left")
+    table.caption = Text(
+        f"run {'can' if works(findings) else 'cannot'} work here: "
+        + ", ".join(f"{count} {status}" for status, count in counts.items()),
+        style="bold",
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    for finding in findings:
+        detail = Text(finding.detail)
+        if finding.remedy:
+            detail.append("\n> ").append(finding.remedy, style="bold")
+        table.add_row(Text(finding.status, style=_COLOURS[finding.status]), finding.name, detail)
+    return table
+
+
+def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """For json.dumps: `works`, and `findings` as objects with the fields of Finding."""
+    return {"works": works(findings), "findings": [asdict(finding) for finding in findings]}
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def as_root(command: str) -> str:
+    """The command as this user would type it."""
+    return command if is_root() else f"sudo {command}"
