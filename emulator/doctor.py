@@ -84,35 +84,6 @@ def _install(package: str) -> str:
     return as_root(f"apt-get install {package}")
 
 
-# The machine and what it lets us do
-
-
-def _machine() -> list[Finding]:
-    kind = machine.container()
-    where = [f"in a {kind} container"] if kind else []
-    where += ["in a virtual machine"] if machine.virtual() else []
-    place = " ".join([platform.machine(), *where])
-    return [Finding("machine", "ok", f"Linux {platform.release()}, {place}"), _privileges(kind)]
-
-
-def _privileges(container: str | None) -> Finding:
-    if not is_root():
-        if shutil.which("sudo"):
-            return Finding("privileges", "ok", "not root; run asks sudo for it")
-        return Finding(
-            "privileges", "missing", "not root, and there is no sudo here", "start spraylab as root: su -c './spraylab ...'"
-        )
-    if lacking := machine.lacking_capabilities():
-        return Finding("privileges", "missing", f"root without {', '.join(lacking)}", _give_privileges(container))
-    return Finding("privileges", "ok", "root with all it takes")
-
-
-def _give_privileges(container: str | None) -> str:
-    if container:
-        return f"start the container with {container if container == 'podman' else 'docker'} run --privileged"
-    return "start spraylab as root outside of what confines it"
-
-
 # The kernel
 
 
@@ -281,6 +252,7 @@ def _mininet(modules: Sequence[str], failures: dict[str, str]) -> Finding:
     return Finding("mininet", "missing", "not installed", _install("mininet"))
 
 
-_CHECKS: tuple[Callable[[], list[Finding]], ...] = (
-    _machine, _kernel, _tools, _python, _open_files, _processes, _memory, _disk, _cores, _clock, _sandboxes,
+_MACHINE = (
+    machine.surroundings, machine.privileges, machine.open_files, machine.processes, machine.memory, machine.disk,
+    machine.cores, machine.clock, machine.leftovers,
 )  # fmt: skip

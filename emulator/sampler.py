@@ -20,9 +20,13 @@ from multiprocessing.connection import Connection
 
 from emulator.namespaces import inside
 
-_RTM_GETQDISC, _NLM_F_REQUEST_DUMP, _NLMSG_DONE = 38, 0x301, 3
+_RTM_GETQDISC, _NLM_F_REQUEST_DUMP, _NLMSG_ERROR, _NLMSG_DONE, _DONE_BYTES = 38, 0x301, 2, 3, 20
 _HEADER = struct.Struct("=IHHII")
 _RECEIVE_BYTES = 1 << 20
+_received = memoryview(bytearray(_RECEIVE_BYTES))
+
+MAX_COST = 0.015
+"""Most of one core that sampling may take: where a sample costs more, there are fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +60,18 @@ class _QueueReader:
         answer = b""
         now = time.monotonic()
         while True:
-            part = self._socket.recv(_RECEIVE_BYTES)
-            answer += part
-            if _ends(part):
+            length = self._socket.recv_into(_received)  # a buffer made anew would cost more than the kernel's answer
+            answer += _received[:length]
+            if _ends(answer):
                 return now, answer
 
 
-def _ends(part: bytes) -> bool:
-    """Whether the last message of a netlink datagram is the end of the dump."""
-    offset = 0
-    while offset < len(part):
-        length, kind = struct.unpack_from("=IH", part, offset)
-        if kind == _NLMSG_DONE:
-            return True
-        offset += (length + 3) & ~3
-    return False
+def _ends(answer: bytes) -> bool:
+    """Whether a netlink dump is complete: its last message says so (a header and an error number), or is an error."""
+    if len(answer) < _DONE_BYTES:
+        return False
+    length, kind = struct.unpack_from("=IH", answer, len(answer) - _DONE_BYTES)
+    return length == _DONE_BYTES and kind == _NLMSG_DONE or struct.unpack_from("=IH", answer)[1] == _NLMSG_ERROR
 
 
 def _read(path: str) -> bytes:
@@ -84,6 +85,7 @@ def _sample(
     """One sample a period until the other end has something to say; one more at the end."""
     samples: list[RawSample] = []
     due = time.monotonic()
+    spent = time.process_time()
     while True:
         woke = time.monotonic()
         samples.append(
@@ -97,8 +99,9 @@ def _sample(
         )
         if connection.poll(0):
             return samples
+        cost_s = (time.process_time() - spent) / len(samples)
         # Where reading took longer than a period, the next sample is late, and says so.
-        due = max(due, woke) + period_s
+        due = max(due, woke) + max(period_s, cost_s / MAX_COST)
         # Sleep on the connection, so that the end of a run is noticed at once.
         if select.select([connection], [], [], max(0.0, due - time.monotonic()))[0]:
             due = time.monotonic()

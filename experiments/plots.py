@@ -162,7 +162,8 @@ def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
             cmap="cividis",
             vmin=0,
             vmax=most_bytes / unit,
-            edgecolors="none",
+            edgecolors="face",
+            linewidth=0.4,  # closes the seams that anti-aliasing leaves
             rasterized=cells.size > _MOST_VECTOR_CELLS,
         )
         axes.invert_yaxis()
@@ -243,7 +244,7 @@ def share_scale(figures: Iterable[Figure], axis: str = "x") -> None:
     for group in zip(*(figure.axes for figure in figures), strict=True):
         limits = np.array([getattr(axes, f"get_{axis}lim")() for axes in group])
         for axes in group:
-            getattr(axes, f"set_{axis}lim")(limits.min(), limits.max())
+            axes.set(**{f"{axis}lim": (limits.min(), limits.max())})
 
 
 def to_svg(figure: Figure, name: str) -> str:

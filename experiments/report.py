@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,8 +93,8 @@ def typical(runs: pd.DataFrame) -> pd.DataFrame:
 class Section:
     """Figures of one kind: how to read them in a sentence, and how one of them is drawn.
 
-    `draw` takes what is shown, one folder's results and those of all folders on the page, which share a scale. All
-    figures of the section share `shared_axis`; without it, only those of the same part in two folders share both.
+    `draw` takes what is shown, one folder's results and those of all folders on the page. So that lengths compare, all
+    figures of the section have the `common_axes` alike, and those of one part in two folders the `paired_axes` as well.
     """
 
     key: str
@@ -102,7 +102,8 @@ class Section:
     reading: str
     draw: Callable[[Part, Results, Sequence[Results]], Figure]
     a_figure_each_scheme: bool = False
-    shared_axis: str = ""
+    common_axes: str = ""
+    paired_axes: str = ""
 
 
 def _ratio(column: str, label: str) -> Callable[[Part, Results, Sequence[Results]], Figure]:
@@ -142,7 +143,7 @@ SECTIONS = (
         "fabric, the bar and the number are their median: the nearer to 1.00, the better. Hollow points are runs that "
         "failed fidelity.",
         _ratio("cct_over_bound", "CCT / bound (ratio; 1.00 is the best possible)"),
-        shared_axis="x",
+        common_axes="x",
     ),
     Section(
         "congestion",
@@ -150,7 +151,7 @@ SECTIONS = (
         "Each point is one seed's bytes on its most loaded fabric link over what the fullest link would carry if every "
         "leaf spread its bytes equally: 1.00 is ideal, 2.00 is one link with twice its share.",
         _ratio("congestion_ratio", "most loaded link / ideal (ratio; 1.00 is the best possible)"),
-        shared_axis="x",
+        common_axes="x",
     ),
     Section(
         "links",
@@ -167,6 +168,7 @@ SECTIONS = (
         "The line is the fullest port of all fabric links at each moment of the run with the median CCT, the shade "
         "reaches down to the mean of all of them: a high line over a low mean is what better sharing avoids.",
         _queue_depth,
+        paired_axes="xy",
     ),
     Section(
         "fct",
@@ -175,6 +177,7 @@ SECTIONS = (
         "better; a tail to the right is what the collective waits for. Runs that failed fidelity are left out where a "
         "scheme has others.",
         _flow_completion,
+        paired_axes="x",
     ),
     Section(
         "reordering",
@@ -182,7 +185,7 @@ SECTIONS = (
         "Each point is one seed's count over all connections: segments that arrived out of order are the price of "
         "spraying, segments sent again were lost or taken for lost.",
         _reordering,
-        shared_axis="x",
+        common_axes="x",
     ),
 )
 """In the order of the page. What captures tell would be more of these."""
@@ -228,10 +231,9 @@ def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
         [section.draw(part, each, everyone) if len(_of(each.runs, part)) else None for each in everyone]
         for part in shown
     ]
-    for group in [chain.from_iterable(rows)] if section.shared_axis else rows:
-        figures = [figure for figure in group if figure]
-        for axis in section.shared_axis or "xy":
-            plots.share_scale(figures, axis)
+    for axes, groups in ((section.common_axes, [chain.from_iterable(rows)]), (section.paired_axes, rows)):
+        for group, axis in product(groups, axes):
+            plots.share_scale(filter(None, group), axis)
     names = [f"{section.key}-{place:02d}-{_safe('-'.join(filter(None, part)))}" for place, part in enumerate(shown, 1)]
     return {
         "key": section.key,

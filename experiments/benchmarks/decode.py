@@ -1,15 +1,13 @@
-"""How fast captures become frames, beside tshark, dpkt and scapy on the same file."""
+"""How fast captures become frames, beside tshark, dpkt and scapy on the same file. Each in a process of its own."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
-import platform
-import resource
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
 
 from experiments.captures import headers, pcap
 from experiments.captures.concurrency import flow_starts, incast_degree
@@ -36,8 +32,8 @@ SEGMENT_BYTES = 8948  # payload of a full segment: MTU 9000 less 52 bytes of IP,
 HOSTS = 16
 FLOWS_PER_HOST = 4
 REPEATS = 3  # the fastest counts
-TSHARK_PACKETS, DPKT_PACKETS, SCAPY_PACKETS = 200_000, 100_000, 5_000  # slow tools get the start of the file
-TSHARK_TIMEOUT_S = 300
+PREFIX_PACKETS = {"tshark": 200_000, "dpkt": 100_000, "scapy": 5_000}  # slow tools get the start of the file
+TIMEOUT_S = 600
 TSHARK_FIELDS = {
     "frame": ("time_epoch", "len"),
     "ip": ("src", "dst", "dsfield.dscp", "id"),
@@ -51,87 +47,54 @@ _RECORD = {"s": (0, "<u4"), "us": (4, "<u4"), "captured": (8, "<u4"), "wire": (1
 
 
 def run(packets: int = 1_000_000) -> list[dict[str, Any]]:
-    """Decode a generated header capture of `packets` packets with every tool at hand.
+    """Decode a generated header capture of `packets` packets with every tool at hand, on one core.
 
-    One row a tool: `tool`, `version`, `packets` it decoded, `seconds` (the fastest of three), `packets_per_s`, `note`;
-    the numbers are None for a tool that is not installed. The last row is all of our analyses, decoding included, with
-    `peak_bytes`, the most memory this process ever had.
+    A row a tool: `tool`, `version`, `packets` it decoded, `time_s` (the fastest of three; start-up of Python not
+    included), `packets_per_s`, `peak_memory_bytes` (libraries and the mapped file included), `note`. A tool that is not
+    installed has a row that says so. Tools other than ours stop at lists of fields, before any frame.
     """
     with tempfile.TemporaryDirectory(prefix="spraylab-bench-") as folder:
         path = Path(folder) / "all.pcap"
         write_capture(path, packets)
-        size_bytes = path.stat().st_size
-        rows = [_row("spraylab", "", packets, lambda: len(read_capture(path).frame), f"{size_bytes} bytes in one core")]
-        for tool, limit, find in (
-            ("tshark", TSHARK_PACKETS, _tshark),
-            ("dpkt", DPKT_PACKETS, _dpkt),
-            ("scapy", SCAPY_PACKETS, _scapy),
-        ):
-            found = find(_prefix(path, min(limit, packets)))
-            if found is None:
-                rows.append(_row(tool, "", None, None, "not installed"))
-            else:
-                rows.append(_row(tool, found[0], min(limit, packets), found[1], "to fields, not to a frame"))
-        rows.append(_row("spraylab and analyses", "", packets, lambda: _analyse(path), "all analyses", repeats=1))
-        rows[-1]["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        rows = []
+        for tool in TOOLS:
+            some = min(packets, PREFIX_PACKETS.get(tool, packets))
+            rows.append(_measure(tool, path if some == packets else _prefix(path, some), some))
     return rows
 
 
-def main(packets: int = 1_000_000, json_path: Path | None = None) -> None:
-    """Run, print a table, and write the rows and the machine to `json_path` if given."""
-    rows = run(packets)
-    machine = machine_facts()
-    table = Table(title=f"decoding a header capture on {machine['cpu']}, one core")
-    for name in ("tool", "packets", "packets/s", "of tshark's speed", "note"):
-        table.add_column(name, justify="left" if name in ("tool", "note") else "right")
-    base = next((row["packets_per_s"] for row in rows if row["tool"] == "tshark"), None)
-    for row in rows:
-        rate = row["packets_per_s"]
-        memory = f", {row['peak_bytes'] / 1e9:.2f} GB at most" if "peak_bytes" in row else ""
-        table.add_row(
-            f"{row['tool']} {row['version']}".strip(),
-            f"{row['packets']:,}" if rate else "",
-            f"{rate:,.0f}" if rate else "",
-            f"{rate / base:.1f} x" if rate and base else "",
-            row["note"] + memory,
-        )
-    Console().print(table)
-    if json_path:
-        json_path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+def _measure(tool: str, path: Path, packets: int) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, tool, str(path), str(packets)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    row: dict[str, Any] = json.loads(done.stdout)
+    return row
 
 
-def machine_facts() -> dict[str, Any]:
-    """What the figures depend on: processor, cores, kernel, versions."""
-    names = [line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
-    versions = {name: importlib.import_module(name).__version__ for name in ("numpy", "pandas")}
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        **versions,
-    }
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def _row(
-    tool: str, version: str, packets: int | None, decode: Callable[[], int] | None, note: str, repeats: int = REPEATS
-) -> dict[str, Any]:
-    """Time `decode`, which returns how many packets it decoded."""
-    row: dict[str, Any] = {"tool": tool, "version": version, "packets": packets, "note": note}
-    if decode is None or packets is None:
-        return row | {"seconds": None, "packets_per_s": None}
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
+def _here(tool: str, path: Path, packets: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"tool": tool, "version": "", "packets": packets, "time_s": None, "packets_per_s": None}
+    found = TOOLS[tool](path)
+    if found is None:
+        return row | {"peak_memory_bytes": None, "note": "not installed"}
+    version, decode, note = found
+    times_s = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
         decoded = decode()
-        seconds.append(time.perf_counter() - began)
+        times_s.append(time.perf_counter() - start)
         if decoded != packets:
             raise RuntimeError(f"{tool} decoded {decoded} of {packets} packets: its figure would mean nothing")
-    return row | {"seconds": min(seconds), "packets_per_s": packets / min(seconds)}
+    row |= {"version": version, "time_s": min(times_s), "packets_per_s": packets / min(times_s)}
+    return row | {"peak_memory_bytes": None if tool == "tshark" else _peak_memory_bytes(), "note": note}
+
+
+def _peak_memory_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def _prefix(path: Path, packets: int) -> Path:
@@ -143,8 +106,25 @@ def _prefix(path: Path, packets: int) -> Path:
     return prefix
 
 
-Tool = tuple[str, Callable[[], int]]
-"""A version, and a function that decodes and returns the number of packets."""
+Tool = tuple[str, Callable[[], int], str]
+"""A version, a function that decodes and returns the number of packets, and what to know about it."""
+
+
+def _spraylab(path: Path) -> Tool:
+    return "", lambda: len(read_capture(path).frame), "to a frame"
+
+
+def _spraylab_analyses(path: Path) -> Tool:
+    def analyse() -> int:
+        frame = read_capture(path).frame
+        for over_time in (path_share, goodput, incast_degree):
+            over_time(frame, 0.1)
+        for at_once in (flow_starts, reordering, reorder_density, retransmissions):
+            at_once(frame)
+        queueing_delay(frame, frame)
+        return len(frame)
+
+    return "", analyse, "to a frame, and every analysis of it"
 
 
 def _tshark(path: Path) -> Tool | None:
@@ -156,11 +136,11 @@ def _tshark(path: Path) -> Tool | None:
     command = [program, "-n", "-r", str(path), *no_analysis, "-T", "fields", *fields]
 
     def decode() -> int:
-        done = subprocess.run(command, capture_output=True, check=True, timeout=TSHARK_TIMEOUT_S)
-        return done.stdout.count(b"\n")
+        return subprocess.run(command, capture_output=True, check=True, timeout=TIMEOUT_S).stdout.count(b"\n")
 
-    about = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=TSHARK_TIMEOUT_S)
-    return next((word for word in about.stdout.split() if word[0].isdigit()), "").rstrip("."), decode
+    about = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+    version = next((word for word in about.stdout.split() if word[0].isdigit()), "").rstrip(".")
+    return version, decode, "-T fields, to text; its own start-up included"
 
 
 def _dpkt(path: Path) -> Tool | None:
@@ -181,10 +161,10 @@ def _dpkt(path: Path) -> Tool | None:
                 rows.append((when, address, ip.tos, ip.id, ip.len, tcp.seq, tcp.ack, tcp.flags, sack, stamps))
         return len(rows)
 
-    return dpkt.__version__, decode
+    return dpkt.__version__, decode, "to a list of fields"
 
 
-def _scapy(path: Path) -> Tool | None:
+def _scapy(path: Path) -> Tool:
     scapy, inet, utils = (importlib.import_module(name) for name in ("scapy", "scapy.layers.inet", "scapy.utils"))
     importlib.import_module("scapy.layers.l2")
 
@@ -199,17 +179,16 @@ def _scapy(path: Path) -> Tool | None:
                 rows.append((packet.time, address, ip.tos, ip.id, ip.len, tcp.seq, tcp.ack, tcp.flags, sack, stamps))
         return len(rows)
 
-    return scapy.__version__, decode
+    return scapy.__version__, decode, "to a list of fields"
 
 
-def _analyse(path: Path) -> int:
-    frame = read_capture(path).frame
-    for over_time in (path_share, goodput, incast_degree):
-        over_time(frame, 0.1)
-    for at_once in (flow_starts, reordering, reorder_density, retransmissions):
-        at_once(frame)
-    queueing_delay(frame, frame)
-    return len(frame)
+TOOLS: dict[str, Callable[[Path], Tool | None]] = {
+    "spraylab": _spraylab,
+    "spraylab, with analyses": _spraylab_analyses,
+    "tshark": _tshark,
+    "dpkt": _dpkt,
+    "scapy": _scapy,
+}
 
 
 def write_capture(path: Path, packets: int, seed: int = 1) -> None:
@@ -301,3 +280,7 @@ def _packets(
     for name, value in values.items():
         rows[name] = value
     return rows
+
+
+if __name__ == "__main__":
+    print(json.dumps(_here(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))

@@ -35,7 +35,8 @@ class Capture:
       `ts_val`, `ts_ecr` (RFC 7323); `sack_start`, `sack_end` of the first SACK block (RFC 2018) and `dsack`, whether it
       reports a duplicate (RFC 2883).
 
-    What a packet lacks is 0. `problems` says, one sentence each, what could not be read. `counts` has packets by kind.
+    What a packet lacks is 0. `problems` says, one sentence each, what could not be read. `counts` is of `packets`, and
+    of those that are `tcp`, `ipv6`, `not_ip`, decoded `by_scapy` (some thousands a second), `cut` within a header.
     """
 
     frame: pd.DataFrame

@@ -74,9 +74,7 @@ LAYOUT = np.dtype(
 )
 
 
-def decode(
-    data: Bytes, records: Records, columns: Columns
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def decode(data: Bytes, records: Records, columns: Columns) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Fill `columns` (zeroed, one item a record) from the packets of the common layout.
 
     Returns which packets are odd, left to scapy, and which were captured too short to hold all their headers. Fields

@@ -171,8 +171,8 @@ def _interface(block: memoryview, order: str) -> Interface:
         value = bytes(block[at + 4 : min(at + 4 + length, end)])
         if code == TIME_RESOLUTION and len(value) == 1:
             ticks_per_s = 2 ** (value[0] & 127) if value[0] & 128 else 10 ** value[0]
-        elif code == TIME_OFFSET and len(value) == 8:
-            (offset_s,) = struct.unpack(order + "q", value)
+        elif code == TIME_OFFSET and len(value) == 8 and abs(given := struct.unpack(order + "q", value)[0]) < 1 << 33:
+            offset_s = given  # what would lead beyond any time in 64 bits of nanoseconds is no offset
         at += 4 + (length + 3) // 4 * 4
     return Interface(link_type, snap_bytes, ticks_per_s, offset_s)
 

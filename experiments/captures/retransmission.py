@@ -20,8 +20,11 @@ def retransmissions(sender: pd.DataFrame, receiver: pd.DataFrame | None = None) 
 
     One row a retransmitted segment: `row` in the frame, `time_ns`, the flow, `seq`, `payload_bytes`,
     `retransmitted_bytes`, `spurious_by_dsack`, `spurious_by_arrival` (False without `receiver`), `spurious`. Of n
-    copies of a segment of which d were reported, the last d count as spurious by DSACK, at most n - 1. Give frames of
-    one point of capture each: in two points joined, every packet would appear to be sent twice.
+    copies of a segment of which d were reported, the last d count as spurious by DSACK, at most n - 1.
+
+    Give frames of one point of capture each: in two points joined, every packet would appear to be sent twice. A
+    capture on Linux sees what has left the queueing discipline; of a segment dropped there it sees the retransmission
+    only, which then counts as the first copy. The kernel's own count (TCP_INFO) has those too.
     """
     streams = Streams.of(sender)
     cover = Cover.of(streams)

@@ -149,10 +149,13 @@ def complaints(directory: Path) -> dict[str, str]:
         ("no such port", [point, missing], directory),
         ("not a directory", [point], a_file),
         ("disk full", [point], full),
+        ("port gone", [point], directory),
     ):
         try:
             with Captures(points, where, sys.stderr) as captures:
                 _send(1000)
+                if name == "port gone":
+                    subprocess.run(["ip", "link", "del", WIRE], check=True, timeout=10)
                 captures.stop()
         except EmulatorError as error:
             said[name] = str(error)

@@ -108,6 +108,7 @@ def test_what_cannot_be_captured_is_said(sandbox: Sandbox, tmp_path: Path) -> No
     assert said["no such port"].startswith("cannot capture on nosuch: ")
     assert said["not a directory"] == f"cannot write captures to {tmp_path / 'a file'}: File exists"
     assert said["disk full"] == "/run/full/wire0.pcap could not be written to its end: is the disk full?"
+    assert said["port gone"].startswith(f"cannot capture on {inside_capture.WIRE}: ")
     assert said["left over"] == "[]"
 
 
