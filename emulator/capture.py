@@ -241,7 +241,7 @@ class _Capture:
         # The filter takes everything; it is what makes the kernel copy no more than the snap length.
         program = _Program()
         self._check(self._pcap.pcap_compile(self._handle, program, b"", 1, _ANY_NETMASK))
-        pass
+        self._check(self._pcap.pcap_setfilter(self._handle, program))
         self._pcap.pcap_freecode(program)
         self._check(self._pcap.pcap_setnonblock(self._handle, 1, message))
 

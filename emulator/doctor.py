@@ -1,49 +1,43 @@
 """Whether this machine can run experiments, and what is lost where it can only do so in part.
 
-Nothing is changed: what has to be tried is tried in a sandbox (emulator/probes.py), the rest is read
-(emulator/machine.py). Each check returns findings; without root, those that need it go by what is configured, and say
-so.
+Changes nothing on the machine. Checks of its kernel are in emulator/kernel.py, of its room and speed in
+emulator/machine.py, of programs and Python here. Each returns what it found; without root, those that need it go by
+what is configured, and say so.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
-import math
-import os
+import json
 import platform
 import re
-import resource
-import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
-from emulator import machine, probes
-from emulator.sandbox import EmulatorError
+from emulator import kernel, machine
+from emulator.finding import Finding, as_json, install, render, works
+from emulator.kernel import Refused, ask
 
-if TYPE_CHECKING:
-    from rich.table import Table
+__all__ = ["Finding", "as_json", "diagnose", "render", "works"]
 
-Status = Literal["ok", "degraded", "missing"]
-_COLOURS: dict[Status, str] = {"ok": "green", "degraded": "yellow", "missing": "red"}
-
+_IMPORT_TIMEOUT_S = 10.0
 _DISTRIBUTION_MININET = Path("/usr/lib/python3/dist-packages/mininet")
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program, the Debian package it comes from, how it tells its version, what is lost without it ("": all)."""
+    """A program, the Debian package it comes from, what it is without ("": nothing works), how to have it answer."""
 
     name: str
     package: str
-    version: Sequence[str] = ("--version",)
     lost: str = ""
+    ask: Sequence[str] = ("--version",)
 
 
 TOOLS = (
@@ -52,13 +46,13 @@ TOOLS = (
     Tool("ovsdb-tool", "openvswitch-switch"),
     Tool("ovs-vsctl", "openvswitch-switch"),
     Tool("ovs-dpctl", "openvswitch-switch"),
-    Tool("ovs-ofctl", "openvswitch-switch", lost="no look at the switches' tables, which system tests take"),
-    Tool("mnexec", "mininet", ("true",)),  # it runs a program, and has no version
-    Tool("ifconfig", "net-tools"),  # Mininet refuses to start without
+    Tool("ovs-ofctl", "openvswitch-switch", "no look at the switches' tables, and so no system tests"),
+    Tool("mnexec", "mininet", ask=("true",)),  # it tells no version, but runs programs
+    Tool("ifconfig", "net-tools"),  # Mininet does not start without
     Tool("nft", "nftables"),
-    Tool("ip", "iproute2", ("-V",)),
-    Tool("tc", "iproute2", ("-V",), lost="qdiscs are not tried here; runs set them over netlink"),
-    Tool("tcpdump", "tcpdump", lost="no captures"),
+    Tool("ip", "iproute2", ask=("-V",)),
+    Tool("tc", "iproute2", "the kernel's queueing disciplines cannot be tried", ask=("-V",)),
+    Tool("tcpdump", "tcpdump", "no captures"),
     Tool("unshare", "util-linux"),
     Tool("setpriv", "util-linux"),
     Tool("mount", "mount"),
@@ -66,193 +60,95 @@ TOOLS = (
 
 
 def diagnose() -> list[Finding]:
-    """All checks; takes about a second. Raises nothing: a check that fails becomes a finding."""
-    load = _guarded(_load)  # first, and alone: the other checks are load themselves
+    """Every check's findings, in about a second. Raises nothing: a check that fails is itself a finding."""
+    load = _perform(machine.load)  # first, and alone: the other checks are load too
     with ThreadPoolExecutor() as pool:
-        return [*chain.from_iterable(pool.map(_guarded, _CHECKS)), *load]
+        return [*chain.from_iterable(pool.map(_perform, _CHECKS)), *load]
 
 
-def _guarded(check: Callable[[], list[Finding]]) -> list[Finding]:
+def _perform(check: Callable[[], Finding | list[Finding]]) -> list[Finding]:
     try:
-        return check()
-    except Exception as error:  # whatever it is: the other checks still have something to say
-        name = check.__name__.strip("_").replace("_", " ")
+        found = check()
+    except Exception as error:  # whatever it is, the other checks still have something to say
+        name = check.__name__.replace("_", " ")
         return [Finding(name, "degraded", f"could not be checked: {type(error).__name__}: {error}")]
+    return found if isinstance(found, list) else [found]
 
 
-def _install(package: str) -> str:
-    return as_root(f"apt-get install {package}")
-
-
-# The kernel
-
-
-def _kernel() -> list[Finding]:
-    tried: dict[str, str] = {}
-    programs = [name for name in ("setpriv", "unshare", "mount", "ip") if shutil.which(name) is None]
-    if not is_root():
-        namespaces, untried = _namespaces_configured(), "without root"
-    elif programs:
-        untried = f"without {', '.join(programs)}"
-        namespaces = Finding("namespaces", "degraded", f"not checked {untried}")
-    else:
-        try:
-            tried = probes.try_in_sandbox()
-            namespaces, untried = _namespaces_enough(), "without its program"
-        except EmulatorError as error:
-            untried = "without a sandbox"
-            namespaces = Finding("namespaces", "missing", str(error), _give_privileges(machine.container()))
-    features = {feature.name: _feature(feature, tried.get(feature.name), untried) for feature in probes.FEATURES}
-    features["openvswitch"] = _with_tun(features["openvswitch"])
-    return [namespaces, *features.values(), _mptcp(), _congestion_control()]
-
-
-def _namespaces_configured() -> Finding:
-    lacking = [kind for kind in ("net", "mnt", "pid", "ipc") if not Path(f"/proc/self/ns/{kind}").exists()]
-    if lacking:
-        remedy = "start a kernel built with CONFIG_NAMESPACES=y and CONFIG_NET_NS=y"
-        return Finding("namespaces", "missing", f"this kernel has no namespaces of kind {', '.join(lacking)}", remedy)
-    found = _namespaces_enough()
-    return Finding(found.name, found.status, f"{found.detail}; not tried without root", found.remedy)
-
-
-def _namespaces_enough() -> Finding:
-    """A host has a network namespace of its own, and the sandbox has one."""
-    limit = machine.namespace_limit()
-    if limit is None or limit >= _AMPLE_NAMESPACES:
-        return Finding("namespaces", "ok", "network, mount, process and IPC namespaces")
-    return Finding(
-        "namespaces", "missing" if limit < _QUICK_NAMESPACES else "degraded",
-        f"room for {max(0, limit - 1)} hosts: user.max_net_namespaces is {limit}",
-        as_root(f"sysctl user.max_net_namespaces={_AMPLE_NAMESPACES}"),
-    )  # fmt: skip
-
-
-def _feature(feature: probes.Feature, complaint: str | None, untried: str) -> Finding:
-    """`complaint`: what came of trying it, None if it was not tried."""
-    if complaint == "":
-        return Finding(feature.name, "ok", feature.gives)
-    if complaint is None:
-        known = probes.configured(feature.module, feature.option)
-        if known:
-            return Finding(feature.name, "ok", f"{feature.gives}; not tried {untried}")
-        if known is None:
-            remedy = "" if is_root() else "sudo ./spraylab doctor"
-            return Finding(feature.name, "degraded", f"{feature.gives}: not checked {untried}", remedy)
-    if feature.lost:
-        return Finding(feature.name, "degraded", feature.lost, _provide(feature.module, feature.option))
-    why = f" ({complaint})" if complaint else ""
-    return Finding(
-        feature.name, "missing", f"no {feature.gives}: {feature.module}{why}", _provide(feature.module, feature.option)
-    )
-
-
-def _provide(module: str, option: str) -> str:
-    """How this kernel, or another one, comes to have a module."""
-    if probes.loadable(module):
-        return as_root(f"modprobe {module}")
-    if machine.container():
-        return f"outside of the container: sudo modprobe {module}"
-    if not (probes.modules_folder() / "modules.dep").exists():
-        return f"start a kernel with {option}, such as a distribution's own"
-    if "ubuntu" in _distribution():
-        return _install(f"linux-modules-extra-{platform.release()}")
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    return f"{_install(f'linux-image-{architecture}')}, then reboot"
-
-
-def _distribution() -> set[str]:
-    try:
-        release = platform.freedesktop_os_release()
-    except OSError:
-        return set()
-    return {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
-
-
-def _with_tun(openvswitch: Finding) -> Finding:
-    """In user space, Open vSwitch makes a tap interface for every bridge."""
-    if openvswitch.status == "ok" or not (complaint := probes.tun_complaint()):
-        return openvswitch
-    kind = machine.container()
-    return Finding(
-        "openvswitch", "missing", f"not in the kernel, and in user space it needs /dev/net/tun: {complaint}",
-        _give_privileges(kind) if kind else as_root("modprobe tun"),
-    )  # fmt: skip
-
-
-def _mptcp() -> Finding:
-    complaint = probes.mptcp_complaint()
-    if not complaint:
-        return Finding("MPTCP", "ok", "programs may open MPTCP sockets")
-    remedy = "start a kernel with CONFIG_MPTCP, or: " + as_root("sysctl net.mptcp.enabled=1")
-    return Finding("MPTCP", "degraded", f"programs cannot open MPTCP sockets: {complaint}", remedy)
-
-
-def _congestion_control() -> Finding:
-    found = probes.congestion_controls(["cubic", "dctcp", "bbr"])
-    listed = ", ".join(found)
-    if "cubic" not in found:
-        return Finding(
-            "congestion control", "missing", f"{listed}; no cubic, the default of experiments",
-            _provide("tcp_cubic", "CONFIG_TCP_CONG_CUBIC"),
-        )  # fmt: skip
-    lacking = [name for name in ("dctcp", "bbr") if name not in found]
-    if lacking:
-        remedy = _provide(f"tcp_{lacking[0]}", f"CONFIG_TCP_CONG_{lacking[0].upper()}")
-        return Finding("congestion control", "degraded", f"{listed}; no {' and no '.join(lacking)}", remedy)
-    return Finding("congestion control", "ok", listed)
-
-
-# Programs and Python
-
-
-def _tools() -> list[Finding]:
+def tools() -> list[Finding]:
     return [_tool(tool) for tool in TOOLS]
 
 
 def _tool(tool: Tool) -> Finding:
-    absent: Status = "degraded" if tool.lost else "missing"
     try:
-        answer = probes.ask([tool.name, *tool.version])
+        answer = ask([tool.name, *tool.ask])
     except FileNotFoundError:
-        return Finding(tool.name, absent, tool.lost or "not installed", _install(tool.package))
-    except probes.Refused as refusal:
-        detail = f"does not start ({refusal})" + (f": {tool.lost}" if tool.lost else "")
-        return Finding(tool.name, absent, detail, _install(f"--reinstall {tool.package}"))
-    version = re.search(r"\d+(\.\d+)+", answer)
-    return Finding(tool.name, "ok", version[0] if version else "works")
+        complaint, remedy = "not installed", install(tool.package)
+    except Refused as refusal:
+        complaint, remedy = f"does not work: {refusal}", install(f"--reinstall {tool.package}")
+    else:
+        version = re.search(r"\d+(\.\d+)+", answer)
+        return Finding(tool.name, "ok", version[0] if version else "works")
+    if tool.lost:
+        return Finding(tool.name, "degraded", f"{complaint}; {tool.lost}", remedy)
+    return Finding(tool.name, "missing", complaint, remedy)
 
 
-def _python() -> list[Finding]:
+def python() -> list[Finding]:
+    """The interpreter, the packages that setup.cfg asks for, and Mininet, which the distribution has."""
     requirements = [line for line in importlib.metadata.requires("spraylab") or [] if "extra ==" not in line]
-    names = [match[0] for line in requirements if (match := re.match(r"[\w.-]+", line))]
-    modules = {name.replace("-", "_"): name for name in names}
+    packages = [match[0] for line in requirements if (match := re.match(r"[\w.-]+", line))]
+    modules = {package: package.replace("-", "_") for package in packages}
     mininet = ["mininet.net", "mininet.node"] if importlib.util.find_spec("mininet") else []
-    failures = probes.import_failures([*modules, *mininet])
-    findings = [Finding("python", "ok", platform.python_version())]
-    for module, name in modules.items():
-        if module in failures:
-            findings.append(
-                Finding(name, "missing", failures[module], f"rm -r {sys.prefix}; ./spraylab --setup")
-            )
-    if not failures.keys() & modules.keys():
-        versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-        findings.append(Finding("packages", "ok", versions))
-    return [*findings, _mininet(mininet, failures)]
+    failures = _import_failures([*modules.values(), *mininet])
+    broken = [package for package in packages if modules[package] in failures]
+    remedy = f"rm -r {sys.prefix}; ./spraylab --setup"
+    return [
+        Finding("python", "ok", platform.python_version()),
+        *(Finding(package, "missing", failures[modules[package]], remedy) for package in broken),
+        Finding("packages", "ok", ", ".join(_versions(set(packages) - set(broken)))),
+        _mininet([failures[module] for module in mininet if module in failures], bool(mininet)),
+    ]
 
 
-def _mininet(modules: Sequence[str], failures: dict[str, str]) -> Finding:
-    broken = [failures[module] for module in modules if module in failures]
-    if broken:
-        return Finding("mininet", "missing", broken[0], _install("--reinstall mininet"))
-    if modules:
+def _versions(packages: set[str]) -> list[str]:
+    return [f"{package} {importlib.metadata.version(package)}" for package in sorted(packages)]
+
+
+def _mininet(complaints: Sequence[str], importable: bool) -> Finding:
+    if complaints:
+        return Finding("mininet", "missing", complaints[0], install("--reinstall mininet"))
+    if importable:
         return Finding("mininet", "ok", "imports")
     if _DISTRIBUTION_MININET.exists():
         return Finding("mininet", "ok", "installed; the next run makes it importable")
-    return Finding("mininet", "missing", "not installed", _install("mininet"))
+    return Finding("mininet", "missing", "not installed", install("mininet"))
 
 
-_MACHINE = (
-    machine.surroundings, machine.privileges, machine.open_files, machine.processes, machine.memory, machine.disk,
-    machine.cores, machine.clock, machine.leftovers,
+def _import_failures(modules: Sequence[str]) -> dict[str, str]:
+    """Imports modules in a process of its own (see the end of this file): name -> complaint, of those that fail."""
+    answer = ask([sys.executable, "-P", "-m", "emulator.doctor", *modules], timeout_s=_IMPORT_TIMEOUT_S)
+    failures: dict[str, str] = json.loads(answer.splitlines()[-1])
+    return failures
+
+
+def _import_all(modules: Sequence[str]) -> dict[str, str]:
+    failures = {}
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever a broken package raises
+            failures[module] = f"{type(error).__name__}: {error}"
+    return failures
+
+
+_CHECKS: tuple[Callable[[], Finding | list[Finding]], ...] = (
+    machine.surroundings, machine.privileges,
+    kernel.kernel_features, kernel.mptcp, kernel.congestion_controls,
+    tools, python,
+    machine.open_files, machine.processes, machine.memory, machine.disk, machine.cores, machine.clock,
+    machine.leftovers,
 )  # fmt: skip
+
+if __name__ == "__main__":
+    print(json.dumps(_import_all(sys.argv[1:])))

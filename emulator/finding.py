@@ -33,12 +33,12 @@ def works(findings: Sequence[Finding]) -> bool:
 
 
 def render(findings: Sequence[Finding]) -> Table:
-    """A table 80 columns wide; under a line that is not ok, what puts it right."""
+    """A table that fits 80 columns; under a line that is not ok, what puts it right."""
     from rich.table import Table
     from rich.text import Text
 
     counts = {status: sum(finding.status == status for finding in findings) for status in _COLOURS}
-    table = Table(box=None, width=80, show_header=False, padding=(0, 2, 0, 0), caption_justify="left")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), caption_justify="left")
     table.caption = Text(
         f"run {'can' if works(findings) else 'cannot'} work here: "
         + ", ".join(f"{count} {status}" for status, count in counts.items()),
@@ -46,7 +46,7 @@ def render(findings: Sequence[Finding]) -> Table:
     )
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold", ratio=1)
+    table.add_column(overflow="fold")
     for finding in findings:
         detail = Text(finding.detail)
         if finding.remedy:
@@ -67,3 +67,8 @@ def is_root() -> bool:
 def as_root(command: str) -> str:
     """The command as this user would type it."""
     return command if is_root() else f"sudo {command}"
+
+
+def install(package: str) -> str:
+    """The command that installs a Debian or Ubuntu package."""
+    return as_root(f"apt-get install {package}")

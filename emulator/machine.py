@@ -41,6 +41,7 @@ _SLOW_CLOCKS = {"hpet", "acpi_pm", "pit", "jiffies"}  # each reading goes to a s
 # What a run cannot do without (capabilities(7)): it makes namespaces, interfaces and packet sockets, and has its
 # sampler preferred to other processes.
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_NICE": 23}
+_CAP_SYS_RESOURCE = 24
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -68,7 +69,7 @@ def surroundings() -> Finding:
 
 def privileges() -> Finding:
     if is_root():
-        if lacking := _lacking_capabilities():
+        if lacking := [name for name, bit in _CAPABILITIES.items() if not _has_capability(bit)]:
             return Finding("privileges", "missing", f"root without {', '.join(lacking)}", how_to_be_privileged())
         return Finding("privileges", "ok", "root, with all that takes")
     if shutil.which("sudo"):
@@ -83,28 +84,30 @@ def how_to_be_privileged() -> str:
     return f"start the container with {'podman' if kind == 'podman' else 'docker'} run --privileged"
 
 
-def _lacking_capabilities() -> list[str]:
+def _has_capability(bit: int) -> bool:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
-            effective = int(line.split()[1], 16)
-            return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
-    return []
+            return bool(int(line.split()[1], 16) >> bit & 1)
+    return is_root()
 
 
 # Room
 
 
 def open_files() -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    limit = math.inf if soft == unlimited else soft
+    # The sandbox raises the soft limit to the hard one, and root with the right to it beyond.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = hard == resource.RLIM_INFINITY or (is_root() and _has_capability(_CAP_SYS_RESOURCE))
+    limit = math.inf if unlimited else hard
     ample = 2 * _AMPLE_SUBFLOWS + _FILES_BESIDE_SUBFLOWS
     if limit >= ample:
         return Finding("open files", "ok", f"up to {limit}: room for {_AMPLE_SUBFLOWS} subflows and more")
-    subflows = max(0, (soft - _FILES_BESIDE_SUBFLOWS) // 2)
+    subflows = max(0, (hard - _FILES_BESIDE_SUBFLOWS) // 2)
     status, detail = _judge(limit, _QUICK_FILES), f"up to {limit}: room for {subflows} subflows of two sockets each"
-    may_raise = is_root() or hard == unlimited or hard >= ample
-    remedy = f"ulimit -n {ample}" if may_raise else f"sudo prlimit --pid $$ --nofile={ample}:{ample}"
+    if is_root():
+        remedy = f"docker run --ulimit nofile={ample}:{ample}, or LimitNOFILE={ample}"
+    else:
+        remedy = f"sudo prlimit --pid $$ --nofile={ample}:{ample}"
     return Finding("open files", status, detail, remedy)
 
 

@@ -37,5 +37,5 @@ class Port:
 
 
 def shaping_for(rate_bps: int, mtu_bytes: int, queue_bytes: int) -> Shaping:
-    """The bucket must hold one whole frame; a second makes up for timers that come late, a third would only be faster."""
+    """The bucket must hold one whole frame; a second makes up for timers that come late."""
     return Shaping(rate_bps, 2 * (mtu_bytes + ETHERNET_HEADER_BYTES), queue_bytes)

@@ -7,6 +7,7 @@ queue of a network namespace.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -71,7 +72,7 @@ def _ends(answer: bytes) -> bool:
     if len(answer) < _DONE_BYTES:
         return False
     length, kind = struct.unpack_from("=IH", answer, len(answer) - _DONE_BYTES)
-    return length == _DONE_BYTES and kind == _NLMSG_DONE or struct.unpack_from("=IH", answer)[1] == _NLMSG_ERROR
+    return (length == _DONE_BYTES and kind == _NLMSG_DONE) or struct.unpack_from("=IH", answer)[1] == _NLMSG_ERROR
 
 
 def _read(path: str) -> bytes:
@@ -129,7 +130,8 @@ def _prefer() -> None:
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     except OSError:
-        os.nice(-20)
+        with contextlib.suppress(OSError):  # without the right to either, it may come late, and then says so
+            os.nice(-20)
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: end with the process that started us
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from types import FrameType, GeneratorType
 from typing import Any, TypeVar
 
 _START_TIMEOUT_S = 20.0
+AMPLE_OPEN_FILES = 65_536
 
 T = TypeVar("T")
 
@@ -117,11 +119,21 @@ def connection_pair() -> tuple[Connection, Connection]:
 
 def _prepare() -> None:
     """Hide the host's runtime files, and keep the kernel from sending packets of its own."""
+    raise_open_files()
     # All of /run: Open vSwitch's sockets, `ip netns` names, and whatever else daemons would meet by.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "spraylab", "/run"], check=True, timeout=10)
     subprocess.run(["mount", "-t", "sysfs", "spraylab", "/sys"], check=False, timeout=10, stderr=subprocess.DEVNULL)
     quiet_ipv6()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=10)
+
+
+def raise_open_files() -> None:
+    """As many as this process may have, or ample: every subflow takes two, and the switch several for every port."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < AMPLE_OPEN_FILES:
+        with contextlib.suppress(ValueError):  # only some may have more than the hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (AMPLE_OPEN_FILES, AMPLE_OPEN_FILES))
 
 
 def quiet_ipv6() -> None:

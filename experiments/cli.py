@@ -146,6 +146,29 @@ def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, c
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines")
+def doctor(as_json: bool) -> None:
+    """Check whether this machine can emulate, and what it lacks.
+
+    Every line is ok, degraded (with what is lost) or missing (with the command that mends it). As root, what the kernel
+    can do is tried inside a sandbox; without, it is read from what the kernel says of itself. Exit status 0: `run` can
+    work here; 1: it cannot.
+    """
+    import json
+
+    from rich.console import Console
+
+    from emulator import doctor as examination
+
+    findings = examination.diagnose()
+    if as_json:
+        click.echo(json.dumps(examination.as_json(findings), indent=2))
+    else:
+        Console().print(examination.render(findings))
+    sys.exit(0 if examination.works(findings) else _FAILED)
+
+
+@main.command()
 @click.argument("name", type=click.Choice(list(_BENCHMARKS)))
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="The rows, for machines")
 def bench(name: str, json_file: Path | None) -> None:
@@ -178,7 +201,7 @@ def bench(name: str, json_file: Path | None) -> None:
         write_file(json_file, json.dumps(rows, indent=2, default=str) + "\n")
 
 
-@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def test(pytest_arguments: tuple[str, ...]) -> None:
     """Run all tests: static checks, unit tests (no root), system tests (root, in private namespaces).

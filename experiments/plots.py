@@ -142,6 +142,7 @@ def reordering(runs: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure
         axes.locator_params(axis="x", nbins=3, integer=True)
         axes.xaxis.set_major_formatter("{x:,.0f}")
     right.set_yticklabels([])
+    figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr]
     return figure
 
 
@@ -253,7 +254,7 @@ def to_svg(figure: Figure, name: str) -> str:
     with _style(**{"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a letter that our font lacks: the reader's may have it
         figure.savefig(raw, format="svg", metadata={"Date": None})
-    return _for_pages(raw.getvalue(), name)
+    return _for_pages(raw.getvalue(), name, figure.get_suptitle())
 
 
 def as_file(svg: str) -> str:
@@ -337,7 +338,7 @@ _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _DIGITS = re.compile(r"(\.[0-9]{2})[0-9]+")
 
 
-def _for_pages(svg: str, name: str) -> str:
+def _for_pages(svg: str, name: str, title: str) -> str:
     """Without what a page has or does not want: prolog, metadata, fonts, a style for all of it, ids met elsewhere."""
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
@@ -348,6 +349,7 @@ def _for_pages(svg: str, name: str) -> str:
             if unwanted.endswith("metadata") or element.find(f"{{{_SVG}}}style") is not None:
                 root.remove(element)
     root.set("role", "img")
+    root.set("aria-label", title)
     root.set("stroke-linejoin", "round")
     for element in root.iter():
         attributes = element.attrib

@@ -142,7 +142,7 @@ SECTIONS = (
         "Each point is one seed's collective completion time (CCT) over the least that any scheme could reach on this "
         "fabric, the bar and the number are their median: the nearer to 1.00, the better. Hollow points are runs that "
         "failed fidelity.",
-        _ratio("cct_over_bound", "CCT / bound (ratio; 1.00 is the best possible)"),
+        _ratio("cct_over_bound", "CCT / bound (1.00 is best)"),
         common_axes="x",
     ),
     Section(
@@ -150,15 +150,15 @@ SECTIONS = (
         "Congestion ratio",
         "Each point is one seed's bytes on its most loaded fabric link over what the fullest link would carry if every "
         "leaf spread its bytes equally: 1.00 is ideal, 2.00 is one link with twice its share.",
-        _ratio("congestion_ratio", "most loaded link / ideal (ratio; 1.00 is the best possible)"),
+        _ratio("congestion_ratio", "congestion ratio (1.00 is best)"),
         common_axes="x",
     ),
     Section(
         "links",
         "Bytes on every fabric link",
         "Each cell is one link of the run with the median CCT, left on the way up and right on the way down: a scheme "
-        "that shares well gives a leaf's cells one colour, a bright cell beside a dark one is a link that others had "
-        "room to help. Schemes of a collective share their colour scale.",
+        "that shares well gives a leaf's cells one colour, a bright cell beside dark ones is a link that was waited for "
+        "while others had room. Schemes of a collective share their colour scale.",
         _link_bytes,
         a_figure_each_scheme=True,
     ),
@@ -231,7 +231,7 @@ def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
         [section.draw(part, each, everyone) if len(_of(each.runs, part)) else None for each in everyone]
         for part in shown
     ]
-    for axes, groups in ((section.common_axes, [chain.from_iterable(rows)]), (section.paired_axes, rows)):
+    for axes, groups in ((section.common_axes, [list(chain.from_iterable(rows))]), (section.paired_axes, rows)):
         for group, axis in product(groups, axes):
             plots.share_scale(filter(None, group), axis)
     names = [f"{section.key}-{place:02d}-{_safe('-'.join(filter(None, part)))}" for place, part in enumerate(shown, 1)]
@@ -302,12 +302,20 @@ def _side(results: Results, mark: str) -> dict[str, Any]:
         "runs": len(runs),
         "planned": _planned(experiment),
         "trusted": len(runs) - len(failed),
-        "failed": [(row.run_id, row.fidelity_reasons) for row in failed.head(_MOST_FAILED_RUNS).itertuples()],
+        "failed": _by_reason(failed.head(_MOST_FAILED_RUNS)),
         "failed_left_out": max(0, len(failed) - _MOST_FAILED_RUNS),
         "command": str(manifest.get("command", "")),
         "yaml": _as_yaml(experiment),
         "settings": [(title, list(_flat(values))) for title, values in {"general": general, **rest}.items() if values],
     }
+
+
+def _by_reason(failed: pd.DataFrame) -> dict[str, list[str]]:
+    """The runs that failed for each reason, which many may share."""
+    reasons: dict[str, list[str]] = {}
+    for row in failed.itertuples():
+        reasons.setdefault(row.fidelity_reasons or "no reason was recorded", []).append(row.run_id)
+    return reasons
 
 
 def _facts(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -333,12 +341,12 @@ def _planned(experiment: Mapping[str, Any]) -> int:
 
 
 def _differences(everyone: Sequence[Results]) -> list[tuple[str, str, str]]:
-    """What the folders were asked, or ran on, otherwise; not when, nor how long it took."""
+    """What the folders were asked, or ran on, otherwise; not when, nor how long it took to build."""
     mine, other = (dict(_flat(each.manifest)) for each in everyone)
     return [
-        (key, mine.get(key, "-"), other.get(key, "-"))
+        (key, mine.get(key, "not set"), other.get(key, "not set"))
         for key in dict.fromkeys([*mine, *other])
-        if mine.get(key) != other.get(key) and not key.startswith(("started", "fabric.setup_s"))
+        if mine.get(key) != other.get(key) and not key.startswith(("command", "started", "fabric.setup_s"))
     ]
 
 
@@ -355,7 +363,7 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
 
 def _as_yaml(experiment: Mapping[str, Any]) -> str:
@@ -363,7 +371,7 @@ def _as_yaml(experiment: Mapping[str, Any]) -> str:
     text = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = None  # the innermost maps and lists on one line each
-    yaml.width = 72
+    yaml.width = 1000  # the page wraps what is too long for it
     yaml.dump(dict(experiment), text)
     return text.getvalue()
 

@@ -6,7 +6,6 @@ import ipaddress
 from pathlib import Path
 
 import inside_capture
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -44,7 +43,6 @@ def test_captures_hold_what_the_interfaces_count(sandbox: Sandbox, tmp_path: Pat
         assert (frame.wire_bytes[was_sent].sum(), was_sent.sum()) == (each.sent_bytes, each.sent_packets)
         assert (frame.wire_bytes[~was_sent].sum(), (~was_sent).sum()) == (each.received_bytes, each.received_packets)
         assert (each.captured_packets, each.drops_packets) == (len(frame), 0)
-        assert (np.diff(frame.time_ns) >= 0).all()
         if each.port.host is not None:  # the connections it makes and accepts begin with a SYN and a SYN-ACK each
             assert sorted(frame.tcp_flags[frame.tcp_flags & SYN > 0]) == [SYN, SYN, SYN | ACK, SYN | ACK]
 
