@@ -49,7 +49,7 @@ Which = Literal["none", "uplinks", "hosts", "all"]
 
 SNAP_BYTES = 128  # Ethernet, IPv4 and the longest TCP header take 94
 BUFFER_BYTES = 4 << 20  # of each port: room for some 20,000 headers
-_PERIOD_S = 0.1  # how often what was captured is taken from the kernel
+_PERIOD_S = 0.25  # how often the kernel hands over what was captured, and its buffer is emptied
 _FLUSH_TIMEOUT_S = 5.0
 _REPLY_TIMEOUT_S = 60.0
 _PARALLEL = 32

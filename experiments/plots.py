@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -31,17 +32,17 @@ INK = "#010203"
 """Stands for the page's text colour until `to_svg` writes `currentColor`."""
 
 _WIDTH_IN = 3.6
+_TITLE_WIDTH = 38  # letters
 _MOST_LINE_POINTS = 240
-_MOST_LABELLED_CELLS = 81  # of one heat map: beyond, numbers would not fit their cells
-_MOST_VECTOR_CELLS = 256  # beyond, a picture is smaller than its shapes
+_MOST_LABELLED = 6  # cells in a row of a heat map: beyond, numbers would not fit them
+_MOST_VECTOR_CELLS = 100  # of a heat map: beyond, a picture is smaller than its shapes
 
 _STYLE = {
+    "figure.constrained_layout.h_pad": 0.07,
+    "figure.constrained_layout.wspace": 0.06,
     "font.family": "DejaVu Sans",  # among the widest: what another font draws takes no more room than was planned
     "font.size": 8.0,
-    "axes.titlesize": 9.0,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
+        "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
     "axes.edgecolor": INK,
@@ -119,9 +120,9 @@ def _style(**more: str) -> AbstractContextManager[None]:
 @_styled
 def ratio(runs: pd.DataFrame, column: str, schemes: Sequence[str], title: str, label: str) -> Figure:
     """`column` of the runs of one traffic, which is 1.00 at best: a point a seed, a bar and a number for the median."""
-    figure, (axes,) = _figure(0.95 + 0.3 * len(schemes), title)
+    figure, (axes,) = _figure(0.8 + 0.3 * len(schemes), title)
     axes.axvline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
-    _points(axes, runs, column, schemes, "{:.2f}")
+    _points(axes, runs, column, schemes, "{:.2f}".format)
     axes.set_xlabel(label)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.95), max(high, 1.25))  # what differs by a hundredth should not look far apart
@@ -131,18 +132,17 @@ def ratio(runs: pd.DataFrame, column: str, schemes: Sequence[str], title: str, l
 @_styled
 def reordering(runs: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure:
     """Segments of the runs of one traffic that arrived out of order, and that were sent again."""
-    figure, (left, right) = _figure(0.95 + 0.3 * len(schemes), title, columns=2)
+    figure, (left, right) = _figure(0.8 + 0.3 * len(schemes), title, columns=2)
     for axes, column, label in (
         (left, "out_of_order_segments", "arrived out of order\n(segments)"),
         (right, "retransmitted_segments", "sent again\n(segments)"),
     ):
-        _points(axes, runs, column, schemes, "{:,.0f}")
+        _points(axes, runs, column, schemes, _count)
         axes.set_xlabel(label)
         axes.set_xlim(min(axes.get_xlim()[0], -0.5), max(axes.get_xlim()[1], 10))
         axes.locator_params(axis="x", nbins=3, integer=True)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_major_formatter(_count)
     right.set_yticklabels([])
-    figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr]
     return figure
 
 
@@ -156,7 +156,9 @@ def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
         for direction in ("up", "down")
     )
     rows, columns = up.shape
-    figure, both = _figure(0.85 + 1.5 * min(1.6, max(0.5, rows / columns)), title, columns=2)
+    labelled = columns <= _MOST_LABELLED
+    height_in = 1.4 * min(1.6, max(0.4, rows / columns))
+    figure, both = _figure(height_in + (0.85 if labelled else 1.3), title, columns=2)
     for axes, cells, direction in zip(both, (up, down), ("leaf to spine", "spine to leaf"), strict=True):
         mesh = axes.pcolormesh(
             cells.to_numpy(float),
@@ -168,17 +170,17 @@ def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
             rasterized=cells.size > _MOST_VECTOR_CELLS,
         )
         axes.invert_yaxis()
-        axes.set_aspect("equal", adjustable="box")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         axes.set_xlabel(f"spine\n{direction} ({name})")
-        for axis, numbers in ((axes.xaxis, cells.columns), (axes.yaxis, cells.index)):
-            every = -(-len(numbers) // 8)
+        for axis, numbers, most in ((axes.xaxis, cells.columns, 8), (axes.yaxis, cells.index, int(6 * height_in))):
+            every = -(-len(numbers) // most)
             axis.set_ticks(np.arange(0, len(numbers), every) + 0.5, [str(number + 1) for number in numbers[::every]])
-        if cells.size <= _MOST_LABELLED_CELLS:
+        if labelled:
             _label_cells(axes, cells.to_numpy(float), most_bytes / unit)
     both[0].set_ylabel("leaf")
-    if up.size > _MOST_LABELLED_CELLS:
+    both[1].set_yticklabels([])
+    if not labelled:
         bar = figure.colorbar(mesh, ax=both, location="top", fraction=0.05, aspect=40, pad=0.03)
         if bar.solids:
             bar.solids.set_rasterized(True)
@@ -193,7 +195,7 @@ def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str) -> Fig
 
     `queues` has the samples of fabric ports of one run a scheme: scheme, time_s, backlog_bytes.
     """
-    figure, (axes,) = _figure(2.2, title)
+    figure, (axes,) = _figure(_height_in(schemes), title)
     unit, name = _bytes_unit(queues.backlog_bytes.max())
     for scheme in schemes:
         samples = queues[queues.scheme == scheme].groupby("time_s").backlog_bytes.agg(["max", "mean"]) / unit
@@ -205,7 +207,7 @@ def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str) -> Fig
         axes.fill_between(time_s, drawn["mean"], drawn["max"], color=style.colour, alpha=0.12, linewidth=0)
         axes.plot(time_s, drawn["max"], color=style.colour, linestyle=style.dashes, linewidth=1.4, label=scheme)
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1))
     axes.set_xlabel("time since the first send (s)")
     axes.set_ylabel(f"queue ({name})")
     axes.grid(True)
@@ -216,7 +218,7 @@ def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str) -> Fig
 @_styled
 def flow_completion(flows: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure:
     """Share of the flows of one traffic (scheme, fct_s) that took at most so long."""
-    figure, (axes,) = _figure(2.2, title)
+    figure, (axes,) = _figure(_height_in(schemes), title)
     for scheme in schemes:
         times_s = np.sort(flows.fct_s[flows.scheme == scheme].to_numpy(float))
         if not len(times_s):
@@ -253,8 +255,8 @@ def to_svg(figure: Figure, name: str) -> str:
     raw = io.StringIO()
     with _style(**{"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a letter that our font lacks: the reader's may have it
-        figure.savefig(raw, format="svg", metadata={"Date": None})
-    return _for_pages(raw.getvalue(), name, figure.get_suptitle())
+        figure.savefig(raw, format="svg", dpi=200, metadata={"Date": None})
+    return _for_pages(raw.getvalue(), name, str(figure.get_label()))
 
 
 def as_file(svg: str) -> str:
@@ -276,13 +278,19 @@ def _css(text: str) -> str:
     return re.sub(INK, "currentColor", text, flags=re.IGNORECASE)
 
 
+def _height_in(schemes: Sequence[str]) -> float:
+    """Of a figure of lines, whose legend has three schemes a row."""
+    return 1.9 + 0.16 * -(-len(schemes) // 3)
+
+
 def _figure(height_in: float, title: str, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    lines = textwrap.wrap(title, _TITLE_WIDTH)
+    figure = Figure(figsize=(_WIDTH_IN, height_in + 0.15 * len(lines)), layout="constrained", label=title)
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9, fontweight="bold")
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def _points(axes: Axes, runs: pd.DataFrame, column: str, schemes: Sequence[str], number: str) -> None:
+def _points(axes: Axes, runs: pd.DataFrame, column: str, schemes: Sequence[str], words: Callable[[float], str]) -> None:
     """A row a scheme; hollow points are runs whose fidelity failed; the median, in digits as well, is of all."""
     for row, scheme in enumerate(schemes):
         mine = runs[runs.scheme == scheme].dropna(subset=column)
@@ -303,7 +311,7 @@ def _points(axes: Axes, runs: pd.DataFrame, column: str, schemes: Sequence[str],
                 linewidths=0.9,
                 alpha=0.85,
             )
-        axes.text(1.02, row, number.format(median), transform=axes.get_yaxis_transform(), va="center")
+        axes.text(1.02, row, words(median), transform=axes.get_yaxis_transform(), va="center")
     axes.set_yticks(range(len(schemes)), schemes)
     axes.set_ylim(len(schemes) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -313,7 +321,7 @@ def _points(axes: Axes, runs: pd.DataFrame, column: str, schemes: Sequence[str],
 
 def _label_cells(axes: Axes, cells: NDArray[np.float64], most: float) -> None:
     digits = 0 if most >= 100 else 1 if most >= 10 else 2
-    size = min(7.5, 38 / max(cells.shape))
+    size = min(7.5, 36 / cells.shape[1])
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
             colour = "white" if value < 0.55 * most else "black"
@@ -324,6 +332,14 @@ def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         figure.legend(handles, labels, loc="outside lower left", ncols=min(3, len(labels)), borderaxespad=0.2)
+
+
+def _count(value: float, _: int | None = None) -> str:
+    """In little room: 1234, 12.3k, 1.23M. Also a formatter of ticks."""
+    for least, size, name in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / size:.3g}{name}"
+    return f"{value:.0f}"
 
 
 def _bytes_unit(most_bytes: float) -> tuple[float, str]:

@@ -27,8 +27,8 @@ from experiments.verdict import cells, summary, verdict
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE, FIGURES = "report.html", "figures"
 
-_MOST_FIGURES = 24  # of a section, for each folder
-_MOST_FAILED_RUNS = 30
+MOST_FIGURES = 24  # of a section, for each folder
+MOST_FAILED_RUNS = 30
 _ALIKE = 8  # more entries of one kind than this are listed by their values, each once
 
 WHAT_SCHEMES_DO = {
@@ -157,8 +157,8 @@ SECTIONS = (
         "links",
         "Bytes on every fabric link",
         "Each cell is one link of the run with the median CCT, left on the way up and right on the way down: a scheme "
-        "that shares well gives a leaf's cells one colour, a bright cell beside dark ones is a link that was waited for "
-        "while others had room. Schemes of a collective share their colour scale.",
+        "that shares well gives a leaf's cells one colour, a bright cell beside dark ones is a link waited for while "
+        "others had room. Schemes of a collective share their colour scale.",
         _link_bytes,
         a_figure_each_scheme=True,
     ),
@@ -226,7 +226,7 @@ def write_report(folders: Sequence[ResultsFolder], out: Path) -> None:
 def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
     """The section as the template takes it: rows of one SVG a folder, None where it has no such runs."""
     parts = _parts(everyone, section.a_figure_each_scheme)
-    shown = parts[:_MOST_FIGURES]
+    shown = parts[:MOST_FIGURES]
     rows = [
         [section.draw(part, each, everyone) if len(_of(each.runs, part)) else None for each in everyone]
         for part in shown
@@ -302,8 +302,8 @@ def _side(results: Results, mark: str) -> dict[str, Any]:
         "runs": len(runs),
         "planned": _planned(experiment),
         "trusted": len(runs) - len(failed),
-        "failed": _by_reason(failed.head(_MOST_FAILED_RUNS)),
-        "failed_left_out": max(0, len(failed) - _MOST_FAILED_RUNS),
+        "failed": _by_reason(failed.head(MOST_FAILED_RUNS)),
+        "failed_left_out": max(0, len(failed) - MOST_FAILED_RUNS),
         "command": str(manifest.get("command", "")),
         "yaml": _as_yaml(experiment),
         "settings": [(title, list(_flat(values))) for title, values in {"general": general, **rest}.items() if values],

@@ -1,13 +1,14 @@
 #!/bin/bash
 # Tries the README's commands as a new user would, in a freshly made Debian or Ubuntu root directory.
 #
-#   tests/fresh_root.sh [--user] [bookworm|trixie|noble] [COMMAND...]
+#   tests/fresh_root.sh [--keep DIR] [--user] [bookworm|trixie|noble] [COMMAND...]
 #
 # Needs root, debootstrap and a network. The root gets a minimal system, a copy of this checkout (in a path with a space)
 # and this machine's apt and pip settings; the commands run in it in namespaces of their own, except for the network.
 # COMMAND... instead of `./spraylab run quick` and `./spraylab test` is one command, run in the checkout. --user: not as
 # root but as a user with sudo. MIRROR=URL: where the packages come from, if not from where this machine has its own.
-# Exit status 0 if every command succeeded; nothing stays behind.
+# --keep DIR: the root is made in DIR and stays there; if it is there already, it gets a new copy of this checkout.
+# Exit status 0 if every command succeeded; but for DIR, nothing stays behind.
 set -euo pipefail
 
 die() { printf 'fresh_root: %s\n' "$*" >&2; exit 2; }
@@ -55,6 +56,8 @@ if [ "${1-}" = --inside ]; then
     exit "$failed"
 fi
 
+keep=
+[ "${1-}" != --keep ] || { keep=${2:?"--keep needs a directory"}; shift 2; }
 user=root
 [ "${1-}" != --user ] || { user=alice; shift; }
 suite=${1:-bookworm}
@@ -73,37 +76,50 @@ mirror=${MIRROR:-$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Identif
 [ -n "$mirror" ] || die "knows no $label mirror: run apt-get update, or set MIRROR."
 
 checkout=$(dirname "$(dirname "$(readlink -f "$0")")")
-root=$(mktemp -d "${TMPDIR:-/tmp}/fresh-root.XXXXXX")
-trap 'rm -rf --one-file-system "$root" "$root.log"' EXIT
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/fresh-root.XXXXXX")
+trap 'rm -rf --one-file-system "$scratch"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-chmod 755 "$root" # "/" of everyone in it
-
-SECONDS=0
-debootstrap --variant=minbase --components="$components" "$suite" "$root" "$mirror" >"$root.log" 2>&1 ||
-    { tail -n 8 "$root.log" >&2; die "debootstrap failed: above, its last words."; }
-printf '== a fresh %s root in %s s\n' "$suite" "$SECONDS"
-
-# As in every container image: a package that is installed starts no service.
-printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
-chmod 755 "$root/usr/sbin/policy-rc.d"
-# This machine's ways to its registries. `cp --parents` keeps the whole path; what is not there is not needed.
-for setting in /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/apt/apt.conf /etc/apt/apt.conf.d /etc/apt/auth.conf \
-    /etc/apt/auth.conf.d /etc/ssl/certs/ca-certificates.crt /usr/local/share/ca-certificates; do
-    [ ! -e "$setting" ] || cp -rL --parents "$setting" "$root"
-done
-
+log=$scratch/log
+root=$scratch/root
+[ -z "$keep" ] || root=$(readlink -m "$keep")
 home=$root/root
-if [ "$user" != root ]; then
-    { chroot "$root" apt-get update && chroot "$root" apt-get install --yes --no-install-recommends sudo &&
-        chroot "$root" useradd --create-home --shell /bin/bash "$user"; } >"$root.log" 2>&1 ||
-        { tail -n 8 "$root.log" >&2; die "could not make a user with sudo: above, the last words."; }
-    printf '%s ALL=(ALL) NOPASSWD: ALL\n' "$user" >"$root/etc/sudoers.d/$user"
-    home=$root/home/$user
+[ "$user" = root ] || home=$root/home/$user
+
+make_root() {
+    SECONDS=0
+    debootstrap --variant=minbase --components="$components" "$suite" "$root" "$mirror" >"$log" 2>&1 ||
+        { tail -n 8 "$log" >&2; die "debootstrap failed: above, its last words."; }
+    chmod 755 "$root" # "/" of everyone in it
+    printf '== a fresh %s root in %s s\n' "$suite" "$SECONDS"
+
+    # As in every container image: a package that is installed starts no service.
+    printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+    chmod 755 "$root/usr/sbin/policy-rc.d"
+    # This machine's ways to its registries. `cp --parents` keeps the whole path; what is not there is not needed.
+    for setting in /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/apt/apt.conf /etc/apt/apt.conf.d /etc/apt/auth.conf \
+        /etc/apt/auth.conf.d /etc/ssl/certs/ca-certificates.crt /usr/local/share/ca-certificates; do
+        [ ! -e "$setting" ] || cp -rL --parents "$setting" "$root"
+    done
+
+    if [ "$user" != root ]; then
+        { chroot "$root" apt-get update && chroot "$root" apt-get install --yes --no-install-recommends sudo &&
+            chroot "$root" useradd --create-home --shell /bin/bash "$user"; } >"$log" 2>&1 ||
+            { tail -n 8 "$log" >&2; die "could not make a user with sudo: above, the last words."; }
+        printf '%s ALL=(ALL) NOPASSWD: ALL\n' "$user" >"$root/etc/sudoers.d/$user"
+    fi
+    for setting in .config/pip .pip; do
+        [ ! -e "$HOME/$setting" ] || (cd "$HOME" && cp -rL --parents "$setting" "$home")
+    done
+}
+
+if [ -z "$(ls -A "$root" 2>/dev/null)" ]; then
+    make_root
+elif [ -d "$home/my work" ] && grep -q "^VERSION_CODENAME=$suite\$" "$root/etc/os-release"; then
+    find "$home/my work/spraylab" -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
+else
+    die "$root is there, and is no $suite root with this user that was made here: remove it, or name another."
 fi
-for setting in .config/pip .pip; do
-    [ ! -e "$HOME/$setting" ] || (cd "$HOME" && cp -rL --parents "$setting" "$home")
-done
 mkdir -p "$home/my work/spraylab"
 # The files that a clone would have, as they are now.
 (cd "$checkout" && git ls-files -z --cached --others --exclude-standard --deduplicate |

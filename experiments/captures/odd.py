@@ -110,8 +110,8 @@ def _tcp(tcp: Any) -> dict[str, int]:
     for name, value in tcp.options:
         if name == "Timestamp" and isinstance(value, tuple):
             values |= {"ts_val": value[0], "ts_ecr": value[1]}
-        elif name == "SAck":
-            if isinstance(value, bytes):  # cut in the middle of a block
+        elif name == "SAck" and not isinstance(value, int):  # a number: cut after the first edge
+            if isinstance(value, bytes):  # cut within an edge
                 value = struct.unpack(f"!{len(value) // 4}I", value[: len(value) // 4 * 4])
             if len(value) >= 2:
                 ack, start, end, *second = (np.array([edge], np.uint32) for edge in (tcp.ack, *value, 0, 0))

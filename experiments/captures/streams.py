@@ -70,7 +70,7 @@ class Streams:
         highest = np.full(len(flows), np.iinfo(np.int64).min)
         np.minimum.at(lowest, flow, start)
         np.maximum.at(highest, flow, start + payload)
-        spans = highest - lowest + 1  # one apart, so that neighbours never touch
+        spans = highest - lowest
         base = np.cumsum(spans) - spans - lowest
         start = start + base[flow]
         return cls(flows, lowest + base, highest + base, flow, row, start, start + payload, seq)
@@ -142,7 +142,6 @@ def unwrap(seq: npt.NDArray[np.unsignedinteger], flow: Ints) -> Ints:
     steps = np.zeros(len(seq), np.int64)
     steps[1:] = np.diff(ordered).view(signed)
     first = np.flatnonzero(np.concatenate(([True], owner[1:] != owner[:-1]))) if len(seq) else np.empty(0, np.intp)
-    steps[first] = 0
     travelled = np.cumsum(steps)
     lengths = np.diff(np.append(first, len(seq)))
     out = np.empty(len(seq), np.int64)

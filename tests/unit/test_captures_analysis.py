@@ -145,6 +145,13 @@ def test_dsacks_of_one_flow_say_nothing_of_another(tmp_path: Path) -> None:
     assert dict(zip(table["src_port"], table["spurious"], strict=True)) == {40000: False, 40001: True, 40002: False}
 
 
+def test_a_dsack_for_bytes_before_the_capture_is_nobodys(tmp_path: Path) -> None:
+    flow, other = (replace(Segment(0, ip_id=1), port=port) for port in (40000, 40001))
+    packets = [flow, replace(flow, start=1000, ip_id=2), replace(flow, start=1000, ip_id=3), other]
+    report = replace(acks(5000, (30, 1000, (-1000, 0)))[0], port=40001)
+    assert retransmissions(capture(tmp_path, [*packets, report]))["spurious"].tolist() == [False]
+
+
 # Goodput, shares, starts, incast
 
 
@@ -296,7 +303,7 @@ def test_matching_by_brute_force(before: list[tuple[int, int, int]], after: list
 
 
 def test_a_capture_without_data_has_empty_tables(tmp_path: Path) -> None:
-    for packets in ([], [ETHER / ARP()], [Segment(0, size=0)]):
+    for packets in ([], [ETHER / ARP()], [Segment(0, size=0)], acks(5000, (1, 2000, (0, 1000)))):
         frame = capture(tmp_path, packets)
         tables = [
             goodput(frame, 1), flow_starts(frame), incast_degree(frame, 1), retransmissions(frame, frame),

@@ -60,6 +60,12 @@ def test_lost_and_duplicated_packets_are_not_reordered(tmp_path: Path, numbering
     assert table[["packets", "reordered_packets", "extent_max_packets"]].to_numpy().tolist() == [[7, 3, 2]]
 
 
+@pytest.mark.parametrize("numbering", ["seq", "ip_id"])
+def test_a_lost_packet_counts_in_the_displacement_across_it(tmp_path: Path, numbering: str) -> None:
+    frame = capture(tmp_path / "a", [(0, number) for number in (1, 5, 2, 6)])  # 3 and 4 are lost
+    assert as_dict(metrics.reorder_density(frame, numbering)) == density_of([0, 2 - 5, 5 - 2, 0])
+
+
 def test_flows_are_judged_one_by_one(tmp_path: Path) -> None:
     orders = {0: [1, 2, 3, 4], 1: [2, 1, 4, 3], 2: [4, 3, 2, 1]}
     arrivals = [(flow, order[turn]) for turn in range(4) for flow, order in orders.items()]

@@ -18,7 +18,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import PcapNgWriter, PcapWriter
 
-from experiments.captures import decode, headers, odd
+from experiments.captures import decode, headers, odd, pcapng
 from experiments.captures.decode import CaptureError, join, read_capture
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")  # given, or scapy asks the network who has the address
@@ -166,6 +166,15 @@ def test_pcapng_with_interfaces_sections_and_simple_packets(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize("ticks_per_s", [10**n for n in range(25)] + [2**n for n in (*range(0, 70, 3), 34, 127)])
+def test_times_of_any_resolution(ticks_per_s: int) -> None:
+    for ticks in (0, 1, ticks_per_s - 1, ticks_per_s + 1, 1_700_000_000 * ticks_per_s - 1, 2**64 - 1):
+        exact = ticks * 10**9 // ticks_per_s
+        if ticks < 2**64 and exact < 2**63:
+            (got,) = pcapng._nanoseconds(np.array([ticks], np.uint64), ticks_per_s)
+            assert 0 <= exact - int(got) <= (ticks_per_s > 2**33 and ticks_per_s % 10 != 0)
+
+
 @pytest.mark.parametrize("writer", [PcapWriter, PcapNgWriter])
 def test_files_written_by_scapy(tmp_path: Path, reference: pd.DataFrame, writer: type) -> None:
     path = tmp_path / "scapy"
@@ -224,9 +233,11 @@ frame = st.builds(
 def assert_like_scapy(folder: Path, records: list[Record], link_type: int = 1) -> None:
     got = read_bytes(folder, pcap_bytes(records, link_type=link_type))
     by_scapy = [odd.decode(data, wire, link_type) for data, wire, _ in records]
+    assert len(got.frame) == len(records)
     for name in headers.COLUMNS.keys() - {"time_ns", "wire_bytes"}:
-        expected = [packet.values.get(name, 0) for packet in by_scapy]
-        assert got.frame[name].tolist() == expected, f"{name} of {[data.hex() for data, *_ in records]}"
+        expected = np.array([packet.values.get(name, 0) for packet in by_scapy])
+        wrong = np.flatnonzero(got.frame[name].to_numpy() != expected)
+        assert not len(wrong), f"{name} of {records[wrong[0]][0].hex()}, captured of {records[wrong[0]][1]} bytes"
     assert got.counts["cut"] == sum(packet.cut for packet in by_scapy)
 
 
@@ -237,14 +248,19 @@ def test_decodes_as_scapy_does(tmp_path_factory: pytest.TempPathFactory, frames:
     assert_like_scapy(folder, [(data[:snap], len(data), T0_NS) for data in frames])
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(data=frame, at=st.sampled_from([12, 14, 16, 17, 20, 21, 23, 46, 47]), value=st.integers(0, 255))
-def test_decodes_broken_headers_as_scapy_does(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, value: int
-) -> None:
-    broken = bytearray(data)  # at: type, version, lengths, fragment, protocol, data offset, flags
-    broken[min(at, len(data) - 1)] = value
-    assert_like_scapy(tmp_path_factory.mktemp("broken"), [(bytes(broken), len(broken), T0_NS)])
+def test_every_snap_length_as_scapy_decodes_it(tmp_path: Path) -> None:
+    two_blocks = ("SAck", (8000, 9000, 7000, 10000))
+    packets = [*SAMPLE, tcp_packet(options=[two_blocks]), tcp_packet(options=[*TIMESTAMPS, two_blocks])]
+    assert_like_scapy(tmp_path, [record for snap in range(1, 100) for record in records_of(packets, snap)])
+
+
+def test_broken_headers_as_scapy_decodes_them(tmp_path: Path) -> None:
+    records = []
+    for data, wire, time_ns in records_of([SAMPLE[1], SAMPLE[6]]):
+        for at in (12, 13, 14, 16, 17, 20, 21, 23, 46, 47):  # type, version, lengths, fragment, protocol, offset, flags
+            for value in range(0, 256, 1 if at in (14, 17, 46) else 7):
+                records.append((data[:at] + bytes([value]) + data[at + 1 :], max(wire, at + 1), time_ns))
+    assert_like_scapy(tmp_path, records)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -300,6 +316,7 @@ def test_ipv6_addresses_have_labels_that_keep_them_apart(tmp_path: Path) -> None
     assert capture.frame["src_ip"].nunique() == 50
     assert capture.frame["src_ip"].min() >= 240 << 24  # 240.0.0.0/4
     assert [capture.ipv6_addresses[label] for label in capture.frame["src_ip"]] == [f"fd00::{n}" for n in range(1, 51)]
+    assert len({odd.ipv6_label(number.to_bytes(16)) for number in range(5000)}) == 5000
     again = read_bytes(tmp_path, pcap_bytes(records_of(packets[7:8])))
     assert again.frame["src_ip"].iloc[0] == capture.frame["src_ip"].iloc[7]
 
@@ -358,6 +375,13 @@ def test_an_absurd_record_ends_the_reading(tmp_path: Path, offset: int, value: i
     assert f"damaged at byte {third}" in capture.problems[0]
     assert said in capture.problems[0]
     assert f"{len(data) - third} bytes are left unread" in capture.problems[0]
+
+
+def test_a_packet_longer_than_any_snap_length_is_damage(tmp_path: Path) -> None:
+    longest, longer = ((bytes(size), size, T0_NS) for size in (262_144, 262_145))
+    capture = read_bytes(tmp_path, pcap_bytes([longest, longer, longest]))
+    assert len(capture.frame) == 1
+    assert "claims 262145 captured bytes" in capture.problems[0]
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ def test_a_scheme_can_be_seen_on_white_and_on_black(scheme: str) -> None:
 
 
 def test_schemes_differ_in_colour_and_without_colour() -> None:
-    looks = [plots.look(s) for s in ("ecmp", "spray", "spray-random", "ethereal", "subflow-2", "subflow-4", "subflow-8")]
+    schemes = ("ecmp", "spray", "spray-random", "ethereal", "subflow-2", "subflow-4", "subflow-8")
+    looks = [plots.look(scheme) for scheme in schemes]
     for kind in ("colour", "marker", "dashes"):
         assert len({getattr(look, kind) for look in looks}) == len(looks), kind
 

@@ -1,0 +1,280 @@
+"""One page says all that a results folder does: verdict and trust first, nothing from elsewhere, no silent omission."""
+
+from __future__ import annotations
+
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from results_example import REASON, SCHEMES, TRAFFICS, manifest_of, results_folder
+
+from experiments import report
+from experiments.report import SECTIONS, report_path, typical, write_report
+from experiments.results import ResultsError, ResultsFolder
+from experiments.spec import load_experiment, restore_experiment
+from experiments.verdict import cells, summary, verdict
+
+
+class Page(HTMLParser):
+    """What a reader sees, what is loaded, and where the tags are."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.rows: list[list[str]] = []
+        self._skipped = False
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        self._skipped = tag == "style"
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._skipped = False
+        if tag == "table":
+            self.rows.append([])
+
+    def handle_data(self, data: str) -> None:
+        if self._skipped:
+            return
+        self.words.append(data)
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
+
+
+def page_of(*folders: ResultsFolder) -> Page:
+    out = folders[0].path / "page.html"
+    write_report(folders, out)
+    return Page(out.read_text())
+
+
+FAILED = "001-ecmp-s1"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ResultsFolder:
+    return results_folder(tmp_path_factory.mktemp("one") / "example", failed=[FAILED])
+
+
+@pytest.fixture(scope="module")
+def html(folder: ResultsFolder) -> str:
+    write_report([folder], report_path([folder]))
+    return (folder.path / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+# One folder
+
+
+def test_verdict_and_trust_come_first(folder: ResultsFolder, page: Page) -> None:
+    assert verdict(folder.runs()) in page.text
+    assert "11 of 12 runs can be trusted" in page.text
+    assert page.text.index(verdict(folder.runs())) < page.text.index(REASON) < page.text.index("Numbers")
+    assert re.search(re.escape(REASON) + r" ?: " + FAILED, page.text)
+
+
+def test_table_has_the_terminals_numbers(folder: ResultsFolder, page: Page) -> None:
+    wanted = [[row.scheme, *cells(row)] for row in summary(folder.runs()).itertuples()]
+    assert [row for row in page.rows if row and row[0] in SCHEMES] == wanted
+    assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in TRAFFICS]
+
+
+def test_every_section_has_its_figures_and_how_to_read_them(page: Page) -> None:
+    for section in SECTIONS:
+        assert section.title in page.text and section.reading in page.text
+    each_traffic, each_scheme = len(TRAFFICS), len(TRAFFICS) * len(SCHEMES)
+    assert page.tags.count("svg") == 5 * each_traffic + each_scheme
+
+
+def test_nothing_comes_from_elsewhere(html: str, page: Page) -> None:
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+    assert not re.findall(r"url\((?!#)", html) and "@import" not in html
+    assert set(re.findall(r'https?://[^"\s<]+', html)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_ids_of_the_page_are_unique(html: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+def test_figures_are_saved_as_well(folder: ResultsFolder, page: Page) -> None:
+    files = sorted((folder.path / "figures").glob("*.svg"))
+    assert len(files) == page.tags.count("svg")
+    for file in files:
+        assert ElementTree.parse(file).getroot().tag.endswith("svg")
+
+
+def test_same_folder_same_page(folder: ResultsFolder, html: str) -> None:
+    figures = {file.name: file.read_bytes() for file in (folder.path / "figures").iterdir()}
+    write_report([folder], folder.path / "again.html")
+    assert (folder.path / "again.html").read_text() == html
+    assert {file.name: file.read_bytes() for file in (folder.path / "figures").iterdir()} == figures
+
+
+def test_it_can_be_repeated_from_the_page(folder: ResultsFolder, html: str, tmp_path: Path) -> None:
+    manifest = folder.manifest()
+    command, experiment = (re.sub("&#39;", "'", block) for block in re.findall(r"<pre>(.*?)</pre>", html, re.DOTALL))
+    assert command == manifest["command"]
+    (tmp_path / "again.yaml").write_text(experiment)
+    again = load_experiment(str(tmp_path / "again.yaml"), ())
+    assert again == restore_experiment(manifest["experiment"], "manifest")
+
+
+def test_settings_are_all_there_and_ports_alike_once(page: Page) -> None:
+    for row in (
+        ["kernel", "6.1.0-example"],
+        ["python", "3.11.2"],
+        ["net.ipv4.tcp_recovery", "5"],
+        ["dataplane", "ovs-user"],
+        ["shaping.h1-eth0 ... h12-eth0 (12 alike): rate_bps", "20000000"],
+    ):
+        assert row in page.rows
+
+
+def test_typical_run_is_the_median_of_those_that_can_be_trusted(tmp_path: Path) -> None:
+    folder = results_folder(tmp_path / "r", ["ring"], ["ecmp", "spray"], (1, 2, 3, 4), failed=["002-ecmp-s2"])
+    chosen = typical(folder.runs()).set_index("scheme").seed
+    assert chosen["ecmp"] == 3, "of 1, 3 and 4"
+    assert chosen["spray"] == 2, "the lower of the two in the middle"
+
+
+# Folders of other kinds
+
+
+def test_no_finished_run_is_said(tmp_path: Path) -> None:
+    folder = ResultsFolder.create(tmp_path / "empty", manifest_of())
+    page = page_of(folder)
+    assert verdict(folder.runs()) in page.text
+    assert "12 of 12 runs have no result" in page.text and f"spraylab run --resume {folder.path}" in page.text
+    assert "svg" not in page.tags and "leaves" in page.text
+
+
+def test_manifest_with_hardly_anything_is_enough(tmp_path: Path) -> None:
+    page = page_of(results_folder(tmp_path / "r", ["ring"], ["ecmp"], (1,), manifest={"experiment": {"name": "bare"}}))
+    assert "bare" in page.text and "svg" in page.tags
+
+
+def test_runs_still_missing_are_counted(tmp_path: Path) -> None:
+    page = page_of(results_folder(tmp_path / "r", ["permutation"], ["ecmp"], (1,)))
+    assert "11 of 12 runs have no result" in page.text
+
+
+def test_one_scheme_alone(tmp_path: Path) -> None:
+    folder = results_folder(tmp_path / "r", ["ring"], ["subflow-4"], (1,))
+    page = page_of(folder)
+    assert verdict(folder.runs()) in page.text and page.tags.count("svg") == len(SECTIONS)
+    assert "cut into 4 connections" in page.text
+
+
+def test_nothing_that_can_be_trusted(tmp_path: Path) -> None:
+    failed = ["001-ecmp-s1", "002-spray-s1"]
+    page = page_of(results_folder(tmp_path / "r", ["ring"], ["ecmp", "spray"], (1,), failed=failed))
+    assert "No verdict" in page.text and "0 of 2 runs can be trusted" in page.text
+    assert page.text.count(REASON) == 1 and all(run_id in page.text for run_id in failed)
+    assert "svg" in page.tags
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST_FIGURES", 2)
+    monkeypatch.setattr(report, "MOST_FAILED_RUNS", 3)
+    traffics = [f"ring-{number}" for number in range(5)]
+    ids = [f"{number:03d}-ethereal-s1" for number in range(1, 6)]
+    page = page_of(results_folder(tmp_path / "r", traffics, ["ethereal"], (1,), failed=ids))
+    assert "and 2 more, in runs.csv" in page.text
+    assert ids[2] in page.text and ids[3] not in page.text
+    assert page.text.count("The first 2 figures are drawn, 3 more are not") == len(SECTIONS)
+    assert page.tags.count("svg") == 2 * len(SECTIONS)
+    assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in traffics], "in the table: all"
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    odd = '<script>alert("1")</script>&amp;'
+    experiment = {**manifest_of()["experiment"], "name": odd}
+    manifest = manifest_of(experiment=experiment, command=odd)
+    page = page_of(results_folder(tmp_path / "r", [odd], ["ecmp"], (1,), manifest=manifest))
+    assert "script" not in page.tags
+    assert page.text.count(odd) >= 3
+
+
+# Two folders
+
+
+@pytest.fixture(scope="module")
+def two(folder: ResultsFolder, tmp_path_factory: pytest.TempPathFactory) -> list[ResultsFolder]:
+    changed = manifest_of(sysctls={"net.ipv4.tcp_recovery": "1"}, started="2031-01-01T00:00:00+0000")
+    other = tmp_path_factory.mktemp("two") / "other"
+    return [folder, results_folder(other, ["alltoall", "broadcast"], ["spray", "subflow-4"], manifest=changed)]
+
+
+def test_two_side_by_side(two: list[ResultsFolder], tmp_path: Path) -> None:
+    write_report(two, tmp_path / "both.html")
+    page = Page((tmp_path / "both.html").read_text())
+    for folder in two:
+        assert verdict(folder.runs()) in page.text and folder.path.name in page.text
+    assert next(row for row in page.rows if "spray" in row)[1] == "A"
+    differences = page.rows[page.rows.index(["setting", "A", "B"]) + 1 :]
+    assert differences[: differences.index([])] == [["sysctls.net.ipv4.tcp_recovery", "5", "1"]]
+    assert "other has no such runs" in page.text and "example has no such runs" in page.text
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "both.html"] and not (two[1].path / "figures").exists()
+
+
+def test_a_page_of_its_own_name_for_two(two: list[ResultsFolder]) -> None:
+    assert report_path(two) == Path("example-vs-other.html")
+
+
+def test_a_folder_beside_itself(tmp_path: Path) -> None:
+    folder = results_folder(tmp_path / "r", ["ring"], ["ecmp"], (1,))
+    write_report([folder, folder], tmp_path / "twice.html")
+    html = (tmp_path / "twice.html").read_text()
+    assert "What differs" not in html
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_no_other_number_of_folders(folder: ResultsFolder, tmp_path: Path, count: int) -> None:
+    with pytest.raises(ResultsError, match=f"one results folder, or two side by side: {count} were named"):
+        write_report([folder] * count, tmp_path / "report.html")
+
+
+# What goes wrong
+
+
+def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
+    folder = ResultsFolder.create(tmp_path / "empty", manifest_of())
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file" / "report.html"):
+        with pytest.raises(ResultsError, match=f"cannot write the report to {out}: ") as error:
+            write_report([folder], out)
+        assert "Errno" not in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for the user who called sudo")
+def test_files_belong_to_the_user_who_called_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    monkeypatch.setenv("SUDO_UID", "65534")
+    monkeypatch.setenv("SUDO_GID", "65534")
+    folder = results_folder(home / "r", ["ring"], ["ecmp"], (1,))
+    write_report([folder], report_path([folder]))
+    for written in (folder.path / "report.html", *(folder.path / "figures").iterdir()):
+        assert (written.stat().st_uid, written.stat().st_gid) == (65534, 65534)
