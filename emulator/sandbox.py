@@ -85,7 +85,10 @@ class Sandbox:
         return result
 
     def stream(self, function: Callable[..., Iterator[T]], *args: Any, timeout_s: float | None = None) -> Iterator[T]:
-        """Run a generator inside and yield what it yields. `timeout_s` bounds the silence between two items."""
+        """Run a generator inside and yield what it yields. `timeout_s` bounds the silence between two items.
+
+        As with any generator, it goes on inside when the next item is asked for, and not before.
+        """
         yield from self._items(function, args, timeout_s)
 
     def _items(self, function: Callable[..., Any], args: tuple[Any, ...], timeout_s: float | None) -> Iterator[Any]:
@@ -100,6 +103,7 @@ class Sandbox:
                 if kind == "error":
                     raise EmulatorError(value)
                 yield value
+                self._connection.send("next")
         except (EOFError, OSError) as error:
             self._process.wait()
             raise EmulatorError(
@@ -155,15 +159,20 @@ def _serve(connection: Connection) -> None:
             result = function(*args)
             if isinstance(result, GeneratorType):
                 for item in result:
-                    connection.send(("item", item))
+                    _hand_over(connection, item)
             else:
-                connection.send(("item", result))
+                _hand_over(connection, result)
             connection.send(("end", None))
         except EmulatorError as error:
             connection.send(("error", str(error)))
         except Exception as error:  # the traceback goes to the log, one sentence to the user
             traceback.print_exc()
             connection.send(("error", f"{type(error).__name__}: {error} (the traceback is in run.log)"))
+
+
+def _hand_over(connection: Connection, item: Any) -> None:
+    connection.send(("item", item))
+    connection.recv()  # what is done with it outside must not disturb what comes next inside
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
