@@ -7,6 +7,7 @@ A spine's table: one prefix a leaf. Rules are listed in falling priority: the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from emulator.topology import LeafSpine, Link
 
@@ -50,6 +51,15 @@ class Rule:
     destination: str | None
     path_tag: int | None
     action: Action
+
+
+class Connection(NamedTuple):
+    """A TCP connection without a path tag, as its first packet is addressed; its answers are meant as well."""
+
+    src_host: int
+    dst_host: int
+    src_port: int
+    dst_port: int
 
 
 def leaf_table(fabric: LeafSpine, leaf: int, failed: frozenset[Link] = frozenset()) -> list[Rule]:

@@ -1,38 +1,41 @@
-"""Builds a leaf-spine inside the sandbox: Mininet's nodes, veth links, addresses, shaping; and checks what it built."""
+"""Builds a leaf-spine inside the sandbox: Mininet's nodes, veth links, addresses, shaping; and checks what it built.
+
+What is here is common to all data planes; what differs is in `emulator.ovs` and `emulator.linux`.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
+import struct
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from mininet.log import setLogLevel
-from mininet.node import RemoteController
-from pyroute2 import IPRoute
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
-from controllers.client import OPENFLOW_PORT, Controller
-from emulator.namespaces import inside
-from emulator.nodes import FabricNet
-from emulator.ovs import OpenVSwitch
+from controllers.tables import Connection
+from emulator import netlink
+from emulator.dataplane import Asked, Dataplane, choose
+from emulator.linux import Routers
+from emulator.namespaces import hold_namespaces, inside, set_sysctls
+from emulator.netlink import Netlink
+from emulator.nodes import SANDBOX_PID, FabricNet
+from emulator.ovs import Bridges
 from emulator.ports import Port, Shaping, shaping_for
 from emulator.sandbox import EmulatorError, quiet_ipv6
 from emulator.shaping import read_back, shape
-from emulator.topology import LeafSpine
+from emulator.topology import LeafSpine, Link
 
-_OFFLOADS = (
-    "tx-checksumming",  # the userspace datapath would forward packets whose checksum is still to be filled in
-    "tcp-segmentation-offload",
-    "generic-segmentation-offload",
-    "generic-receive-offload",
-)
+_SINGLE_PACKETS = ("tcp-segmentation-offload", "generic-segmentation-offload", "generic-receive-offload")
+# The userspace datapath would forward packets whose checksum is still to be filled in.
+_WHOLE_PACKETS = ("tx-checksumming", *_SINGLE_PACKETS)
 # Links run at a thousandth of a data centre's rate, so queueing takes a thousand times as long: at Linux's least
 # retransmission time-out of 200 ms, a few waiting frames would count as lost.
-_METRICS = {"rto_min": 1000, "lock": 1 << 13}  # ms; the kernel heeds it only if locked
+_RTO_MIN_MS = 1000
+_LOOPBACK = 1
+_FIRST_INDEX = 1000  # of our interfaces: beyond those that a new namespace brings
 _WARM_UP_PORT = 9
 _WARM_UP_TIMEOUT_S = 10.0
 
@@ -40,158 +43,238 @@ _WARM_UP_TIMEOUT_S = 10.0
 class Fabric:
     """A built, programmed and checked fabric. Lives in the sandbox and dies with it."""
 
-    def __init__(self, topology: LeafSpine, log: TextIO, sysctls: Mapping[str, str], seed: int = 0) -> None:
+    def __init__(
+        self,
+        topology: LeafSpine,
+        log: TextIO,
+        sysctls: Mapping[str, str],
+        seed: int = 0,
+        dataplane: Asked = "auto",
+    ) -> None:
         """Raises EmulatorError when something cannot be built as asked, naming it."""
         setLogLevel("error")
         self.topology = topology
         self.timings: dict[str, float] = {}
         started = time.monotonic()
-        self.controller = Controller(log)  # importing os-ken takes a while: meanwhile, the rest
-        self.ovs = OpenVSwitch(log)
-        self.dataplane = f"ovs-{self.ovs.datapath}"
-        self._lap("ovs", started)
-        self.netlink = IPRoute()
-        self.net = FabricNet(topology, self.ovs.datapath, self.netlink)
-        self._ports_up()
+        name, self.why = choose(dataplane, topology)
+        self._plane: Dataplane
+        if name == "linux":
+            self._plane = Routers(topology)
+        else:
+            self._plane = Bridges(topology, "kernel" if name == "ovs-kernel" else "user", log)
+        self._lap("switches", started)
+        self.pids = self._namespaces()
+        self.host_pids = [self.pids[topology.host_name(host)] for host in range(topology.hosts)]
+        self.netlink = self._enter_namespaces(sysctls)
+        self._lap("namespaces", started)
+        self.ports = _ports(topology, self.pids)
+        self.net = FabricNet(topology, self._plane, self.pids)
+        self._make_links()
         self._lap("links", started)
-        self.host_pids = [self.net[topology.host_name(host)].pid for host in range(topology.hosts)]
-        self._host_netlink = [self._configure_host(host, sysctls) for host in range(topology.hosts)]
-        self._lap("hosts", started)
-        self.net.addController("controller", RemoteController, ip="127.0.0.1", port=OPENFLOW_PORT)
-        self.controller.wait_ready()
+        self._configure()
+        self._lap("configured", started)
+        self._plane.start(self)
         self.net.start()
-        self._lap("bridges", started)
-        self.ports = self._shape_ports()
-        self._lap("shaping", started)
-        self.controller.program(topology, seed)
+        self._lap("started", started)
+        self._shape()
+        self._lap("shaped", started)
+        self.program(seed)
         self._lap("programmed", started)
         self._warm_up()
-        self.buffer_bytes = self.ovs.raise_buffers() if self.ovs.datapath == "user" else None
+        self.buffer_bytes = self._plane.warmed_up()
         self._lap("ready", started)
+
+    @property
+    def dataplane(self) -> str:
+        return self._plane.name
+
+    @property
+    def ovs_version(self) -> str | None:
+        return self._plane.version
+
+    @property
+    def watched_pids(self) -> Sequence[int]:
+        """Processes that forward packets: one that is at its limit loses some."""
+        return self._plane.watched_pids
+
+    def program(
+        self, seed: int, connections: Sequence[Connection] = (), failed: frozenset[Link] = frozenset()
+    ) -> None:
+        """Have every switch hold the tables for `failed` links, hashing with `seed`; return once all do.
+
+        `connections` are those that will be hashed: with the same seed, they take the same paths on every data plane.
+        Raises EmulatorError if a switch refuses a rule or does not answer in time.
+        """
+        self._plane.program(seed, connections, failed)
+
+    def read_shaping(self) -> dict[str, Shaping | None]:
+        """What the kernel says is in force on every port, by its name."""
+        found = {pid: read_back(self._netlink_of(pid)) for pid in {port.pid for port in self.ports}}
+        return {port.name: found[port.pid].get(port.index) for port in self.ports}
 
     def _lap(self, name: str, started: float) -> None:
         self.timings[name] = round(time.monotonic() - started, 3)
 
-    def _configure_host(self, host: int, sysctls: Mapping[str, str]) -> IPRoute:
-        """Address, gateway and offloads of one host; returns a netlink socket that lives in its namespace."""
+    def _namespaces(self) -> dict[str, int]:
+        """For every node, a process of the network namespace it lives in."""
         topology = self.topology
-        interface = f"{topology.host_name(host)}-eth0"
-        gateway = topology.gateway_ip(topology.leaf_of(host))
-        with inside(self.host_pids[host]):
-            quiet_ipv6()
-            _set_sysctls(sysctls)
-            netlink = IPRoute()
-            netlink.link("set", index=1, state="up")
-            [index] = netlink.link_lookup(ifname=interface)
-            _offloads_off(interface)
-            # One segment a packet, or TCP would hand the NIC trains of packets that a spray could not take apart.
-            netlink.link("set", index=index, state="up", gso_max_segs=1)
-            netlink.addr("add", index=index, address=topology.host_ip(host), prefixlen=16)
-            # The leaf answers no ARP: it is a router whose address is known, and it knows its hosts.
-            mac = topology.gateway_mac(topology.leaf_of(host))
-            netlink.neigh("add", dst=gateway, lladdr=mac, ifindex=index, state="permanent")
-            netlink.flush_routes(table=254)
-            netlink.route("add", dst=f"{gateway}/32", oif=index, scope="link")
-            netlink.route("add", dst="default", gateway=gateway, oif=index, metrics=_METRICS)
-        return netlink
+        hosts = [topology.host_name(host) for host in range(topology.hosts)]
+        switches = [topology.leaf_name(leaf) for leaf in range(topology.leaves)]
+        switches += [topology.spine_name(spine) for spine in range(topology.spines)]
+        if self._plane.sysctls is None:
+            pids = dict(zip(hosts, hold_namespaces(len(hosts)), strict=True))
+            return pids | dict.fromkeys(switches, SANDBOX_PID)
+        return dict(zip(hosts + switches, hold_namespaces(len(hosts + switches)), strict=True))
 
-    def _ports_up(self) -> None:
-        """Before the bridges take them: Open vSwitch complains about ports that are down."""
-        for link in self.netlink.get_links(kind="veth"):
-            _offloads_off(link.get_attr("IFLA_IFNAME"))
-            self.netlink.link("set", index=link["index"], state="up")
+    def _enter_namespaces(self, host_sysctls: Mapping[str, str]) -> dict[str, Netlink]:
+        """Prepare every namespace before it has interfaces; a netlink socket that lives in it, by node."""
+        ours = Netlink()
+        sockets = {}
+        for number, (name, pid) in enumerate(self.pids.items()):
+            if pid == SANDBOX_PID:
+                sockets[name] = ours
+                continue
+            with inside(pid):
+                quiet_ipv6()
+                set_sysctls(host_sysctls if number < self.topology.hosts else self._plane.sysctls or {})
+                sockets[name] = Netlink()
+        return sockets
 
-    def _shape_ports(self) -> list[Port]:
+    def _netlink_of(self, pid: int) -> Netlink:
+        return next(self.netlink[name] for name, where in self.pids.items() if where == pid)
+
+    def _make_links(self) -> None:
         topology = self.topology
-        host = shaping_for(topology.host_rate_bps, topology.mtu_bytes, topology.queue_bytes)
-        uplink = shaping_for(topology.fabric_rate_bps, topology.mtu_bytes, topology.queue_bytes)
-        indices = {link.get_attr("IFLA_IFNAME"): link["index"] for link in self.netlink.get_links()}
-        ports = []
-        for number in range(topology.hosts):
-            leaf = topology.leaf_of(number)
-            near, far = (
-                f"{topology.host_name(number)}-eth0",
-                _port(topology.leaf_name(leaf), topology.leaf_port_to_host(number)),
-            )
-            netlink = self._host_netlink[number]
-            [index] = netlink.link_lookup(ifname=near)
-            shape(netlink, index, host)
-            pid = self.host_pids[number]
-            ports.append(Port(near, topology.host_name(number), far, pid, index, host, leaf, None, number, up=True))
-            ports.append(Port(far, topology.leaf_name(leaf), near, 1, indices[far], host, leaf, None, number, up=False))
-        for leaf, spine in topology.links():
-            near = _port(topology.leaf_name(leaf), topology.leaf_port_to_spine(spine))
-            far = _port(topology.spine_name(spine), topology.spine_port_to_leaf(leaf))
-            ports.append(
-                Port(near, topology.leaf_name(leaf), far, 1, indices[near], uplink, leaf, spine, None, up=True)
-            )
-            ports.append(
-                Port(far, topology.spine_name(spine), near, 1, indices[far], uplink, leaf, spine, None, up=False)
-            )
-        for port in ports:
-            if port.pid == 1:
-                shape(self.netlink, port.index, port.shaping)
-        return ports
 
-    def read_shaping(self) -> dict[str, Shaping | None]:
-        """What the kernel says is in force on every port, by its name."""
-        here = read_back(self.netlink)
-        found: dict[str, Shaping | None] = {}
+        def end(port: Port) -> tuple[int, str, int, str | None]:
+            mac = self._plane.macs.get(port.node)
+            if port.host is not None and port.up:
+                mac = topology.host_mac(port.host)
+            return port.index, port.name, port.pid, mac
+
+        pairs = zip(self.ports[::2], self.ports[1::2], strict=True)
+        Netlink().send([netlink.veth_pair(end(near), end(far), topology.mtu_bytes) for near, far in pairs])
+
+    def _configure(self) -> None:
+        """Of every port: offloads and state. Of every host: address and gateway."""
+        offloads = _SINGLE_PACKETS if self.dataplane == "linux" else _WHOLE_PACKETS
+        for node, ports in self._ports_by_node().items():
+            with inside(ports[0].pid):
+                for port in ports:
+                    _offloads_off(port.name, offloads)
+            requests = [netlink.interface_up(_LOOPBACK)]  # without it, a router takes no gateway for one
+            for port in ports:
+                requests.append(netlink.interface_up(port.index))
+                if port.host is not None and port.up:
+                    requests += self._host(port)
+            self.netlink[node].send(requests)
+
+    def _shape(self) -> None:
+        """Once bridges have their ports: Open vSwitch takes away whatever shapes a port it is given."""
+        for node, ports in self._ports_by_node().items():
+            self.netlink[node].send([shape(port) for port in ports])
+
+    def _ports_by_node(self) -> dict[str, list[Port]]:
+        by_node: dict[str, list[Port]] = {}
         for port in self.ports:
-            if port.pid == 1:
-                found[port.name] = here.get(port.index)
-            else:
-                assert port.host is not None
-                found[port.name] = read_back(self._host_netlink[port.host]).get(port.index)
-        return found
+            by_node.setdefault(port.node, []).append(port)
+        return by_node
+
+    def _host(self, port: Port) -> list[netlink.Request]:
+        """The leaf answers no ARP: it is a router whose address is known, and it knows its hosts."""
+        topology, gateway = self.topology, self.topology.gateway_ip(port.leaf)
+        assert port.host is not None
+        return [
+            netlink.address(port.index, topology.host_ip(port.host)),
+            netlink.neighbour(port.index, gateway, topology.gateway_mac(port.leaf)),
+            netlink.route(f"{gateway}/32", port.index),
+            netlink.route("0.0.0.0/0", port.index, via=gateway, rto_min_ms=_RTO_MIN_MS),
+        ]
 
     def _warm_up(self) -> None:
-        """A datagram to every host, from the same place of the leaf before: the fabric carries, or we say so."""
+        """A datagram to every host and over every fabric link, up and down: the fabric carries, or we say so."""
         topology = self.topology
+        # From each host's counterpart in the leaf before; and from each leaf to the next by every spine.
+        probes = [
+            (host - topology.hosts_per_leaf, host, 0, f"packets to {topology.host_name(host)}")
+            for host in range(topology.hosts)
+        ]
+        if topology.leaves > 1:
+            for leaf, spine in topology.links():
+                sender = topology.hosts_of(leaf)[0]
+                receiver = topology.hosts_of((leaf + 1) % topology.leaves)[0]
+                names = topology.leaf_name(leaf), topology.spine_name(spine)
+                probes.append((sender, receiver, spine + 1, f"packets from {names[0]} over {names[1]}"))
         sockets: list[socket.socket] = []
         try:
-            for pid in self.host_pids:
-                with inside(pid):
-                    sockets.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-                sockets[-1].bind(("", _WARM_UP_PORT))
-            waiting = set(range(topology.hosts))
-            deadline = time.monotonic() + _WARM_UP_TIMEOUT_S
-            while waiting and time.monotonic() < deadline:
-                for host in waiting:
-                    sender = sockets[host - topology.hosts_per_leaf]
-                    sender.sendto(b"spraylab", (topology.host_ip(host), _WARM_UP_PORT))
-                while waiting:
-                    ready, _, _ = select.select([sockets[host] for host in waiting], [], [], 0.1)
-                    if not ready:
-                        break
-                    for arrived in ready:
-                        arrived.recv(64)
-                        waiting.discard(sockets.index(arrived))
+            with select.epoll() as poller:
+                for pid in self.host_pids:
+                    with inside(pid):
+                        sockets.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
+                    sockets[-1].bind(("", _WARM_UP_PORT))
+                    poller.register(sockets[-1].fileno(), select.EPOLLIN)
+                missing = _exchange(topology, probes, sockets, poller)
         finally:
             for opened in sockets:
                 opened.close()
-        if waiting:
-            names = ", ".join(topology.host_name(host) for host in sorted(waiting)[:8])
-            raise EmulatorError(f"the fabric does not carry packets to {names}")
+        if missing:
+            raise EmulatorError(f"the fabric does not carry {', '.join(probes[number][3] for number in missing[:8])}")
 
 
-def _port(switch: str, number: int) -> str:
-    return f"{switch}-eth{number}"
+def _exchange(
+    topology: LeafSpine,
+    probes: Sequence[tuple[int, int, int, str]],
+    sockets: Sequence[socket.socket],
+    poller: select.epoll,
+) -> list[int]:
+    """Send every probe (sender, receiver, path tag, name) until it arrives; those that never did."""
+    by_descriptor = {opened.fileno(): opened for opened in sockets}
+    waiting = set(range(len(probes)))
+    deadline = time.monotonic() + _WARM_UP_TIMEOUT_S
+    while waiting and time.monotonic() < deadline:
+        for number in sorted(waiting):
+            sender, receiver, tag, _ = probes[number]
+            type_of_service = (socket.IPPROTO_IP, socket.IP_TOS, struct.pack("=i", tag << 2))
+            sockets[sender].sendmsg(
+                [number.to_bytes(4, "big")], [type_of_service], 0, (topology.host_ip(receiver), _WARM_UP_PORT)
+            )
+        while waiting:
+            ready = poller.poll(0.1)
+            if not ready:
+                break
+            for descriptor, _ in ready:
+                waiting.discard(int.from_bytes(by_descriptor[descriptor].recv(64), "big"))
+    return sorted(waiting)
 
 
-def _offloads_off(interface: str) -> None:
+def _ports(topology: LeafSpine, pids: Mapping[str, int]) -> list[Port]:
+    """Both ends of every link, the nearer to the hosts first; interfaces are numbered alike."""
+    host_shaping = shaping_for(topology.host_rate_bps, topology.mtu_bytes, topology.queue_bytes)
+    fabric_shaping = shaping_for(topology.fabric_rate_bps, topology.mtu_bytes, topology.queue_bytes)
+    ports: list[Port] = []
+
+    def link(near: str, far: str, shaping: Shaping, leaf: int, spine: int | None, host: int | None) -> None:
+        for name, peer in ((near, far), (far, near)):
+            node, up = name.partition("-")[0], name == near
+            index = _FIRST_INDEX + len(ports)
+            ports.append(Port(name, node, peer, pids[node], index, shaping, leaf, spine, host, up))
+
+    for host in range(topology.hosts):
+        leaf = topology.leaf_of(host)
+        far = f"{topology.leaf_name(leaf)}-eth{topology.leaf_port_to_host(host)}"
+        link(f"{topology.host_name(host)}-eth0", far, host_shaping, leaf, None, host)
+    for leaf, spine in topology.links():
+        near = f"{topology.leaf_name(leaf)}-eth{topology.leaf_port_to_spine(spine)}"
+        far = f"{topology.spine_name(spine)}-eth{topology.spine_port_to_leaf(leaf)}"
+        link(near, far, fabric_shaping, leaf, spine, None)
+    return ports
+
+
+def _offloads_off(interface: str, offloads: Sequence[str]) -> None:
     """For an interface of the calling thread's network namespace."""
     handle: Any = IoctlEthtool(interface)
     try:
-        for name in _OFFLOADS:
+        for name in offloads:
             handle.set_offload_flag(name, False)
     finally:
         handle.close()
-
-
-def _set_sysctls(values: Mapping[str, str]) -> None:
-    """Sysctls of the calling thread's network namespace; ones this kernel does not have are left out."""
-    for name, value in values.items():
-        path = Path("/proc/sys") / name.replace(".", "/")
-        with contextlib.suppress(FileNotFoundError):
-            path.write_text(value)

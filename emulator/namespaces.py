@@ -1,11 +1,14 @@
-"""Acting inside another network namespace for a moment, from one thread."""
+"""Network namespaces: making them, and acting inside another one for a moment, from one thread."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,3 +36,25 @@ def _setns(descriptor: int) -> None:
     if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"setns: {os.strerror(code)}")
+
+
+def hold_namespaces(count: int) -> list[int]:
+    """`count` processes, each in a new network namespace, that live until the sandbox ends. Raises OSError."""
+    holder = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(Path(__file__).with_name("holder.py")), str(count)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout
+    said = holder.stdout.readline()
+    if not said or said.startswith("error"):
+        raise OSError(f"no network namespaces could be made: {said.removeprefix('error ').strip() or 'no answer'}")
+    return [int(pid) for pid in said.split()]
+
+
+def set_sysctls(values: Mapping[str, str]) -> None:
+    """Sysctls of the calling thread's network namespace; ones this kernel does not have are left out."""
+    for name, value in values.items():
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/{name.replace('.', '/')}", "w") as file:  # noqa: PTH123
+            file.write(value)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emulator.namespaces import inside
-from emulator.ovs import run
+from emulator.nft import load
 from emulator.topology import LeafSpine, Link
 from traffic.schemes import SprayMode
 
@@ -61,13 +60,8 @@ def _choice(spines: Sequence[int], mode: SprayMode, start: int) -> str:
 def start_spraying(
     fabric: LeafSpine, host_pids: Sequence[int], mode: SprayMode, seed: int, failed: frozenset[Link] = frozenset()
 ) -> None:
-    for host, pid in enumerate(host_pids):
-        ruleset = spray_ruleset(fabric, host, mode, seed, failed)
-        with inside(pid):
-            run(["nft", "-f", "-"], text=ruleset)
+    load({pid: spray_ruleset(fabric, host, mode, seed, failed) for host, pid in enumerate(host_pids)})
 
 
 def stop_spraying(host_pids: Sequence[int]) -> None:
-    for pid in host_pids:
-        with inside(pid):
-            run(["nft", "-f", "-"], text="table ip spray\ndelete table ip spray\n")
+    load(dict.fromkeys(host_pids, "table ip spray\ndelete table ip spray\n"))

@@ -1,4 +1,4 @@
-"""Mininet's nodes, switches and links, made without a shell and over netlink.
+"""Mininet's nodes, switches and links, made without a shell.
 
 Mininet gives every node an interactive shell and configures it by typing commands, some 20 ms each. These subclasses
 keep Mininet's objects (names, ports, its command line) and leave the doing to `emulator.fabric`.
@@ -7,53 +7,58 @@ keep Mininet's objects (names, ports, its command line) and leave the doing to `
 from __future__ import annotations
 
 import shlex
-import subprocess
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mininet.link import Intf, Link
 from mininet.net import Mininet
-from mininet.node import Host, Node, OVSSwitch
+from mininet.node import Host, Node, OVSSwitch, RemoteController, Switch
 from mininet.topo import Topo
-from pyroute2 import IPRoute
 
 from controllers.openflow import leaf_dpid, spine_dpid
-from emulator.ovs import run
+from emulator.command import run
 from emulator.topology import LeafSpine
+
+if TYPE_CHECKING:
+    from emulator.dataplane import Dataplane
+
+SANDBOX_PID = 1
+"""The process whose network namespace is the sandbox's own."""
 
 
 class _Shellless(Node):
-    """A node whose only process holds its network namespace; a shell starts when a command is typed."""
+    """A node in the network namespace of the process `pid` it is given; a shell starts when a command is typed."""
 
     inNamespace: bool
 
     def startShell(self, mnopts: str | None = None) -> None:
         self.execed = False
         self.waiting = False
-        if self.inNamespace:
-            # -n gives the process its own network namespace; it has it by the time it writes its pid (-p).
-            keeper = ["mnexec", "-pn", "sleep", "infinity"]
-            self._keeper = subprocess.Popen(keeper, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-            assert self._keeper.stdout
-            self._keeper.stdout.readline()
-            self.pid = self._keeper.pid
-        else:
-            self.pid = 1  # the sandbox's own namespace
+        self.pid = self.params.get("pid", SANDBOX_PID)
+
+    def cmd(self, *args: Any, **kwargs: Any) -> Any:
+        self._start_shell()
+        return super().cmd(*args, **kwargs)
 
     def sendCmd(self, *args: Any, **kwargs: Any) -> None:
+        self._start_shell()
+        super().sendCmd(*args, **kwargs)
+
+    def _start_shell(self) -> None:
         if self.shell is None:
             namespace, self.inNamespace = self.inNamespace, False
             held = self.pid
-            Node.startShell(self, f"-cda{held}")
+            Node.startShell(self, f"-cda{held}")  # which sends a command, by when there is a shell
             self.pid, self.inNamespace = held, namespace
-        super().sendCmd(*args, **kwargs)
 
     def terminate(self) -> None:
         if self.shell is not None:
             super().terminate()
 
-    def config(self, **_: Any) -> dict[str, Any]:
-        """Nothing: the fabric configures every node over netlink."""
+    def config(self, ip: str | None = None, **_: Any) -> dict[str, Any]:
+        """Nothing but notes: the fabric configures every node over netlink."""
+        if ip:
+            self.defaultIntf().ip = ip
         return {}
 
 
@@ -78,73 +83,74 @@ class FabricSwitch(_Shellless, OVSSwitch):
 _run = run  # Mininet calls its own parameter `run`
 
 
-class FabricIntf(Intf):
+class FabricRouter(_Shellless, Switch):
+    """A Linux router: forwarding is its kernel's, and nothing has to be started."""
+
+    controlIntf = None
+
+    def start(self, controllers: Sequence[Any]) -> None:
+        pass
+
+
+class FabricController(_Shellless, RemoteController):
+    """Where the switches find the controller, which runs already."""
+
+    def checkListening(self) -> None:
+        pass
+
+
+class _Interface(Intf):
     def config(self, **_: Any) -> dict[str, Any]:
         return {}
 
 
-class VethLink(Link):
-    """A veth pair made in one netlink request, each end already in its node's namespace."""
-
-    netlink: ClassVar[IPRoute]
-    mtu_bytes: ClassVar[int]
-
+class _Link(Link):
     @classmethod
-    def makeIntfPair(
-        cls,
-        intfname1: str,
-        intfname2: str,
-        addr1: str | None = None,
-        addr2: str | None = None,
-        node1: Any = None,
-        node2: Any = None,
-        deleteIntfs: bool = True,
-    ) -> None:
-        def end(name: str, address: str | None, node: Any) -> dict[str, Any]:
-            where = {"net_ns_pid": node.pid} if node.inNamespace else {}
-            return {"ifname": name, "mtu": cls.mtu_bytes, **where, **({"address": address} if address else {})}
-
-        # The first end is made here whichever way round Mininet has it; a host's end is always the peer.
-        here, there = (node1, node2) if not node1.inNamespace else (node2, node1)
-        names = {node1: (intfname1, addr1), node2: (intfname2, addr2)}
-        cls.netlink.link("add", kind="veth", **end(*names[here], here), peer=end(*names[there], there))
+    def makeIntfPair(cls, *_: Any, **__: Any) -> None:
+        """The fabric makes all pairs in one batch."""
 
 
 class FabricTopo(Topo):
     """The leaf-spine as Mininet's topology: hosts, leaves and spines by their names, ports as the tables expect."""
 
-    def build(self, fabric: LeafSpine, datapath: str) -> None:
+    def build(self, fabric: LeafSpine, plane: Dataplane, pids: Mapping[str, int]) -> None:
         for host in range(fabric.hosts):
-            self.addHost(fabric.host_name(host), ip=fabric.host_ip(host), mac=fabric.host_mac(host))
-        options = {"datapath": datapath, "protocols": "OpenFlow13"}
-        for leaf in range(fabric.leaves):
-            self.addSwitch(fabric.leaf_name(leaf), dpid=f"{leaf_dpid(leaf):x}", **options)
-            for host in fabric.hosts_of(leaf):
-                self.addLink(
-                    fabric.host_name(host), fabric.leaf_name(leaf),
-                    port1=0, port2=fabric.leaf_port_to_host(host), addr1=fabric.host_mac(host),
-                )  # fmt: skip
-        for spine in range(fabric.spines):
-            self.addSwitch(fabric.spine_name(spine), dpid=f"{spine_dpid(spine):x}", **options)
-            for leaf in range(fabric.leaves):
-                self.addLink(
-                    fabric.leaf_name(leaf), fabric.spine_name(spine),
-                    port1=fabric.leaf_port_to_spine(spine), port2=fabric.spine_port_to_leaf(leaf),
-                )  # fmt: skip
+            name = fabric.host_name(host)
+            self.addHost(name, pid=pids[name], ip=fabric.host_ip(host), mac=fabric.host_mac(host))
+        switches = [(fabric.leaf_name(leaf), leaf_dpid(leaf)) for leaf in range(fabric.leaves)]
+        switches += [(fabric.spine_name(spine), spine_dpid(spine)) for spine in range(fabric.spines)]
+        for name, dpid in switches:
+            in_namespace = pids[name] != SANDBOX_PID
+            self.addSwitch(name, dpid=f"{dpid:x}", pid=pids[name], inNamespace=in_namespace, **plane.switch_options)
+        for host in range(fabric.hosts):
+            leaf = fabric.leaf_name(fabric.leaf_of(host))
+            self.addLink(
+                fabric.host_name(host), leaf, port1=0, port2=fabric.leaf_port_to_host(host),
+                addr1=fabric.host_mac(host), addr2=plane.macs.get(leaf),
+            )  # fmt: skip
+        for leaf_number, spine_number in fabric.links():
+            leaf, spine = fabric.leaf_name(leaf_number), fabric.spine_name(spine_number)
+            self.addLink(
+                leaf, spine,
+                port1=fabric.leaf_port_to_spine(spine_number), port2=fabric.spine_port_to_leaf(leaf_number),
+                addr1=plane.macs.get(leaf), addr2=plane.macs.get(spine),
+            )  # fmt: skip
 
 
 class FabricNet(Mininet):
-    """Mininet without its `init`, which would raise system-wide limits and leave them so."""
+    """Mininet without its `init`, which would raise system-wide limits and leave them so.
+
+    `pids` names, for every host and switch, a process of its network namespace.
+    """
 
     inited = True
 
-    def __init__(self, fabric: LeafSpine, datapath: str, netlink: IPRoute) -> None:
-        VethLink.netlink, VethLink.mtu_bytes = netlink, fabric.mtu_bytes
+    def __init__(self, fabric: LeafSpine, plane: Dataplane, pids: Mapping[str, int]) -> None:
         super().__init__(
-            topo=FabricTopo(fabric=fabric, datapath=datapath),
+            topo=FabricTopo(fabric=fabric, plane=plane, pids=pids),
             host=FabricHost,
-            switch=FabricSwitch,
-            link=VethLink,
-            intf=FabricIntf,
+            switch=plane.switch,
+            link=_Link,
+            intf=_Interface,
             controller=None,
         )

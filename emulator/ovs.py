@@ -1,4 +1,4 @@
-"""An Open vSwitch of our own inside the sandbox, and the buffers its userspace datapath needs."""
+"""An Open vSwitch of our own inside the sandbox, its bridges as a data plane, and the buffers that userspace needs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
+from controllers.client import OPENFLOW_PORT, Controller
+from controllers.tables import Connection
+from emulator.command import COMMAND_TIMEOUT_S, run
+from emulator.nodes import FabricController, FabricSwitch
 from emulator.sandbox import EmulatorError
+from emulator.topology import LeafSpine, Link
+
+if TYPE_CHECKING:
+    from emulator.fabric import Fabric
 
 Datapath = Literal["kernel", "user"]
 
 _RUN = Path("/run/openvswitch")
 _START_TIMEOUT_S = 15.0
-_COMMAND_TIMEOUT_S = 30.0
 PACKET_BUFFER_BYTES = 64 << 20
 
 # glibc would return the memory of every large frame to the kernel and fault it in again for the next one.
@@ -29,8 +37,39 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class Bridges:
+    """Leaves and spines as bridges, programmed over OpenFlow; see `emulator.dataplane.Dataplane`."""
+
+    switch = FabricSwitch
+    macs: dict[str, str] = {}  # noqa: RUF012 - random ones: the sandbox's own stack then leaves the packets alone
+    sysctls = None  # the switches share the sandbox's namespace
+
+    def __init__(self, topology: LeafSpine, datapath: Datapath, log: TextIO) -> None:
+        self.name: Literal["ovs-kernel", "ovs-user"] = "ovs-kernel" if datapath == "kernel" else "ovs-user"
+        self.switch_options = {"datapath": datapath, "protocols": "OpenFlow13"}
+        self._topology = topology
+        self._controller = Controller(log)  # importing os-ken takes a while: meanwhile, the rest
+        self._ovs = OpenVSwitch(log)
+        self.version = self._ovs.version
+        self.watched_pids = [self._ovs.daemon.pid]
+        self._in_force: tuple[int, frozenset[Link]] | None = None
+
+    def start(self, fabric: Fabric) -> None:
+        fabric.net.addController("controller", FabricController, ip="127.0.0.1", port=OPENFLOW_PORT)
+        self._controller.wait_ready()
+
+    def program(self, seed: int, connections: Sequence[Connection], failed: frozenset[Link]) -> None:
+        if self._in_force != (seed, failed):
+            self._in_force = None
+            self._controller.program(self._topology, seed, failed)
+            self._in_force = seed, failed
+
+    def warmed_up(self) -> int | None:
+        return self._ovs.raise_buffers() if self.name == "ovs-user" else None
+
+
 class OpenVSwitch:
-    """ovsdb-server and ovs-vswitchd, started here and dead with the sandbox. `datapath` says which kind it offers."""
+    """ovsdb-server and ovs-vswitchd, started here and dead with the sandbox."""
 
     def __init__(self, log: TextIO) -> None:
         _RUN.mkdir(parents=True, exist_ok=True)
@@ -49,7 +88,6 @@ class OpenVSwitch:
         )  # fmt: skip
         _wait_for(sockets, self._server, "ovsdb-server")
         run(["ovs-vsctl", "--no-wait", "init"])
-        self.datapath: Datapath = "kernel" if kernel_datapath() else "user"
         self.daemon = subprocess.Popen(
             ["ovs-vswitchd", f"unix:{sockets}", f"--unixctl={_RUN}/vswitchd.ctl", "-vpoll_loop:err"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
@@ -82,24 +120,8 @@ class OpenVSwitch:
 
 def kernel_datapath() -> bool:
     """Whether this kernel has the openvswitch module (asking may load it)."""
-    answer = subprocess.run(["ovs-dpctl", "dump-dps"], capture_output=True, timeout=_COMMAND_TIMEOUT_S, check=False)
+    answer = subprocess.run(["ovs-dpctl", "dump-dps"], capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
     return answer.returncode == 0
-
-
-def run(arguments: list[str], text: str | None = None) -> str:
-    """Run a command to its end and return its output; EmulatorError says what it complained about."""
-    try:
-        done = subprocess.run(
-            arguments, input=text, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False
-        )
-    except FileNotFoundError as error:
-        raise EmulatorError(f"{arguments[0]} is not installed: run ./spraylab once as root to install it") from error
-    except subprocess.TimeoutExpired as error:
-        raise EmulatorError(f"{arguments[0]} did not finish in {_COMMAND_TIMEOUT_S:g} s") from error
-    if done.returncode != 0:
-        complaint = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise EmulatorError(f"{arguments[0]} failed with exit status {done.returncode}: {complaint[-1]}")
-    return done.stdout
 
 
 def _schema() -> str:

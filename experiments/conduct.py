@@ -68,7 +68,12 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
         from experiments.perform import perform  # imports Mininet, which only a machine that emulates has
 
         events = sandbox.stream(
-            perform, planner.fabric, transport, jobs, timeout_s=transport.stall_timeout_s + _SILENCE_S
+            perform,
+            planner.fabric,
+            transport,
+            jobs,
+            planner.experiment.fabric.dataplane,
+            timeout_s=transport.stall_timeout_s + _SILENCE_S,
         )
         built: measurement.Built | None = None
         for event in events:
@@ -77,7 +82,8 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
                     built = event
                     _record_fabric(folder, built)
                     bar.console.print(
-                        f"fabric up in {built.setup_s['ready']:.1f} s, data plane {built.dataplane}", highlight=False
+                        f"fabric up in {built.setup_s['ready']:.1f} s; data plane {built.dataplane}: {built.why}",
+                        highlight=False,
                     )
                 case measurement.Progress(run_id, fraction):
                     bar.show(by_id[run_id], fraction)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from controllers.hashing import hashed_spines, live_links
 from emulator.topology import LeafSpine, Link
-from experiments.hashing import multipath_link
 from traffic.schedule import Schedule
-from traffic.schemes import UNTAGGED, TrafficPlan
+from traffic.schemes import LISTEN_PORT, UNTAGGED, TrafficPlan
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -48,14 +48,6 @@ def link_capacities_bps(fabric: LeafSpine) -> Floats:
     return np.concatenate([hosts, fabric_links, [np.inf]])
 
 
-def live_links(fabric: LeafSpine, failed: frozenset[Link] = frozenset()) -> NDArray[np.bool_]:
-    """`live[leaf, spine]`: whether that link is up."""
-    live = np.ones((fabric.leaves, fabric.spines), dtype=bool)
-    for link in failed:
-        live[link] = False
-    return live
-
-
 def choose_spines(
     plan: TrafficPlan, fabric: LeafSpine, seed: int, failed: frozenset[Link] = frozenset()
 ) -> Ints:
@@ -68,10 +60,7 @@ def choose_spines(
     ports = np.fromiter((subflow.src_port for subflow in plan.subflows), dtype=np.intp, count=count)
     src, dst = _ends(plan)
     src_leaf, dst_leaf = src // fabric.hosts_per_leaf, dst // fabric.hosts_per_leaf
-    live = live_links(fabric, failed)
-    usable = live[src_leaf] & live[dst_leaf]
-    place = multipath_link(fabric, src, dst, ports, seed, usable.sum(axis=1))
-    hashed = np.argmax(np.cumsum(usable, axis=1, dtype=np.int8) > place[:, None], axis=1)
+    hashed = hashed_spines(fabric, src, dst, ports, np.full_like(ports, LISTEN_PORT), seed, failed)
     spines = np.where(tags == UNTAGGED, hashed, tags - 1)
     spines[(src_leaf == dst_leaf) | (plan.spray_mode is not None)] = NO_SPINE
     return spines

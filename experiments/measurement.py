@@ -25,10 +25,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Built:
-    """The fabric is up. `setup_s` says when each stage of building it ended, in seconds from its start."""
+    """The fabric is up, on this data plane and why. `setup_s` says when each stage of building it ended, in seconds
+    from its start."""
 
     dataplane: str
-    ovs_version: str
+    why: str
+    ovs_version: str | None
     setup_s: dict[str, float]
     packet_buffer_bytes: int | None
     ports: Sequence[Port]

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 
+from controllers.tables import Connection
+from emulator.dataplane import Asked
 from emulator.fabric import Fabric
 from emulator.meters import Sampler, settled_counters
 from emulator.nic import start_spraying, stop_spraying
@@ -17,27 +19,44 @@ from emulator.topology import LeafSpine
 from experiments.measurement import Built, Event, Failed, Job, Measured, Progress
 from traffic.payload import Anything, RealData
 from traffic.replay import Replay, ReplayResult
+from traffic.schemes import LISTEN_PORT, UNTAGGED, TrafficPlan
 from traffic.transport import Transport
 
 
-def perform(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> Iterator[Event]:
+def perform(
+    topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked = "auto"
+) -> Iterator[Event]:
     """Runs in the sandbox. Raises EmulatorError when the fabric cannot be built."""
     log = sys.stderr
-    fabric = Fabric(topology, log, transport.sysctls(), seed=jobs[0].seed)
-    sampler = Sampler(fabric, [fabric.ovs.daemon.pid], log)
+    fabric = Fabric(topology, log, transport.sysctls(), jobs[0].seed, dataplane)
+    sampler = Sampler(fabric, fabric.watched_pids, log)
     yield Built(
-        fabric.dataplane, fabric.ovs.version, fabric.timings, fabric.buffer_bytes, fabric.ports, fabric.read_shaping()
+        dataplane=fabric.dataplane,
+        why=fabric.why,
+        ovs_version=fabric.ovs_version,
+        setup_s=fabric.timings,
+        packet_buffer_bytes=fabric.buffer_bytes,
+        ports=fabric.ports,
+        shaping=fabric.read_shaping(),
     )
-    seed = jobs[0].seed
     for job in jobs:
         print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=log, flush=True)
         try:
-            if job.seed != seed:
-                fabric.controller.program(topology, job.seed)
-                seed = job.seed
+            fabric.program(job.seed, hashed_connections(job.plan))
             yield from _play(fabric, sampler, transport, job)
         except EmulatorError as error:
             yield Failed(job.run_id, str(error))
+
+
+def hashed_connections(plan: TrafficPlan) -> list[Connection]:
+    """Those whose paths the leaves choose."""
+    if plan.spray_mode:
+        return []
+    return [
+        Connection(subflow.src_host, subflow.dst_host, subflow.src_port, LISTEN_PORT)
+        for subflow in plan.subflows
+        if subflow.path_tag == UNTAGGED
+    ]
 
 
 def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> Iterator[Event]:

@@ -38,11 +38,11 @@ _MOST_LABELLED = 6  # cells in a row of a heat map: beyond, numbers would not fi
 _MOST_VECTOR_CELLS = 100  # of a heat map: beyond, a picture is smaller than its shapes
 
 _STYLE = {
-    "figure.constrained_layout.h_pad": 0.07,
-    "figure.constrained_layout.wspace": 0.06,
     "font.family": "DejaVu Sans",  # among the widest: what another font draws takes no more room than was planned
     "font.size": 8.0,
-        "axes.spines.top": False,
+    "figure.constrained_layout.h_pad": 0.07,
+    "figure.constrained_layout.wspace": 0.06,
+    "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
     "axes.edgecolor": INK,
@@ -190,24 +190,26 @@ def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
 
 
 @_styled
-def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure:
+def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str, most_bytes: float) -> Figure:
     """Bytes waiting over time at the fullest fabric port (line), down to the mean of all of them (shade).
 
-    `queues` has the samples of fabric ports of one run a scheme: scheme, time_s, backlog_bytes.
+    `queues` has the samples of fabric ports of one run a scheme: scheme, time_s, backlog_bytes; `most_bytes` ends the
+    scale.
     """
     figure, (axes,) = _figure(_height_in(schemes), title)
-    unit, name = _bytes_unit(queues.backlog_bytes.max())
+    unit, name = _bytes_unit(most_bytes)
     for scheme in schemes:
         samples = queues[queues.scheme == scheme].groupby("time_s").backlog_bytes.agg(["max", "mean"]) / unit
         if samples.empty:
             continue
-        drawn = samples.groupby(np.arange(len(samples)) // -(-len(samples) // _MOST_LINE_POINTS)).max()
-        time_s = samples.index.to_numpy()[:: -(-len(samples) // _MOST_LINE_POINTS)]
+        every = -(-len(samples) // _MOST_LINE_POINTS)
+        drawn = samples.groupby(np.arange(len(samples)) // every).max()
+        time_s = samples.index.to_numpy()[::every]
         style = look(scheme)
         axes.fill_between(time_s, drawn["mean"], drawn["max"], color=style.colour, alpha=0.12, linewidth=0)
         axes.plot(time_s, drawn["max"], color=style.colour, linestyle=style.dashes, linewidth=1.4, label=scheme)
     axes.set_xlim(left=0)
-    axes.set_ylim(0, max(axes.get_ylim()[1], 1))
+    axes.set_ylim(0, 1.05 * max(most_bytes / unit, 1))
     axes.set_xlabel("time since the first send (s)")
     axes.set_ylabel(f"queue ({name})")
     axes.grid(True)
@@ -334,7 +336,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
         figure.legend(handles, labels, loc="outside lower left", ncols=min(3, len(labels)), borderaxespad=0.2)
 
 
-def _count(value: float, _: int | None = None) -> str:
+def _count(value: float, _: float = 0) -> str:
     """In little room: 1234, 12.3k, 1.23M. Also a formatter of ticks."""
     for least, size, name in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= least:
@@ -360,10 +362,9 @@ def _for_pages(svg: str, name: str, title: str) -> str:
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(svg)
     used = set(re.findall(r"#(\w+)", svg))
-    for unwanted in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}defs"):
-        for element in root.findall(unwanted):
-            if unwanted.endswith("metadata") or element.find(f"{{{_SVG}}}style") is not None:
-                root.remove(element)
+    for unwanted in ("metadata", "defs[svg:style]"):
+        for element in root.findall(f"svg:{unwanted}", {"svg": _SVG}):
+            root.remove(element)
     root.set("role", "img")
     root.set("aria-label", title)
     root.set("stroke-linejoin", "round")
@@ -378,8 +379,9 @@ def _for_pages(svg: str, name: str, title: str) -> str:
             attributes["clip-path"] = attributes["clip-path"].replace("url(#", f"url(#{name}-")
         if "style" in attributes:
             attributes["style"] = _css(re.sub(r" *font-family:[^;]*;?", "", attributes["style"]))
-        for key in ("d", "x", "y", "transform"):
-            if key in attributes:
-                attributes[key] = _DIGITS.sub(r"\1", " ".join(attributes[key].split()))
+        for key in {"d", "x", "y"} & attributes.keys():
+            attributes[key] = _DIGITS.sub(r"\1", " ".join(attributes[key].split()))
+        if attributes.get("transform", "").startswith("rotate(-0 "):
+            del attributes["transform"]
         element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
     return ElementTree.tostring(root, encoding="unicode")

@@ -6,22 +6,20 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
 from experiments import plots
 from experiments.judge import PASS
 from experiments.results import ResultsError, ResultsFolder, as_caller
+from experiments.sections import SECTIONS, Results, Section, of_part, parts_of, schemes_of
 from experiments.verdict import cells, summary, verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -37,158 +35,6 @@ WHAT_SCHEMES_DO = {
     "spray-random": "the sender's NIC gives every packet a random spine",
     "ethereal": "each connection stays on the spine its sender chose; few flows are split, all spines carry alike",
 }
-
-
-class Part(NamedTuple):
-    """What one figure is about. `scheme` is empty where it shows all of them."""
-
-    traffic: str
-    scheme: str = ""
-
-
-class Results:
-    """One folder's frames, each read once."""
-
-    def __init__(self, folder: ResultsFolder) -> None:
-        self._folder = folder
-        self.path = folder.path
-        self.name = folder.path.resolve().name
-        self.manifest = folder.manifest()
-        self.runs = folder.runs()
-        self.typical = typical(self.runs)
-
-    @cached_property
-    def flows(self) -> pd.DataFrame:
-        return self._frame("flows")
-
-    @cached_property
-    def links(self) -> pd.DataFrame:
-        """Of the typical runs, the ports of fabric links."""
-        links = self._frame("links")
-        return links[links.run_id.isin(self.typical.run_id) & links.spine.notna()]
-
-    @cached_property
-    def queues(self) -> pd.DataFrame:
-        """Of the typical runs, the samples of fabric ports."""
-        queues = self._frame("queues")
-        return queues[queues.run_id.isin(self.typical.run_id) & queues.port.isin(self.links.port.unique())]
-
-    def _frame(self, name: str) -> pd.DataFrame:
-        return self._folder.frame(name).merge(self.runs[["run_id", "traffic", "scheme", "fidelity"]], on="run_id")
-
-
-def typical(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of every traffic and scheme the run with the median CCT: of the trusted ones, where there are any."""
-    if runs.empty:
-        return runs
-    best = runs.assign(distrusted=runs.fidelity != PASS).sort_values(["distrusted", "cct_s", "run_id"])
-    rows = []
-    for _, group in best.groupby(["traffic", "scheme"], sort=False):
-        alike = group[group.distrusted == group.distrusted.iloc[0]]
-        rows.append(alike.iloc[(len(alike) - 1) // 2])
-    return pd.DataFrame(rows)
-
-
-@dataclass(frozen=True)
-class Section:
-    """Figures of one kind: how to read them in a sentence, and how one of them is drawn.
-
-    `draw` takes what is shown, one folder's results and those of all folders on the page. So that lengths compare, all
-    figures of the section have the `common_axes` alike, and those of one part in two folders the `paired_axes` as well.
-    """
-
-    key: str
-    title: str
-    reading: str
-    draw: Callable[[Part, Results, Sequence[Results]], Figure]
-    a_figure_each_scheme: bool = False
-    common_axes: str = ""
-    paired_axes: str = ""
-
-
-def _ratio(column: str, label: str) -> Callable[[Part, Results, Sequence[Results]], Figure]:
-    def draw(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-        return plots.ratio(_of(results.runs, part), column, _schemes(everyone), part.traffic, label)
-
-    return draw
-
-
-def _reordering(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    return plots.reordering(_of(results.runs, part), _schemes(everyone), part.traffic)
-
-
-def _link_bytes(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    whole = [_of(each.links, Part(part.traffic)) for each in everyone if len(each.runs)]
-    most_bytes = max(links.tx_bytes.max() for links in whole if len(links))
-    seed = _of(results.typical, part).seed.iloc[0]
-    return plots.link_bytes(_of(results.links, part), f"{part.scheme}, {part.traffic}, seed {seed}", most_bytes)
-
-
-def _queue_depth(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    return plots.queue_depth(_of(results.queues, part), _schemes(everyone), part.traffic)
-
-
-def _flow_completion(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    flows = _of(results.flows, part)
-    trusted = flows.fidelity == PASS
-    flows = flows[trusted | ~flows.scheme.isin(flows.scheme[trusted])]
-    return plots.flow_completion(flows, _schemes(everyone), part.traffic)
-
-
-SECTIONS = (
-    Section(
-        "cct",
-        "Completion time against the bound",
-        "Each point is one seed's collective completion time (CCT) over the least that any scheme could reach on this "
-        "fabric, the bar and the number are their median: the nearer to 1.00, the better. Hollow points are runs that "
-        "failed fidelity.",
-        _ratio("cct_over_bound", "CCT / bound (1.00 is best)"),
-        common_axes="x",
-    ),
-    Section(
-        "congestion",
-        "Congestion ratio",
-        "Each point is one seed's bytes on its most loaded fabric link over what the fullest link would carry if every "
-        "leaf spread its bytes equally: 1.00 is ideal, 2.00 is one link with twice its share.",
-        _ratio("congestion_ratio", "congestion ratio (1.00 is best)"),
-        common_axes="x",
-    ),
-    Section(
-        "links",
-        "Bytes on every fabric link",
-        "Each cell is one link of the run with the median CCT, left on the way up and right on the way down: a scheme "
-        "that shares well gives a leaf's cells one colour, a bright cell beside dark ones is a link waited for while "
-        "others had room. Schemes of a collective share their colour scale.",
-        _link_bytes,
-        a_figure_each_scheme=True,
-    ),
-    Section(
-        "queues",
-        "Queues over time",
-        "The line is the fullest port of all fabric links at each moment of the run with the median CCT, the shade "
-        "reaches down to the mean of all of them: a high line over a low mean is what better sharing avoids.",
-        _queue_depth,
-        paired_axes="xy",
-    ),
-    Section(
-        "fct",
-        "Flow completion times",
-        "Each line says how many flows of all seeds had completed after so long: the further left and the steeper, the "
-        "better; a tail to the right is what the collective waits for. Runs that failed fidelity are left out where a "
-        "scheme has others.",
-        _flow_completion,
-        paired_axes="x",
-    ),
-    Section(
-        "reordering",
-        "Reordering and retransmission",
-        "Each point is one seed's count over all connections: segments that arrived out of order are the price of "
-        "spraying, segments sent again were lost or taken for lost.",
-        _reordering,
-        common_axes="x",
-    ),
-)
-"""In the order of the page. What captures tell would be more of these."""
 
 
 def report_path(folders: Sequence[ResultsFolder]) -> Path:
@@ -207,28 +53,28 @@ def write_report(folders: Sequence[ResultsFolder], out: Path) -> None:
         raise ResultsError(f"a report shows one results folder, or two side by side: {len(folders)} were named")
     everyone = [Results(folder) for folder in folders]
     sections = [_drawn(section, everyone) for section in SECTIONS]
-    loader = FileSystemLoader(TEMPLATES)
-    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = page.get_template(PAGE).render(
+    templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    templates.trim_blocks = templates.lstrip_blocks = True
+    page = templates.get_template(PAGE).render(
         sides=[_side(results, mark) for results, mark in zip(everyone, _marks(everyone), strict=True)],
         table=_table(everyone),
-        schemes=[(scheme, plots.css_colour(scheme), _what_it_does(scheme)) for scheme in _schemes(everyone)],
+        schemes=[(scheme, plots.css_colour(scheme), _what_it_does(scheme)) for scheme in schemes_of(everyone)],
         sections=[section for section in sections if section["rows"]],
         differences=_differences(everyone) if len(everyone) > 1 else [],
     )
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        out.write_text(page, encoding="utf-8")
     if len(folders) == 1:
         _save_figures(sections, folders[0].path / FIGURES)
 
 
 def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
     """The section as the template takes it: rows of one SVG a folder, None where it has no such runs."""
-    parts = _parts(everyone, section.a_figure_each_scheme)
+    parts = parts_of(everyone, section.a_figure_each_scheme)
     shown = parts[:MOST_FIGURES]
     rows = [
-        [section.draw(part, each, everyone) if len(_of(each.runs, part)) else None for each in everyone]
+        [section.draw(part, each, everyone) if len(of_part(each.runs, part)) else None for each in everyone]
         for part in shown
     ]
     for axes, groups in ((section.common_axes, [list(chain.from_iterable(rows))]), (section.paired_axes, rows)):
@@ -251,24 +97,6 @@ def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
     }
 
 
-def _parts(everyone: Sequence[Results], each_scheme: bool) -> list[Part]:
-    columns = ["traffic", "scheme"] if each_scheme else ["traffic"]
-    found = [Part(*row) for each in everyone if len(each.runs) for row in each.runs[columns].itertuples(index=False)]
-    order = list(dict.fromkeys(part.traffic for part in found))
-    return sorted(dict.fromkeys(found), key=lambda part: order.index(part.traffic))
-
-
-def _of(frame: pd.DataFrame, part: Part) -> pd.DataFrame:
-    if frame.empty:
-        return frame
-    mine = frame[frame.traffic == part.traffic]
-    return mine[mine.scheme == part.scheme] if part.scheme else mine
-
-
-def _schemes(everyone: Sequence[Results]) -> list[str]:
-    return list(dict.fromkeys(scheme for each in everyone for scheme in each.runs.get("scheme", [])))
-
-
 def _marks(everyone: Sequence[Results]) -> list[str]:
     return ["A", "B"] if len(everyone) > 1 else [""]
 
@@ -277,9 +105,9 @@ def _table(everyone: Sequence[Results]) -> dict[str, list[dict[str, Any]]]:
     """By traffic, a line a scheme and folder: the terminal's numbers, from the same frame."""
     summaries = [summary(each.runs) if len(each.runs) else pd.DataFrame() for each in everyone]
     table: dict[str, list[dict[str, Any]]] = {}
-    for part in _parts(everyone, each_scheme=True):
+    for part in parts_of(everyone, each_scheme=True):
         for lines, mark in zip(summaries, _marks(everyone), strict=True):
-            for row in _of(lines, part).itertuples():
+            for row in of_part(lines, part).itertuples():
                 line = {"scheme": row.scheme, "mark": mark, "cells": cells(row), "trusted": row.trusted == row.runs}
                 table.setdefault(part.traffic, []).append(line)
     return table

@@ -153,7 +153,7 @@ class FabricSpec(_Keys):
         _between(576, 9000, "IPv4 asks for at least 576 bytes", "jumbo frames carry at most 9000 bytes"),
     ] = Field(default=9000, alias="mtu", description="a whole number of bytes from 576 to 9000")
     queue_bytes: SizeBytes = Field(default=4_000_000, alias="queue", description="a size such as 4MB")
-    dataplane: Literal["auto", "ovs"] = Field(default="auto", description="one of auto, ovs")
+    dataplane: Literal["auto", "ovs", "linux"] = Field(default="auto", description="one of auto, ovs, linux")
 
     @field_validator("queue_bytes")
     @classmethod

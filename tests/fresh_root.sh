@@ -88,7 +88,8 @@ home=$root/root
 
 make_root() {
     SECONDS=0
-    debootstrap --variant=minbase --components="$components" "$suite" "$root" "$mirror" >"$log" 2>&1 ||
+    timeout --foreground 1800 debootstrap --variant=minbase --components="$components" "$suite" "$root" "$mirror" \
+        >"$log" 2>&1 ||
         { tail -n 8 "$log" >&2; die "debootstrap failed: above, its last words."; }
     chmod 755 "$root" # "/" of everyone in it
     printf '== a fresh %s root in %s s\n' "$suite" "$SECONDS"

@@ -1,99 +1,112 @@
 #!/bin/bash
 # Tries spraylab where the kernel forwards: in a virtual machine with Debian's cloud kernel, openvswitch and netem.
 #
-#   tests/kernel_vm.sh [--keep DIR]
+#   tests/kernel_vm.sh [--keep DIR] [COMMAND...]
 #
 # Needs root, qemu-system-x86, debootstrap, e2fsprogs and a network, but no KVM: the machine is emulated in software and
-# slow, so the rates are low, and of the invariants "machine" may fail. In it is a root made by tests/fresh_root.sh, with
-# what `./spraylab --setup` installs; there is no network in it.
-# --keep DIR: that root is made in DIR and stays there; the next time starts from it.
+# slow, so the rates are low, and of the invariants "machine" may fail. Its root is made by tests/fresh_root.sh, with
+# what `./spraylab --setup` installs, in DIR if it shall be there for the next time; the machine itself has no network.
+# COMMAND... instead of the checks below is one command, run in the checkout.
 # Exit status 0 if every check succeeded; but for DIR, nothing stays behind.
-# shellcheck disable=SC2317  # functions that a shell of their own calls
+# shellcheck disable=SC2317  # some functions are called by another shell
 set -euo pipefail
+
+inside="/root/my work/spraylab/tests/kernel_vm.sh" # where tests/fresh_root.sh copies this to
+check_timeout_s=900 command_timeout_s=3000 machine_timeout_s=3600
 
 die() { printf 'kernel_vm: %s\n' "$*" >&2; exit 2; }
 
-# The second half is the machine's first process: it runs the checks and leaves its verdict at the second serial port.
-if [ "${1-}" = --inside ]; then
-    export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb COLUMNS=120
-    cd "$(dirname "$(dirname "$0")")"
+# A connection to a port that nobody has is refused after one round trip, and never before.
+netem_delays() {
     ip link set lo up
+    tc qdisc add dev lo root netem delay 100ms
+    tc qdisc show dev lo
+    local before=${EPOCHREALTIME/./} took_us
+    (: </dev/tcp/127.0.0.1/9) 2>/dev/null || true
+    took_us=$((${EPOCHREALTIME/./} - before))
+    printf 'a round trip with 100 ms each way took %s ms\n' $((took_us / 1000))
+    [ "$took_us" -ge 200000 ]
+}
 
-    # A connection to a port that nobody has is refused after one round trip, and never before.
-    netem_delays() {
-        ip link set lo up
-        tc qdisc add dev lo root netem delay 100ms
-        tc qdisc show dev lo
-        local before=${EPOCHREALTIME/./}
-        (: </dev/tcp/127.0.0.1/9) 2>/dev/null || true
-        local took_us=$((${EPOCHREALTIME/./} - before))
-        printf 'a round trip with 100 ms each way took %s ms\n' $((took_us / 1000))
-        [ "$took_us" -ge 200000 ]
-    }
+experiment=(quick --set fabric.leaves=2 --set fabric.spines=2 --set fabric.hosts_per_leaf=2
+    --set fabric.host_rate=2mbit --set fabric.fabric_rate=2mbit
+    --set 'traffic=[{collective: permutation, channels: 2, size: 250KB}]' --set 'seeds=[2, 5]')
 
-    # The experiment; meanwhile, what the kernel's datapath says of itself in the run's own network namespace.
-    experiment() {
-        ./spraylab run quick --out /root/results --set fabric.leaves=2 --set fabric.spines=2 \
-            --set fabric.hosts_per_leaf=2 --set fabric.host_rate=2mbit --set fabric.fabric_rate=2mbit \
-            --set 'traffic=[{collective: permutation, channels: 2, size: 250KB}]' --set 'seeds=[1]' &
-        local run=$! switch seen
-        while kill -0 "$run" 2>/dev/null; do
-            sleep 2
-            switch=$(pidof -s ovs-vswitchd) || continue
-            seen=$(nsenter --target "$switch" --net ovs-dpctl show 2>/dev/null) || continue
-            printf '%s\n' "$seen" >/root/datapath
-        done
-        wait "$run"
-    }
+# Meanwhile, what the kernel's datapath says of itself in the run's own network namespace.
+run_experiment() {
+    ./spraylab run --out /root/results "$@" &
+    local run=$! switch seen
+    while kill -0 "$run" 2>/dev/null; do
+        sleep 2
+        switch=$(pidof -s ovs-vswitchd) || continue
+        seen=$(nsenter --target "$switch" --net ovs-dpctl show 2>/dev/null) || continue
+        printf '%s\n' "$seen" >/root/datapath
+    done
+    wait "$run"
+}
 
-    datapath_forwarded() {
-        head -n 4 /root/datapath
-        grep -q '^system@ovs-system:' /root/datapath
-        grep -Eq 'lookups: hit:[1-9]' /root/datapath
-    }
+datapath_forwarded() {
+    head -n 4 /root/datapath
+    grep -q '^system@ovs-system:' /root/datapath
+    grep -Eq 'lookups: hit:[1-9]' /root/datapath
+}
 
-    record_is_right() {
-        .venv/bin/python - <<'PYTHON'
-import json, pathlib
+# ECMP's congestion ratio follows from the hash and the seed alone, on every data plane.
+records_are_right() {
+    ./spraylab predict --csv /root/predicted.csv "$@" >/dev/null
+    .venv/bin/python - <<'PYTHON'
+import json
 import pandas as pd
 
-results = pathlib.Path("/root/results")
-fabric = json.loads((results / "manifest.json").read_text())["fabric"]
-runs = pd.read_csv(results / "runs.csv", keep_default_na=False)
-print(f"data plane {fabric['dataplane']}, Open vSwitch {fabric['openvswitch']}, fabric up in {fabric['setup_s']}")
-columns = ["scheme", "cct_over_bound", "congestion_ratio", "retransmitted_segments", "drops_packets", "cpu_idle_min"]
-print(runs[[*columns, "fidelity", "fidelity_reasons"]].to_string(index=False))
-assert fabric["dataplane"] == "ovs-kernel", fabric["dataplane"]
-assert len(fabric["shaping"]) == 2 * (4 + 4) and all(fabric["shaping"].values()), fabric["shaping"]
-assert list(runs.scheme) == ["ecmp", "spray", "ethereal"], runs.scheme
-assert set(runs.dataplane) == {"ovs-kernel"}, runs.dataplane
-assert runs.set_index("scheme").congestion_ratio["ethereal"] <= 1.05
+fabric = json.load(open("/root/results/manifest.json"))["fabric"]
+runs = pd.read_csv("/root/results/runs.csv", keep_default_na=False).set_index("run_id")
+print("data plane", fabric["dataplane"], "of Open vSwitch", fabric["openvswitch"], "up after", fabric["setup_s"])
+runs["predicted_ratio"] = pd.read_csv("/root/predicted.csv").set_index("run_id").congestion_ratio
+columns = ["cct_over_bound", "congestion_ratio", "predicted_ratio", "drops_packets", "cpu_idle_min", "fidelity"]
+print(runs[columns].round(3).to_string())
+assert fabric["dataplane"] == "ovs-kernel" and set(runs.dataplane) == {"ovs-kernel"}, "another data plane"
+assert list(runs.scheme) == 2 * ["ecmp", "spray", "ethereal"], "a run is missing"
+assert len(fabric["shaping"]) == 2 * (4 + 4) and all(fabric["shaping"].values()), "a port is not shaped"
+exact = runs[runs.scheme != "spray"]
+assert (exact.congestion_ratio / exact.predicted_ratio - 1).abs().max() < 0.03, "other paths than predicted"
 reasons = [reason for run in runs.fidelity_reasons for reason in run.split("; ") if reason]
 assert all(reason.startswith("machine: ") for reason in reasons), reasons
 PYTHON
-    }
+}
+
+# The machine's first process: it runs the checks and leaves its verdict at the second serial port.
+if [ "${1-}" = --inside ]; then
+    shift
+    export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    export HOME=/root LANG=C.UTF-8 TERM=dumb COLUMNS=120
+    cd "${inside%/tests/*}"
+    ip link set lo up
+    printf '== Linux %s is up after %.0f s\n' "$(uname -r)" "$(cut -d ' ' -f 1 /proc/uptime)"
 
     TIMEFORMAT='== %0R s'
-    failed=0
-    # try SECONDS WHAT COMMAND...
+    failed=0 limit_s=$check_timeout_s
+    # try WHAT COMMAND...
     try() {
-        printf '\n== %s\n' "$2"
-        time timeout --kill-after=10 "$1" "${@:3}" </dev/null ||
-            { printf '== failed with exit status %s: %s\n' $? "$2"; failed=1; }
+        printf '\n== %s\n' "$1"
+        time timeout --kill-after=10 "$limit_s" "${@:2}" </dev/null ||
+            { printf '== failed with exit status %s: %s\n' $? "$1"; failed=1; }
     }
-    export -f netem_delays experiment datapath_forwarded record_is_right
-    printf '== Linux %s is up after %.0f s\n' "$(uname -r)" "$(cut -d ' ' -f 1 /proc/uptime)"
-    try 60 'openvswitch and netem load' modprobe --all openvswitch sch_netem
-    try 60 'netem delays' unshare --net bash -euc netem_delays
-    try 300 'doctor' ./spraylab doctor
-    try 900 'an experiment' bash -euc experiment
-    try 60 'the datapath in the kernel forwarded it' bash -euc datapath_forwarded
-    try 120 'what was recorded of it' bash -euc record_is_right
-    try 900 'the smoke test' ./spraylab test --smoke
+    export -f netem_delays run_experiment datapath_forwarded records_are_right
+    try 'openvswitch and netem load' modprobe --all openvswitch sch_netem
+    if [ $# -gt 0 ]; then
+        limit_s=$command_timeout_s
+        try "$*" "$@"
+    else
+        try 'netem delays' unshare --net bash -euc netem_delays
+        try 'doctor' ./spraylab doctor
+        try 'an experiment' bash -euc 'run_experiment "$@"' bash "${experiment[@]}"
+        try "the kernel's datapath forwarded it" bash -euc datapath_forwarded
+        try 'what was recorded of it' bash -euc 'records_are_right "$@"' bash "${experiment[@]}"
+        try 'the smoke test' ./spraylab test --smoke
+    fi
 
     printf '%s\n' "$failed" >/dev/ttyS1
     sync
-    mount -o remount,ro / || true
     echo o >/proc/sysrq-trigger
     sleep 60
     exit # the kernel panics, which ends the machine as well
@@ -101,36 +114,34 @@ fi
 
 keep=
 [ "${1-}" != --keep ] || { keep=${2:?"--keep needs a directory"}; shift 2; }
-[ $# -eq 0 ] || die "does not know '$1'."
 [ "$(id -u)" -eq 0 ] || die "needs root: chroot, mounts and namespaces."
 for program in qemu-system-x86_64:qemu-system-x86 debootstrap:debootstrap mke2fs:e2fsprogs; do
     command -v "${program%:*}" >/dev/null || die "needs ${program%:*} (package ${program#*:})."
 done
 
-self=$(readlink -f "$0")
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/kernel-vm.XXXXXX")
-trap 'rm -rf --one-file-system "$scratch"' EXIT
+machine=
+trap '[ -z "$machine" ] || { kill "$machine" && wait "$machine"; } 2>/dev/null || :
+    rm -rf --one-file-system "$scratch"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 root=$scratch/root
 [ -z "$keep" ] || root=$(readlink -m "$keep")
 
-# shellcheck disable=SC2016  # expanded by the shell inside
-"${self%/*}/fresh_root.sh" --keep "$root" bookworm sh -euc '
-    ./spraylab --setup
-    export DEBIAN_FRONTEND=noninteractive
-    [ -e /vmlinuz ] || apt-get -qq install --yes --no-install-recommends linux-image-cloud-amd64 >/dev/null
-    printf "%s\n" "#!/bin/sh" "exec bash \"$PWD/tests/kernel_vm.sh\" --inside" >/sbin/init
-    chmod 755 /sbin/init'
+"$(dirname "$(readlink -f "$0")")/fresh_root.sh" --keep "$root" bookworm sh -c './spraylab --setup &&
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends linux-image-cloud-amd64 >/dev/null'
+printf -v command ' %q' "$inside" --inside "$@"
+printf '#!/bin/bash\nexec bash%s\n' "$command" >"$root/usr/sbin/init"
+chmod 755 "$root/usr/sbin/init"
 
 SECONDS=0
 truncate --size 8G "$scratch/disk"
 mke2fs -q -t ext4 -O ^has_journal -d "$root" "$scratch/disk"
-printf '== a disk in %s s\n' "$SECONDS"
+printf '== a disk with it in %s s\n' "$SECONDS"
 
 SECONDS=0
-# shellcheck disable=SC2054  # commas are qemu's
-machine=(
+# shellcheck disable=SC2054  # the commas are QEMU's
+hardware=(
     -accel tcg,thread=multi -smp 2 -m 3G
     -cpu Nehalem # the oldest that NumPy and PyArrow run on, and the least to emulate
     -nodefaults -no-user-config -display none -no-reboot
@@ -140,10 +151,16 @@ machine=(
     -device virtio-rng-pci
     -serial stdio -serial "file:$scratch/verdict"
 )
-setpriv --pdeathsig KILL -- timeout --kill-after=10 3600 \
-    setpriv --pdeathsig KILL -- nice -n 19 qemu-system-x86_64 "${machine[@]}" </dev/null ||
-    die "the machine ended with exit status $? after $SECONDS s."
+# In the background, since bash heeds signals while it waits, and not while something runs before it.
+setpriv --pdeathsig KILL -- timeout --kill-after=10 "$machine_timeout_s" \
+    setpriv --pdeathsig KILL -- nice -n 19 qemu-system-x86_64 "${hardware[@]}" </dev/null &
+machine=$!
+status=0
+wait "$machine" || status=$?
+machine=
 printf '== the machine ran for %s s\n' "$SECONDS"
-verdict=$(tr -d '\r\n' <"$scratch/verdict")
-[ -n "$verdict" ] || die "the machine ended without a verdict."
-exit "$verdict"
+verdict=$(tr -d '\r\n' <"$scratch/verdict" || true)
+case $status:$verdict in
+    0:[01]) exit "$verdict" ;;
+    *) die "the machine ended without a verdict, QEMU with exit status $status." ;;
+esac

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from controllers.openflow import spine_dpid
+from emulator.dataplane import Asked
 from emulator.fabric import Fabric
 from emulator.meters import Sampler, read_counters, settled_counters
 from emulator.namespaces import inside
+from emulator.netlink import interface_up
 from emulator.nic import start_spraying, stop_spraying
 from emulator.sandbox import EmulatorError
-from emulator.topology import LeafSpine
+from emulator.topology import LeafSpine, Link
+from experiments.perform import hashed_connections
 from traffic.replay import Replay
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic
@@ -37,8 +40,10 @@ def tagged(fabric: LeafSpine, src: int, dst: int, spine: int, size_bytes: int) -
     return TrafficPlan(schedule, range(fabric.hosts), "ethereal", [subflow], [Piece(0, 0, 0, size_bytes)])
 
 
-def build(topology: LeafSpine, transport: Transport | None = None, seed: int = 1) -> Fabric:
-    return Fabric(topology, sys.stderr, (transport or Transport()).sysctls(), seed)
+def build(
+    topology: LeafSpine, transport: Transport | None = None, seed: int = 1, dataplane: Asked = "auto"
+) -> Fabric:
+    return Fabric(topology, sys.stderr, (transport or Transport()).sysctls(), seed, dataplane)
 
 
 def uplink_bytes(fabric: Fabric, before: Any, after: Any) -> np.ndarray:
@@ -62,27 +67,27 @@ def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) 
                 return end.value.cct_s, uplink_bytes(fabric, before, settled_counters(fabric))
 
 
-def setup_time(topology: LeafSpine) -> dict[str, Any]:
-    fabric = build(topology)
+def shaping_found(topology: LeafSpine, dataplane: Asked) -> dict[str, Any]:
+    fabric = build(topology, dataplane=dataplane)
     found = fabric.read_shaping()
     return {
-        "ready_s": fabric.timings["ready"],
         "wrong_rate": [p.name for p in fabric.ports if found[p.name] and found[p.name].rate_bps != p.shaping.rate_bps],
         "wrong_queue": [
             p.name for p in fabric.ports if found[p.name] and found[p.name].queue_bytes != p.shaping.queue_bytes
         ],
         "unshaped": [p.name for p in fabric.ports if found[p.name] is None],
         "ports": len(fabric.ports),
+        "dataplane": fabric.dataplane,
         "buffer_bytes": fabric.buffer_bytes,
     }
 
 
-def saturate_one_link(topology: LeafSpine, seconds: float) -> list[float]:
+def saturate_one_link(topology: LeafSpine, dataplane: Asked, seconds: float) -> list[float]:
     """Wire rate in bits/s of the sending host's port, window by window, while one unpaced flow fills it."""
-    fabric = build(topology)
+    fabric = build(topology, dataplane=dataplane)
     transport = Transport(pacing="none")
     size_bytes = int(topology.host_rate_bps / 8 * seconds)
-    sampler = Sampler(fabric, [fabric.ovs.daemon.pid], sys.stderr)
+    sampler = Sampler(fabric, fabric.watched_pids, sys.stderr)
     sampler.start()
     play(fabric, tagged(topology, 0, topology.hosts - 1, 0, size_bytes), transport)
     queues = sampler.stop().queues
@@ -93,18 +98,18 @@ def saturate_one_link(topology: LeafSpine, seconds: float) -> list[float]:
     return list(np.diff(steps.sent_bytes) * 8 / np.diff(steps.time_s))
 
 
-def tagged_paths(topology: LeafSpine, size_bytes: int) -> list[tuple[int, np.ndarray]]:
+def tagged_paths(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> list[tuple[int, np.ndarray]]:
     """For every spine: the uplink bytes of a connection pinned to it, both leaves."""
-    fabric = build(topology)
+    fabric = build(topology, dataplane=dataplane)
     return [
         (spine, play(fabric, tagged(topology, 0, topology.hosts - 1, spine, size_bytes))[1])
         for spine in range(topology.spines)
     ]
 
 
-def sprayed(topology: LeafSpine, size_bytes: int) -> np.ndarray:
+def sprayed(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> np.ndarray:
     """Uplink bytes when every host sprays to the host in the same place of the next leaf."""
-    fabric = build(topology)
+    fabric = build(topology, dataplane=dataplane)
     start_spraying(topology, fabric.host_pids, "round-robin", seed=1)
     try:
         return play(fabric, shifted(topology, "spray", size_bytes))[1]
@@ -112,26 +117,36 @@ def sprayed(topology: LeafSpine, size_bytes: int) -> np.ndarray:
         stop_spraying(fabric.host_pids)
 
 
-def shifted(topology: LeafSpine, scheme: str, size_bytes: int) -> TrafficPlan:
+def shifted(
+    topology: LeafSpine, scheme: str, size_bytes: int, failed: frozenset[Link] = frozenset()
+) -> TrafficPlan:
     hosts = topology.hosts
     pairs = [(host, (host + topology.hosts_per_leaf) % hosts) for host in range(hosts)]
-    return plan_traffic(schedule_of(topology, pairs, size_bytes), topology, range(hosts), scheme)
+    return plan_traffic(schedule_of(topology, pairs, size_bytes), topology, range(hosts), scheme, failed)
 
 
-def hashed(topology: LeafSpine, seeds: Sequence[int], size_bytes: int) -> list[np.ndarray]:
-    """Flows on every uplink under ECMP, for each seed: bytes rounded to whole flows."""
-    fabric = build(topology, seed=seeds[0])
+def subflows_by_uplink(
+    topology: LeafSpine,
+    dataplane: Asked,
+    runs: Sequence[tuple[str, int]],
+    size_bytes: int,
+    failed: frozenset[Link] = frozenset(),
+) -> list[np.ndarray]:
+    """Subflows on every uplink, as bytes tell, when every host sends to its counterpart, for each (scheme, seed)."""
+    fabric = build(topology, seed=runs[0][1], dataplane=dataplane)
     loads = []
-    for seed in seeds:
-        fabric.controller.program(topology, seed)
-        _, load = play(fabric, shifted(topology, "ecmp", size_bytes))
-        loads.append(np.round(load / topology.wire_bytes(size_bytes)))
+    for scheme, seed in runs:
+        plan = shifted(topology, scheme, size_bytes, failed)
+        fabric.program(seed, hashed_connections(plan), failed)
+        _, load = play(fabric, plan)
+        # Acknowledgements, and what TCP sends twice, are less than a subflow.
+        loads.append(np.floor(load / topology.wire_bytes(plan.pieces[0].size_bytes)))
     return loads
 
 
 def switch_comes_back(topology: LeafSpine) -> tuple[int, int, int]:
     """Rules of a leaf before it is told to forget them and its controller, right after, and once it is back."""
-    build(topology)
+    build(topology, dataplane="ovs")
 
     def rules() -> int:
         flows = subprocess.run(
@@ -152,7 +167,7 @@ def switch_comes_back(topology: LeafSpine) -> tuple[int, int, int]:
 
 def late_switch(topology: LeafSpine) -> int:
     """Rules of a spine that first connects after the fabric was programmed."""
-    build(topology)
+    build(topology, dataplane="ovs")
     name, dpid = "late", f"{spine_dpid(topology.spines):016x}"
     subprocess.run(
         [
@@ -181,15 +196,15 @@ def cut_off(topology: LeafSpine) -> str:
         with Replay(plan, topology, fabric.host_pids, Transport(stall_timeout_s=1.0)) as replay:
             for fraction in replay.run():
                 if fraction > 0.1:
-                    fabric.netlink.link("set", index=port.index, state="down")
+                    fabric.netlink[port.node].send([interface_up(port.index, up=False)])
     except EmulatorError as error:
         return str(error)
     return "it finished"
 
 
-def stray_packets(topology: LeafSpine, seconds: float) -> int:
+def stray_packets(topology: LeafSpine, dataplane: Asked, seconds: float) -> int:
     """Packets that cross any port of an idle fabric."""
-    fabric = build(topology)
+    fabric = build(topology, dataplane=dataplane)
     before = settled_counters(fabric)
     time.sleep(seconds)
     return int((read_counters(fabric) - before).to_numpy().sum())
@@ -204,10 +219,22 @@ def no_such_congestion_control(topology: LeafSpine) -> str:
     return "it ran"
 
 
-def unknown_address(topology: LeafSpine) -> int:
+def unknown_address(topology: LeafSpine, dataplane: Asked) -> int:
     """Bytes that a datagram to an address nobody has causes on all fabric links."""
-    fabric = build(topology)
+    fabric = build(topology, dataplane=dataplane)
     before = settled_counters(fabric)
     with inside(fabric.host_pids[0]), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x" * 1000, ("10.1.0.200", 9))
     return int(uplink_bytes(fabric, before, settled_counters(fabric)).sum())
+
+
+def by_command_line(topology: LeafSpine, dataplane: Asked) -> tuple[str, str, set[str]]:
+    """What Mininet's own commands say: a host's addresses, a leaf's last port, the state of all links."""
+    net = build(topology, dataplane=dataplane).net
+    leaf = topology.leaf_name(topology.leaves - 1)
+    last_port = f"{leaf}-eth{topology.leaf_port_to_spine(topology.spines - 1)}"
+    return (
+        net[topology.host_name(0)].cmd("ip -o -4 addr"),
+        net[leaf].cmd("ip", "-o", "link", "show", last_port),
+        {link.status() for link in net.links},
+    )

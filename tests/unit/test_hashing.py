@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from controllers.hashing import lookup3, multipath_link
 from emulator.topology import LeafSpine
-from experiments.hashing import lookup3, multipath_link
 
 TRACED = [  # (leaves, spines, hosts a leaf), source and destination host, source port, basis, link
     ((6, 63, 3), 15, 14, 40949, 0, 1),
@@ -27,8 +27,8 @@ def test_links_are_those_open_vswitch_picks(
     counts: tuple[int, int, int], src: int, dst: int, port: int, basis: int, link: int
 ) -> None:
     fabric = LeafSpine(*counts)
-    links = np.array([fabric.spines])
-    assert multipath_link(fabric, np.array([src]), np.array([dst]), np.array([port]), basis, links).tolist() == [link]
+    ends = (np.array([number]) for number in (src, dst, port, 5000))
+    assert multipath_link(fabric, *ends, basis, np.array([fabric.spines])).tolist() == [link]
 
 
 def test_the_hash_is_lookup3() -> None:

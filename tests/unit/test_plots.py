@@ -67,7 +67,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "reordering": lambda: plots.reordering(runs(), SCHEMES, "ring"),
     "links": lambda: plots.link_bytes(links(), "ring", 33_000_000),
     "links16": lambda: plots.link_bytes(links(16, 16), "ring", 170_000_000),
-    "queues": lambda: plots.queue_depth(queues(), SCHEMES, "ring"),
+    "links63": lambda: plots.link_bytes(links(4, 63), "ring", 170_000_000),
+    "queues": lambda: plots.queue_depth(queues(), SCHEMES, "ring", 19_000),
     "fct": lambda: plots.flow_completion(flows(), SCHEMES, "ring"),
 }
 
@@ -151,19 +152,33 @@ def test_a_failed_link_is_an_empty_cell() -> None:
     assert np.argwhere(np.isnan(up)).tolist() == [[1, 0]]
 
 
+def test_no_bytes_at_all_are_a_figure_too() -> None:
+    nothing = links().assign(tx_bytes=0)
+    plots.to_svg(plots.link_bytes(nothing, "ring", 0), "links")
+    plots.to_svg(plots.queue_depth(queues().assign(backlog_bytes=0), SCHEMES, "ring", 0), "queues")
+
+
 def test_large_heat_map_has_a_scale_instead_of_numbers(svgs: dict[str, str]) -> None:
-    figure = FIGURES["links16"]()
-    assert not figure.axes[0].texts and len(figure.axes) == 3
-    assert len(svgs["links16"]) < 150_000
+    for name in ("links16", "links63"):
+        figure = FIGURES[name]()
+        assert not figure.axes[0].texts and len(figure.axes) == 3
+        assert len(svgs[name]) < 30_000
 
 
 @pytest.mark.parametrize("samples", [20, 5000])
 def test_no_peak_of_a_queue_is_lost(samples: int) -> None:
-    lines = plots.queue_depth(queues(samples), SCHEMES, "ring").axes[0].lines
+    lines = plots.queue_depth(queues(samples), SCHEMES, "ring", 1000 * (samples - 1)).axes[0].lines
     assert [line.get_label() for line in lines] == SCHEMES
     unit = 1000 if samples == 20 else 1_000_000
     assert [max(line.get_ydata()) * unit for line in lines] == pytest.approx([1000.0 * (samples - 1)] * len(SCHEMES))
     assert all(len(line.get_xdata()) <= 240 for line in lines)
+
+
+def test_queues_of_two_folders_are_drawn_to_one_scale_and_unit() -> None:
+    small, large = (plots.queue_depth(queues(n), SCHEMES, "ring", 4_999_000).axes[0] for n in (20, 5000))
+    assert small.get_ylabel() == large.get_ylabel() == "queue (MB)"
+    assert small.get_ylim() == large.get_ylim() and small.get_ylim()[1] > 4.999
+    assert max(small.lines[0].get_ydata()) == pytest.approx(0.019)
 
 
 @given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=600))

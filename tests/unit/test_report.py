@@ -12,8 +12,9 @@ import pytest
 from results_example import REASON, SCHEMES, TRAFFICS, manifest_of, results_folder
 
 from experiments import report
-from experiments.report import SECTIONS, report_path, typical, write_report
+from experiments.report import report_path, write_report
 from experiments.results import ResultsError, ResultsFolder
+from experiments.sections import SECTIONS, typical
 from experiments.spec import load_experiment, restore_experiment
 from experiments.verdict import cells, summary, verdict
 

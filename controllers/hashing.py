@@ -12,9 +12,9 @@ from ipaddress import ip_address
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.topology import LeafSpine
-from traffic.schemes import LISTEN_PORT
+from emulator.topology import LeafSpine, Link
 
+_Ints = NDArray[np.intp]
 _Words = NDArray[np.uint32]
 
 _ETHERTYPE_IPV4, _PROTOCOL_TCP = 0x0800, 6
@@ -22,14 +22,39 @@ _ETHERTYPE_IPV4, _PROTOCOL_TCP = 0x0800, 6
 _MIX, _FINAL = (4, 6, 8, 16, 19, 4), (14, 11, 25, 16, 4, 14, 24)
 
 
+def live_links(fabric: LeafSpine, failed: frozenset[Link] = frozenset()) -> NDArray[np.bool_]:
+    """`live[leaf, spine]`: whether that link is up."""
+    live = np.ones((fabric.leaves, fabric.spines), dtype=bool)
+    for link in failed:
+        live[link] = False
+    return live
+
+
+def hashed_spines(
+    fabric: LeafSpine,
+    src_host: _Ints,
+    dst_host: _Ints,
+    src_port: _Ints,
+    dst_port: _Ints,
+    seed: int,
+    failed: frozenset[Link] = frozenset(),
+) -> _Ints:
+    """The spine of each TCP connection between two leaves: of those that are live, the one its hash picks."""
+    live = live_links(fabric, failed)
+    usable = live[src_host // fabric.hosts_per_leaf] & live[dst_host // fabric.hosts_per_leaf]
+    place = multipath_link(fabric, src_host, dst_host, src_port, dst_port, seed, usable.sum(axis=1))
+    return np.argmax(np.cumsum(usable, axis=1, dtype=np.int8) > place[:, None], axis=1)
+
+
 def multipath_link(
     fabric: LeafSpine,
-    src_host: NDArray[np.intp],
-    dst_host: NDArray[np.intp],
-    src_port: NDArray[np.intp],
+    src_host: _Ints,
+    dst_host: _Ints,
+    src_port: _Ints,
+    dst_port: _Ints,
     basis: int,
-    links: NDArray[np.intp],
-) -> NDArray[np.intp]:
+    links: _Ints,
+) -> _Ints:
     """Which of its `links` live links, counted from 0, the leaf of each sender picks for a TCP connection."""
     mac = _octets([int(fabric.host_mac(host).replace(":", ""), 16) for host in range(fabric.hosts)], 6)
     gateway = _octets([int(fabric.gateway_mac(leaf).replace(":", ""), 16) for leaf in range(fabric.leaves)], 6)
@@ -37,7 +62,7 @@ def multipath_link(
     header = np.zeros((len(src_host), 32), dtype=np.uint8)
     header[:, 0:4] = address[src_host] ^ address[dst_host]
     header[:, 16:18] = _octets([_ETHERTYPE_IPV4], 2)
-    header[:, 20:22] = (src_port ^ LISTEN_PORT).astype(">u2").view(np.uint8).reshape(-1, 2)
+    header[:, 20:22] = (src_port ^ dst_port).astype(">u2").view(np.uint8).reshape(-1, 2)
     header[:, 22:28] = mac[src_host] ^ gateway[src_host // fabric.hosts_per_leaf]
     header[:, 28] = _PROTOCOL_TCP
     return (lookup3(header, basis) % np.maximum(links, 1)).astype(np.intp)

@@ -78,7 +78,8 @@ def measured(chromium: str, report: Path, scratch: Path, width: int, dark: bool 
         f'<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark"><script>{MEASURE}\n'
         "addEventListener('load', () => { document.getElementById('out').textContent ="
         " JSON.stringify(measure(document.getElementById('page').contentWindow)) })</script>"
-        f'<iframe id="page" style="width:{width}px;height:900px;border:0" srcdoc="{frame}"></iframe><pre id="out"></pre>'
+        f'<iframe id="page" style="width:{width}px;height:900px;border:0" srcdoc="{frame}"></iframe>'
+        '<pre id="out"></pre>'
     )
     preference = ["--blink-settings=preferredColorScheme=0"] if dark else []
     shown = run(chromium, scratch, f"--window-size={max(width, 600)},1000", *preference, "--dump-dom", outer.as_uri())

@@ -1,0 +1,186 @@
+"""Forwarding tables as a Linux router holds them: routes, permanent neighbours and, on leaves, an nftables ruleset.
+
+A leaf's ruleset turns a path tag, or a hash, into a mark, spine + 1; a routing rule sends each mark to the routing
+table of that number, whose one route leads to that spine. What has no mark is for this leaf: the main table has its
+hosts.
+
+The kernel has no hash that equals Open vSwitch's. So that a seed means the same paths on either, the ruleset lists the
+connections of a run, each with the spine that Open vSwitch would pick; what else needs hashing (ping, say) gets jhash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from controllers.hashing import hashed_spines
+from controllers.tables import Connection, Deliver, Downlink, Drop, Hash, Rule, Uplink
+from emulator.netlink import MAIN_TABLE
+from emulator.topology import LeafSpine, Link
+
+EVERYWHERE = "0.0.0.0/0"
+
+SYSCTLS = {
+    "net.ipv4.ip_forward": "1",
+    "net.ipv4.conf.all.rp_filter": "0",  # answers may come another way
+    "net.ipv4.conf.default.rp_filter": "0",
+    "net.ipv4.conf.all.send_redirects": "0",
+    "net.ipv4.conf.default.send_redirects": "0",
+    "net.ipv4.ip_early_demux": "0",  # no packet is for the router itself: do not look for its socket
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Of routing table `table`: to `prefix` by switch port `port`, through neighbour `via` or straight to the address.
+
+    Without a port, packets are discarded.
+    """
+
+    table: int
+    prefix: str
+    port: int | None = None
+    via: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Address `ip` is behind switch port `port` and has this MAC."""
+
+    port: int
+    ip: str
+    mac: str
+
+
+def mark_of(spine: int) -> int:
+    """Of packets that go up to `spine`, and the number of their routing table."""
+    return spine + 1
+
+
+def spine_ip(spine: int) -> str:
+    return f"169.254.0.{spine + 1}"
+
+
+def spine_mac(spine: int) -> str:
+    return f"02:02:00:00:00:{spine:02x}"
+
+
+def leaf_neighbours(fabric: LeafSpine, leaf: int) -> list[Neighbour]:
+    hosts = [
+        Neighbour(fabric.leaf_port_to_host(host), fabric.host_ip(host), fabric.host_mac(host))
+        for host in fabric.hosts_of(leaf)
+    ]
+    spines = range(fabric.spines)
+    return hosts + [Neighbour(fabric.leaf_port_to_spine(spine), spine_ip(spine), spine_mac(spine)) for spine in spines]
+
+
+def spine_neighbours(fabric: LeafSpine) -> list[Neighbour]:
+    return [
+        Neighbour(fabric.spine_port_to_leaf(leaf), fabric.gateway_ip(leaf), fabric.gateway_mac(leaf))
+        for leaf in range(fabric.leaves)
+    ]
+
+
+def routes(fabric: LeafSpine, rules: Iterable[Rule]) -> set[Route]:
+    """The routes of a switch. (A longer prefix wins, as among `rules` the one listed first.)"""
+    found = {Route(MAIN_TABLE, EVERYWHERE)}
+    for rule in rules:
+        match rule.action:
+            case Deliver(host):
+                assert rule.destination
+                found.add(Route(MAIN_TABLE, rule.destination, fabric.leaf_port_to_host(host)))
+            case Downlink(leaf):
+                assert rule.destination
+                via = fabric.gateway_ip(leaf)
+                found.add(Route(MAIN_TABLE, rule.destination, fabric.spine_port_to_leaf(leaf), via))
+            case Uplink(spine):
+                found.add(Route(mark_of(spine), EVERYWHERE, fabric.leaf_port_to_spine(spine), spine_ip(spine)))
+            case Hash() | Drop():
+                pass  # a choice among uplinks that have rules of their own; the main table discards the rest
+    return found
+
+
+def ruleset(rules: Sequence[Rule], seed: int, known: Iterable[str]) -> str:
+    """The nftables ruleset that marks a leaf's packets; `known` are its lines of `connection_marks`."""
+    tagged: dict[str | None, list[int]] = {}
+    verdicts: dict[str, str] = {}
+    chains: list[str] = []
+    last: list[str] = []
+    for rule in rules:
+        match rule.action:
+            case Uplink(spine):
+                tagged.setdefault(rule.destination, []).append(spine)
+            case Hash(spines):
+                lines = _choice(tagged[rule.destination], spines, seed)
+                if rule.destination is None:
+                    last = lines
+                else:
+                    name = f"to{len(chains) + 1}"
+                    chains.append("\n".join([f"  chain {name} {{", *lines, "  }"]))
+                    verdicts[rule.destination] = f"goto {name}"
+            case Drop() if rule.destination is not None:
+                verdicts[rule.destination] = "accept"
+            case _:
+                pass
+    elements = ",\n".join(known)
+    return "\n".join(
+        [
+            "table ip fabric",
+            "delete table ip fabric",
+            "table ip fabric {",
+            "  map connections {",
+            "    type ipv4_addr . ipv4_addr . inet_service . inet_service : mark",
+            *([f"    elements = {{\n{elements}\n    }}"] if elements else []),
+            "  }",
+            *chains,
+            "  chain in {",
+            "    type filter hook prerouting priority mangle; policy accept;",
+            *_by_destination(verdicts),
+            *last,
+            "  }",
+            "}",
+            "",
+        ]
+    )
+
+
+def _by_destination(verdicts: dict[str, str]) -> list[str]:
+    if len(verdicts) == 1:  # the usual case, and a comparison is quicker than a look-up
+        return [f"    ip daddr {prefix} {verdict}" for prefix, verdict in verdicts.items()]
+    entries = ", ".join(f"{prefix} : {verdict}" for prefix, verdict in verdicts.items())
+    return [f"    ip daddr vmap {{ {entries} }}"]
+
+
+def _choice(tagged: Sequence[int], spines: Sequence[int], seed: int) -> list[str]:
+    """A tag names its spine; else the connection is known; else a hash decides. (A failed look-up ends its rule.)"""
+    tags = ", ".join(f"{spine + 1} : {mark_of(spine)}" for spine in tagged)
+    places = ", ".join(f"{place} : {mark_of(spine)}" for place, spine in enumerate(spines))
+    spine = f"mod {len(spines)} seed {seed:#x} map {{ {places} }}"
+    return [
+        f"    meta mark set ip dscp map {{ {tags} }} accept",
+        "    meta mark set ip saddr . ip daddr . tcp sport . tcp dport map @connections accept",
+        f"    meta l4proto {{ tcp, udp }} meta mark set jhash ip saddr . ip daddr . th sport . th dport {spine} accept",
+        f"    meta mark set jhash ip saddr . ip daddr {spine}",
+    ]
+
+
+def connection_marks(
+    fabric: LeafSpine, connections: Sequence[Connection], seed: int, failed: frozenset[Link] = frozenset()
+) -> list[list[str]]:
+    """For each leaf, a line for each connection that crosses it upwards, either way: its mark under hashing."""
+    lines: list[list[str]] = [[] for _ in range(fabric.leaves)]
+    if not connections:
+        return lines
+    there = np.array(connections, dtype=np.intp)
+    both_ways = np.concatenate([there, there[:, [1, 0, 3, 2]]])
+    src, dst, src_port, dst_port = both_ways.T
+    spines = hashed_spines(fabric, src, dst, src_port, dst_port, seed, failed)
+    address = [fabric.host_ip(host) for host in range(fabric.hosts)]
+    for (sender, receiver, from_port, to_port), spine in zip(both_ways.tolist(), spines.tolist(), strict=True):
+        leaf = fabric.leaf_of(sender)
+        if leaf != fabric.leaf_of(receiver):
+            ends = f"{address[sender]} . {address[receiver]} . {from_port} . {to_port}"
+            lines[leaf].append(f"      {ends} : {mark_of(spine)}")
+    return lines
