@@ -17,11 +17,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emulator.sandbox import Sandbox
 from experiments import measurement
+from experiments.captures.summary import analyse
 from experiments.fidelity import Run as Evidence
 from experiments.judge import judge
 from experiments.plan import Run
 from experiments.planner import Planner
-from experiments.results import LOG, ResultsFolder
+from experiments.results import CAPTURES, LOG, ResultsFolder
 from experiments.spec import Experiment
 from experiments.verdict import render, verdict
 
@@ -61,8 +62,15 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
         return True
     by_id = {run.run_id: run for run in todo}
     plans = {run.run_id: planner.plan(run) for run in todo}
-    jobs = [measurement.Job(run.run_id, plans[run.run_id], run.seed, planner.experiment.verify) for run in todo]
-    transport = planner.experiment.tcp()
+    experiment = planner.experiment
+    captures = folder.path.absolute() / CAPTURES
+    jobs = [
+        measurement.Job(
+            run.run_id, plans[run.run_id], run.seed, experiment.verify, experiment.captures, captures / run.run_id
+        )
+        for run in todo
+    ]
+    transport = experiment.tcp()
     failed: list[measurement.Failed] = []
     with folder.in_use(), _Bar(console, todo, planner) as bar, Sandbox(folder.path / LOG) as sandbox:
         from experiments.perform import perform  # imports Mininet, which only a machine that emulates has
@@ -72,7 +80,7 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
             planner.fabric,
             transport,
             jobs,
-            planner.experiment.fabric.dataplane,
+            experiment.fabric.dataplane,
             timeout_s=transport.stall_timeout_s + _SILENCE_S,
         )
         built: measurement.Built | None = None
@@ -90,7 +98,11 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
                 case measurement.Measured(run_id) if built:
                     run = by_id[run_id]
                     identity = planner.identity(run, plans[run_id], built.dataplane)
-                    evidence = Evidence(event, plans[run_id], built.ports, planner.bound_s(run))
+                    captured = None
+                    if event.captures is not None:
+                        bar.console.print(f"{run_id}: decoding captures", highlight=False)
+                        captured = analyse(captures / run_id, built.ports, planner.fabric)
+                    evidence = Evidence(event, plans[run_id], built.ports, planner.bound_s(run), captured)
                     folder.append(judge(evidence, planner.fabric, identity))
                     bar.done(run)
                 case measurement.Failed(run_id, reason):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from emulator.ports import Port, Shaping
+from experiments.captures.summary import CaptureSummary
 from experiments.measurement import Measured
 from traffic.schemes import TrafficPlan
 
@@ -33,6 +34,9 @@ MAX_SWITCH_BUSY = 0.97
 MAX_SAMPLER_LATE_S = 0.1
 """Latest a sampler's wake-up may come; what the sampler suffers, pacing and shaping suffer too."""
 
+CAPTURE_TOLERANCE = 0.001
+"""How far the bytes of a capture may be from the interface's counters."""
+
 WINDOW_S = 1.0
 """The machine is judged over every second; a run shorter than that, as a whole."""
 
@@ -49,6 +53,7 @@ class Run:
     plan: TrafficPlan
     ports: Sequence[Port]
     bound_s: float
+    captured: CaptureSummary | None = None
 
     @property
     def start_s(self) -> float:
@@ -176,12 +181,31 @@ def bytes_are_as_asked(run: Run) -> list[str]:
     return [*reasons, *(run.measured.replay.data_problems or ())]
 
 
+def captures_are_complete(run: Run) -> list[str]:
+    """6. Where packets were captured: none is missing, and their bytes are what the interface counted."""
+    reasons = []
+    if run.measured.captures is not None:
+        for row in run.measured.captures.itertuples():
+            if row.drops_packets:
+                all_packets = row.packets + row.drops_packets
+                reasons.append(f"{row.port}: {row.drops_packets} of {all_packets} packets were not captured")
+    if run.captured is not None:
+        delta = run.measured.after - run.measured.before
+        counted = dict(zip((port.name for port in run.ports), delta.tx_bytes + delta.rx_bytes, strict=True))
+        for name, seen in run.captured.wire_bytes.items():
+            if abs(seen - counted[name]) > CAPTURE_TOLERANCE * counted[name]:
+                reasons.append(f"{name}: {seen} bytes were captured, the interface counted {counted[name]}")
+        reasons += run.captured.problems
+    return reasons
+
+
 INVARIANTS: dict[str, Callable[[Run], list[str]]] = {
     "shaping": shaping_is_as_asked,
     "conservation": packets_are_conserved,
     "work conservation": ports_work_at_their_rate,
     "machine": machine_kept_up,
     "bytes": bytes_are_as_asked,
+    "captures": captures_are_complete,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,12 @@ class Judged:
     links: pd.DataFrame
     queues: pd.DataFrame
 
+    captures: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
     def frames(self) -> dict[str, pd.DataFrame]:
-        return {"flows": self.flows, "subflows": self.subflows, "links": self.links, "queues": self.queues}
+        """By the name under which results keep them."""
+        own = {"flows": self.flows, "subflows": self.subflows, "links": self.links, "queues": self.queues}
+        return {**own, **{f"captured_{name}": frame for name, frame in self.captures.items()}}
 
 
 def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any]) -> Judged:
@@ -59,7 +63,8 @@ def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any]) -> Judged:
         "fidelity": FAIL if failed else PASS,
         "fidelity_reasons": "; ".join(_summary(name, reasons) for name, reasons in failed.items()),
     }
-    return Judged(row, flows, _subflows(run), links, _queues(run))
+    captures = run.captured.frames if run.captured else {}
+    return Judged(row, flows, _subflows(run), links, _queues(run), captures)
 
 
 def measured_congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric: LeafSpine) -> float:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
+from emulator.capture import Which
 from emulator.meters import Samples
 from emulator.ports import Port, Shaping
 from traffic.replay import ReplayResult
@@ -21,6 +23,8 @@ class Job:
     plan: TrafficPlan
     seed: int
     verify: bool = False
+    captures: Which = "none"
+    capture_directory: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything seen of one run. `before` and `after` are interface counters, a row a port as `Built.ports` lists."""
+    """Everything seen of one run. `before` and `after` are interface counters, a row a port as `Built.ports` lists.
+
+    `captures` says of each captured port how many packets its file has and how many were lost to it.
+    """
 
     run_id: str
     replay: ReplayResult
@@ -61,6 +68,7 @@ class Measured:
     after: pd.DataFrame
     samples: Samples
     shaping: dict[str, Shaping | None]
+    captures: pd.DataFrame | None = None
 
 
 Event = Built | Progress | Failed | Measured

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 
 from controllers.tables import Connection
+from emulator.capture import Captures, capture_points
 from emulator.dataplane import Asked
 from emulator.fabric import Fabric
 from emulator.meters import Sampler, settled_counters
@@ -64,16 +65,20 @@ def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> I
         start_spraying(fabric.topology, fabric.host_pids, job.plan.spray_mode, job.seed)
     try:
         payload = RealData(job.plan, job.seed) if job.verify else Anything()
+        points = capture_points(fabric.ports, job.captures)
         with Replay(job.plan, fabric.topology, fabric.host_pids, transport, payload) as replay:
-            before = settled_counters(fabric)
-            sampler.start()
-            try:
-                result = yield from _reported(job.run_id, replay.run())
-                after = settled_counters(fabric)
-            finally:
-                samples = sampler.stop()
+            settled_counters(fabric)  # what opened the connections has passed
+            with Captures(points, job.capture_directory, sys.stderr) as captures:
+                before = settled_counters(fabric)
+                sampler.start()
+                try:
+                    result = yield from _reported(job.run_id, replay.run())
+                    after = settled_counters(fabric)
+                finally:
+                    samples = sampler.stop()
+                captured = captures.stop() if points else None
             shaping = fabric.read_shaping()
-        yield Measured(job.run_id, result, before, after, samples, shaping)
+        yield Measured(job.run_id, result, before, after, samples, shaping, captured)
     finally:
         if job.plan.spray_mode:
             stop_spraying(fabric.host_pids)

@@ -4,6 +4,7 @@ manifest.json       what was asked, and on what it ran
 runs.csv            one row a run
 flows.parquet/, subflows.parquet/, links.parquet/, queues.parquet/
                     one file a run in each; pandas.read_parquet reads the folder as one frame
+captures/           packet captures, a folder a run; captured_*.parquet/ is what was found in them
 run.log             what the daemons said
 """
 
@@ -23,7 +24,7 @@ import pandas as pd
 from experiments.judge import Judged
 
 FORMAT_VERSION = 1
-RUNS, MANIFEST, LOG = "runs.csv", "manifest.json", "run.log"
+RUNS, MANIFEST, LOG, CAPTURES = "runs.csv", "manifest.json", "run.log", "captures"
 _TEXT = (
     *("run_id", "experiment", "scheme", "traffic", "collective", "algorithm", "dataplane"),
     *("fidelity", "fidelity_reasons"),

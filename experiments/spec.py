@@ -315,7 +315,9 @@ class Experiment(_Keys):
     seeds: Annotated[tuple[Seed, ...], AfterValidator(_one_of_each)] = Field(
         default=(1, 2, 3), description="a list of whole numbers such as [1, 2, 3]"
     )
-    captures: Literal["none"] = Field(default="none", description="one of none")
+    captures: Literal["none", "uplinks", "hosts", "all"] = Field(
+        default="none", description="one of none, uplinks, hosts, all"
+    )
     verify: StrictBool = Field(default=False, description="true or false")
     stall_timeout_s: TimeS = Field(default=10.0, alias="stall_timeout", description="a time such as 10s")
 

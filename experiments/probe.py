@@ -1,0 +1,123 @@
+"""Performs a few runs on one fabric and judges them: for measuring this machine, where no experiment is at hand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emulator.dataplane import Asked
+from emulator.sandbox import EmulatorError, Sandbox
+from emulator.topology import LeafSpine
+from experiments import measurement
+from experiments.bound import bound_s
+from experiments.fidelity import Run as Evidence
+from experiments.judge import FAIL, PASS, judge
+from traffic.collectives import build_schedule
+from traffic.placement import place
+from traffic.schedule import Schedule
+from traffic.schemes import plan_traffic
+from traffic.transport import Transport
+
+_SILENCE_S = 60.0
+_SHAPES = {16: (4, 4, 4), 32: (8, 4, 4), 64: (8, 8, 8), 128: (8, 8, 16)}
+HOST_COUNTS = tuple(_SHAPES)
+_STEADY_RATE_BPS = 20_000_000  # below it, a frame's way over four links is no small part of a second
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """One run: what is sent, under which scheme."""
+
+    schedule: Schedule
+    scheme: str = "ethereal"
+    seed: int = 1
+
+
+def fabric_of(hosts: int, rate_bps: int) -> LeafSpine:
+    """A fabric of HOST_COUNTS hosts, not oversubscribed, whose host links have this rate."""
+    leaves, spines, hosts_per_leaf = _SHAPES[hosts]
+    return LeafSpine(leaves, spines, hosts_per_leaf, rate_bps, rate_bps * hosts_per_leaf // spines)
+
+
+def bytes_in(fabric: LeafSpine, seconds: float = 1.0) -> int:
+    """What one host's link carries in `seconds`, as payload; longer where a single frame takes long."""
+    seconds *= max(1.0, _STEADY_RATE_BPS / fabric.host_rate_bps)
+    return max(1, int(seconds * fabric.host_rate_bps / 8 / fabric.wire_bytes(1.0)))
+
+
+def permutation(fabric: LeafSpine, seconds: float = 1.0, channels: int = 4) -> Schedule:
+    """Every host sends to its counterpart in the next leaf: all links are busy for `seconds`."""
+    return build_schedule(
+        "permutation",
+        ranks=fabric.hosts,
+        size_bytes=bytes_in(fabric, seconds),
+        channels=channels,
+        shift=fabric.hosts_per_leaf,
+    )
+
+
+def alltoall(fabric: LeafSpine, seconds: float = 1.0, channels: int = 1) -> Schedule:
+    """Every host sends to every other, for about `seconds`."""
+    return build_schedule("alltoall", ranks=fabric.hosts, size_bytes=bytes_in(fabric, seconds), channels=channels)
+
+
+def rows(
+    fabric: LeafSpine, dataplane: Asked, traffic: Sequence[Traffic], transport: Transport | None = None
+) -> Iterator[dict[str, Any]]:
+    """The row of `runs.csv` of each run in turn, and what building the fabric took as `setup_s`.
+
+    A run that does not finish has a row too: its fidelity is "fail", and there is no `cct_s`. Needs root. Raises
+    EmulatorError where the fabric cannot be built.
+    """
+    from experiments.perform import perform  # imports Mininet, which only a machine that emulates has
+
+    transport = transport or Transport()
+    hosts = place("packed", fabric, fabric.hosts)
+    plans = [plan_traffic(each.schedule, fabric, hosts, each.scheme) for each in traffic]
+    jobs = [measurement.Job(str(n), plan, each.seed) for n, (plan, each) in enumerate(zip(plans, traffic, strict=True))]
+    with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
+        silence_s = transport.stall_timeout_s + _SILENCE_S
+        built: measurement.Built | None = None
+        with closing(sandbox.stream(perform, fabric, transport, jobs, dataplane, timeout_s=silence_s)) as events:
+            for event in events:
+                match event:
+                    case measurement.Built():
+                        built = event
+                    case measurement.Failed(run_id, reason) if built:
+                        yield _identity(traffic[int(run_id)], fabric, built) | {
+                            "fidelity": FAIL, "fidelity_reasons": reason
+                        }  # fmt: skip
+                    case measurement.Measured(run_id) if built:
+                        number = int(run_id)
+                        bound = bound_s(traffic[number].schedule, fabric, hosts)
+                        evidence = Evidence(event, plans[number], built.ports, bound)
+                        yield dict(judge(evidence, fabric, _identity(traffic[number], fabric, built)).row)
+
+
+def faithful(row: dict[str, Any], most_over_bound: float) -> bool:
+    """Whether a run's number can be trusted and is within `most_over_bound` of its bound."""
+    return row["fidelity"] == PASS and bool(row["cct_over_bound"] <= most_over_bound)
+
+
+def available(dataplanes: Sequence[Asked] = ("ovs", "linux")) -> list[Asked]:
+    """Those of `dataplanes` that are installed here."""
+    import shutil
+
+    return [name for name in dataplanes if name == "linux" or shutil.which("ovs-vswitchd")]
+
+
+def _identity(traffic: Traffic, fabric: LeafSpine, built: measurement.Built) -> dict[str, Any]:
+    return {
+        "dataplane": built.dataplane,
+        "hosts": fabric.hosts,
+        "host_rate_bps": fabric.host_rate_bps,
+        "collective": traffic.schedule.collective,
+        "scheme": traffic.scheme,
+        "setup_s": built.setup_s["ready"],
+    }
+
+
