@@ -146,6 +146,26 @@ def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, c
 
 
 @main.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The page [default: DIR/report.html]")
+def report(folders: tuple[Path, ...], out: Path | None) -> None:
+    """Write one page to hand to a colleague, from one results folder or from two side by side.
+
+    \b
+    Examples:
+      spraylab report results/mine
+      spraylab report results/before results/after --out compared.html
+    """
+    from experiments.report import report_path, write_report
+    from experiments.results import ResultsFolder
+
+    opened = [ResultsFolder.open(folder) for folder in folders]
+    page = out or report_path(opened)
+    write_report(opened, page)
+    click.echo(f"report: {page}")
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="For machines")
 def doctor(as_json: bool) -> None:
     """Check whether this machine can emulate, and what it lacks.

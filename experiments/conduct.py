@@ -120,6 +120,11 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
         for row in runs[runs.fidelity != "pass"].itertuples():
             console.print(f"[red]{row.run_id}: fidelity fail:[/red] {row.fidelity_reasons}", highlight=False)
         console.print(f"[bold]{verdict(runs)}[/bold]", highlight=False)
+        with console.status("writing the report"):
+            from experiments.report import report_path, write_report  # matplotlib takes a while to import
+
+            write_report([folder], report_path([folder]))
+        console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
     if len(runs) < len(planner.runs):
         done = f"{len(runs)} of {len(planner.runs)} runs are done"
         console.print(f"{done}; go on with: spraylab run --resume {folder.path}", highlight=False, soft_wrap=True)
