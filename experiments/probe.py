@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.dataplane import Asked
-from emulator.sandbox import EmulatorError, Sandbox
+from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
 from experiments import measurement
 from experiments.bound import bound_s

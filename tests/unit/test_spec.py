@@ -171,7 +171,7 @@ WRONG = [
     ("queue: 4MB", "queue: 50mbit", 8, "fabric.queue", "is a rate, not a size; write a size such as 4MB"),
     ("queue: 4MB", "queue: 18027B", 8, "fabric.queue", "2 frames of 9014 bytes, so write 18028B or more"),
     ("queue: 4MB", "queue: 4GiB", 8, "fabric.queue", "less than 4GiB"),
-    ("queue: 4MB", "queue: 4MB\n  dataplane: osv", 9, "fabric.dataplane", "not one of auto, ovs, linux; did you mean 'ovs'?"),
+    ("queue: 4MB", "queue: 4MB\n  dataplane: osv", 9, "fabric.dataplane", "auto, ovs, linux; did you mean 'ovs'?"),
     ("permutation", "permutations", 10, "traffic.0.collective", "use one of allreduce, allgather"),
     ("permutation", "7", 10, "traffic.0.collective", "7 is not the name of a collective such as alltoall"),
     ("collective: p", "colective: p", 10, "traffic.0.colective", "did you mean 'collective'?"),
