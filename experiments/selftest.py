@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "tests" / "unit"
 SYSTEM = ROOT / "tests" / "system"
+BROWSER = ROOT / "tests" / "browser"  # needs Chromium, and skips itself without
 
 # -E and -P: neither PYTHONPATH nor the current directory may put another `experiments` or `traffic` first.
 PYTHON = (sys.executable, "-E", "-P")
@@ -48,7 +49,7 @@ def main(args: list[str], smoke: bool = False) -> int:
             results.append(run("ruff", [*PYTHON, "-m", "ruff", "check", "."]))
             results.append(run("mypy", [*PYTHON, "-m", "mypy"]))
             if run_all or unit_paths:
-                results.append(run_pytest("unit tests", unit_paths or [str(UNIT)], options))
+                results.append(run_pytest("unit tests", unit_paths or [str(UNIT), str(BROWSER)], options))
         if smoke or run_all or system_paths:
             marker = ["-m", "smoke"] if smoke else []
             results.append(run_pytest("system tests", system_paths or [str(SYSTEM)], [*marker, *options], as_root=True))
@@ -69,7 +70,7 @@ def divide(args: list[str]) -> tuple[list[str], list[str], list[str]]:
     for arg in args:
         name, separator, test = arg.partition("::")
         for path in ((Path.cwd() / name).resolve(), (ROOT / name).resolve()):
-            if path.is_relative_to(UNIT):
+            if path.is_relative_to(UNIT) or path.is_relative_to(BROWSER):
                 unit_paths.append(f"{path}{separator}{test}")
                 break
             if path.is_relative_to(SYSTEM):
