@@ -49,6 +49,8 @@ class Controller:
             connection.sendall(json.dumps(order).encode() + b"\n")
             answer = connection.makefile().readline()
         except OSError as error:
+            self._connection = None  # the answer may still come, and would be taken for that to the next order
+            connection.close()
             raise EmulatorError(f"the OpenFlow controller does not answer: {error}") from error
         if not answer:
             raise EmulatorError("the OpenFlow controller ended unexpectedly; its last words are in run.log")

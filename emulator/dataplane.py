@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from emulator.command import COMMAND_TIMEOUT_S
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine, Link
 
@@ -39,8 +41,6 @@ def choose(asked: Asked, topology: LeafSpine) -> Choice:
         if asked == "ovs":
             raise EmulatorError("fabric.dataplane: Open vSwitch is not installed; write linux, or install it")
         return Choice("linux", "Open vSwitch is not installed")
-    from emulator.ovs import kernel_datapath
-
     if kernel_datapath():
         return Choice("ovs-kernel", "this kernel has the openvswitch module")
     if asked == "ovs":
@@ -50,6 +50,12 @@ def choose(asked: Asked, topology: LeafSpine) -> Choice:
     if rate_bps > USERSPACE_LIMIT_BPS:
         return Choice("linux", f"{rate_bps / 1e9:.3g} Gb/s of host traffic is above {limit}")
     return Choice("ovs-user", f"{rate_bps / 1e9:.2g} Gb/s of host traffic is within {limit}")
+
+
+def kernel_datapath() -> bool:
+    """Whether this kernel has Open vSwitch's module (asking may load it)."""
+    answer = subprocess.run(["ovs-dpctl", "dump-dps"], capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    return answer.returncode == 0
 
 
 class Dataplane(Protocol):

@@ -41,7 +41,12 @@ _WARM_UP_TIMEOUT_S = 10.0
 
 
 class Fabric:
-    """A built, programmed and checked fabric. Lives in the sandbox and dies with it."""
+    """A built, programmed and checked fabric. Lives in the sandbox and dies with it.
+
+    By node name: `net` (Mininet's nodes), `pids` (a process of each node's network namespace), `netlink` (a socket that
+    lives in it). `ports` are both ends of every link; `host_pids` are in the order of hosts; `why` says what decided
+    the data plane; `timings` say when each stage of building ended, in seconds from the start.
+    """
 
     def __init__(
         self,

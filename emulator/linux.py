@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from emulator.fabric import Fabric
 
 _FIRST_PRIORITY = 100  # of the rules for marks: before the main table
+_STEERED_CORES = 32  # more would have to be written in groups
 
 
 class Routers:
@@ -50,6 +53,20 @@ class Routers:
         for spine in range(topology.spines):
             name = topology.spine_name(spine)
             fabric.netlink[name].send(self._known(name, router.spine_neighbours(topology)))
+        self._spread()
+
+    def _spread(self) -> None:
+        """Have each leaf forward what its hosts send on any core, by connection (receive packet steering).
+
+        Left alone, a packet is forwarded all the way on the core of whoever sent it, and one sending thread fills one
+        core while the others idle. Once is enough: where a leaf has taken a packet to, the next hops follow.
+        """
+        cores = min(os.cpu_count() or 1, _STEERED_CORES)
+        for port in self._fabric.ports:
+            if port.host is not None and not port.up:
+                setting = f"/proc/{port.pid}/root/sys/class/net/{port.name}/queues/rx-0/rps_cpus"
+                with contextlib.suppress(OSError), open(setting, "w") as file:  # noqa: PTH123 - it is only speed
+                    file.write(f"{(1 << cores) - 1:x}")
 
     def program(self, seed: int, connections: Sequence[Connection], failed: frozenset[Link]) -> None:
         wanted = (seed, tuple(connections), failed)

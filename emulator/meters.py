@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -34,16 +36,22 @@ _ROOT = 0xFFFFFFFF  # TC_H_ROOT: the parent of a port's outermost queue
 _NESTED = 0x3FFF  # an attribute's type without its flag bits
 
 
+WAITING = ["time_s", "port", "waiting_bytes"]
+
+
 @dataclass(frozen=True)
 class Samples:
     """Decoded samples.
 
     `queues`: time_s, port (its place in Fabric.ports), sent_bytes, backlog_bytes, drops_packets; totals since the
     port was made. `cpu`: time_s, late_s, idle_s, busy_s (all cores together), process_s; totals since boot.
+    `waiting`: time_s, port, waiting_bytes: what had arrived at a port of a userspace switch and the switch had not
+    taken yet, with the kernel's overhead (up to twice the packets' size).
     """
 
     queues: pd.DataFrame
     cpu: pd.DataFrame
+    waiting: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=WAITING))
 
 
 class Sampler:
@@ -52,6 +60,7 @@ class Sampler:
     def __init__(self, fabric: Fabric, watched_pids: Sequence[int], log: TextIO) -> None:
         self._ports = fabric.ports
         self._pids = sorted({port.pid for port in fabric.ports})
+        self._watched = watched_pids
         ours, theirs = connection_pair()
         self._process = subprocess.Popen(
             [
@@ -72,7 +81,8 @@ class Sampler:
 
     def stop(self) -> Samples:
         self._connection.send("stop")
-        return decode(self._reply(), self._pids, self._ports)
+        sockets = frozenset().union(*map(_socket_inodes, self._watched))
+        return decode(self._reply(), self._pids, self._ports, sockets)
 
     def _reply(self) -> Any:
         try:
@@ -83,7 +93,10 @@ class Sampler:
         raise EmulatorError("the sampler ended unexpectedly; its last words are in run.log")
 
 
-def decode(samples: Sequence[RawSample], pids: Sequence[int], ports: Sequence[Port]) -> Samples:
+def decode(
+    samples: Sequence[RawSample], pids: Sequence[int], ports: Sequence[Port], sockets: frozenset[int] = frozenset()
+) -> Samples:
+    """`sockets`: the inodes of those through which a switch takes packets; others may be a capture's."""
     places = {(port.pid, port.index): place for place, port in enumerate(ports)}
     rows = [
         (when, places[pid, index], sent, backlog, drops)
@@ -93,7 +106,33 @@ def decode(samples: Sequence[RawSample], pids: Sequence[int], ports: Sequence[Po
         if (pid, index) in places
     ]
     queues = pd.DataFrame(rows, columns=["time_s", "port", "sent_bytes", "backlog_bytes", "drops_packets"])
-    return Samples(queues, pd.DataFrame([_cpu(sample) for sample in samples]))
+    # A switch in user space has all its ports in one namespace: an index is enough.
+    numbers = {port.index: number for number, port in enumerate(ports) if port.host is None or not port.up}
+    waiting = [
+        (sample.woke_s, numbers[index], size_bytes)
+        for sample in samples
+        for table in sample.packet_sockets
+        for index, size_bytes, inode in _packet_sockets(table)
+        if inode in sockets and index in numbers
+    ]
+    cpu = pd.DataFrame([_cpu(sample) for sample in samples])
+    return Samples(queues, cpu, pd.DataFrame(waiting, columns=WAITING))
+
+
+def _packet_sockets(table: bytes) -> Iterator[tuple[int, int, int]]:
+    """(interface index, bytes received and not yet read, inode) of every line of /proc/PID/net/packet."""
+    for line in table.splitlines()[1:]:  # sk RefCnt Type Proto Iface R Rmem User Inode
+        fields = line.split()
+        yield int(fields[4]), int(fields[6]), int(fields[8])
+
+
+def _socket_inodes(pid: int) -> set[int]:
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if match := re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink())):
+                found.add(int(match[1]))
+    return found
 
 
 def _qdiscs(answer: bytes) -> Iterator[tuple[int, int, int, int]]:

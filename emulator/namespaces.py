@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from emulator.sandbox import EmulatorError
+
 _CLONE_NEWNET = 0x40000000
+_HOLDER_TIMEOUT_S = 60.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,7 +43,10 @@ def _setns(descriptor: int) -> None:
 
 
 def hold_namespaces(count: int) -> list[int]:
-    """`count` processes, each in a new network namespace, that live until the sandbox ends. Raises OSError."""
+    """Pids of `count` processes, each in a new network namespace, that live until the sandbox ends.
+
+    Raises EmulatorError.
+    """
     holder = subprocess.Popen(
         [sys.executable, "-I", "-S", str(Path(__file__).with_name("holder.py")), str(count)],
         stdin=subprocess.DEVNULL,
@@ -47,9 +54,12 @@ def hold_namespaces(count: int) -> list[int]:
         text=True,
     )
     assert holder.stdout
-    said = holder.stdout.readline()
+    with holder.stdout:
+        ready, _, _ = select.select([holder.stdout], [], [], _HOLDER_TIMEOUT_S)
+        said = holder.stdout.readline().strip() if ready else f"error not within {_HOLDER_TIMEOUT_S:g} s"
     if not said or said.startswith("error"):
-        raise OSError(f"no network namespaces could be made: {said.removeprefix('error ').strip() or 'no answer'}")
+        reason = said.removeprefix("error ") or "their holder ended unexpectedly; its last words are in run.log"
+        raise EmulatorError(f"{count} network namespaces could not be made: {reason}")
     return [int(pid) for pid in said.split()]
 
 

@@ -1,16 +1,22 @@
-"""Packet spraying as a NIC does it: a fresh path tag in every packet that leaves a host for another leaf.
+"""What a NIC does for programs that know nothing of paths: a tag in every packet that leaves a host for another leaf.
 
-Written in nftables, in the sending host's own network namespace. Data and bare acknowledgements are counted apart: if
-one counter served both, a host that alternates between them would send all its data over half of the paths.
+Under spraying, each packet gets a fresh one; under single path, each connection gets one, round-robin over the paths to
+each leaf, and keeps it; what answers a connection takes the path it came by, as under Ethereal (arXiv 2407.00550), but
+no connection is split.
+
+Written in nftables, in the sending host's own network namespace. Data and bare acknowledgements are sprayed
+by counters of their own: if one served both, a host that alternates between them would send all its data over half of
+the paths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from emulator.nft import load
 from emulator.topology import LeafSpine, Link
-from traffic.schemes import SprayMode
+from traffic.schemes import SPRAY_MODES, SprayMode
 
 _DATA_BYTES = 200  # an IP packet longer than this carries data
 
@@ -65,3 +71,66 @@ def start_spraying(
 
 def stop_spraying(host_pids: Sequence[int]) -> None:
     load(dict.fromkeys(host_pids, "table ip spray\ndelete table ip spray\n"))
+
+
+def connection_ruleset(fabric: LeafSpine, host: int, seed: int, failed: frozenset[Link] = frozenset()) -> str:
+    """The nftables ruleset of one host; round-robin over the paths to each leaf, from where host and seed decide.
+
+    The tag is kept as the connection's mark. A connection that comes in has its tag from whoever began it.
+    """
+    leaf, spines = fabric.leaf_of(host), range(fabric.spines)
+    tags = [f"  chain tag{spine + 1} {{ ip dscp set {spine + 1}; }}" for spine in spines]
+    chains, entries = [], []
+    for other in range(fabric.leaves):
+        live = fabric.live_spines(leaf, other, failed)
+        if other == leaf or not live:
+            continue
+        entries.append(f"{fabric.leaf_prefix(other)} : goto leaf{other + 1}")
+        turn = [live[(seed + host + step) % len(live)] for step in range(len(live))]
+        marks = ", ".join(f"{step} : {spine + 1}" for step, spine in enumerate(turn))
+        chains += [
+            f"  chain leaf{other + 1} {{",
+            # A connection is new until it is answered, and its first packet may be sent again.
+            f"    ct state new ct mark 0 ct mark set numgen inc mod {len(live)} map {{ {marks} }}",
+            f"    ct mark vmap {{ {', '.join(f'{spine + 1} : goto tag{spine + 1}' for spine in live)} }}",
+            "  }",
+        ]
+    choose_leaf = [f"    ip daddr vmap {{ {', '.join(entries)} }}"] if entries else []
+    kept = ", ".join(f"{spine + 1} : {spine + 1}" for spine in spines)
+    return "\n".join(
+        [
+            "table ip connections",
+            "delete table ip connections",
+            "table ip connections {",
+            *tags,
+            *chains,
+            "  chain in {",
+            "    type filter hook input priority 0; policy accept;",
+            f"    ct state new ct mark 0 ct mark set ip dscp map {{ {kept} }}",
+            "  }",
+            "  chain out {",
+            "    type filter hook postrouting priority 0; policy accept;",
+            *choose_leaf,
+            "  }",
+            "}",
+            "",
+        ]
+    )
+
+
+@contextmanager
+def nic_scheme(
+    fabric: LeafSpine, host_pids: Sequence[int], scheme: str, seed: int, failed: frozenset[Link] = frozenset()
+) -> Iterator[None]:
+    """Meanwhile, the hosts' NICs do to unmodified programs what `scheme` does: nothing under ecmp."""
+    if scheme in SPRAY_MODES:
+        start_spraying(fabric, host_pids, SPRAY_MODES[scheme], seed, failed)
+    elif scheme == "ethereal":
+        load({pid: connection_ruleset(fabric, host, seed, failed) for host, pid in enumerate(host_pids)})
+    try:
+        yield
+    finally:
+        if scheme in SPRAY_MODES:
+            stop_spraying(host_pids)
+        elif scheme == "ethereal":
+            load(dict.fromkeys(host_pids, "table ip connections\ndelete table ip connections\n"))

@@ -103,6 +103,11 @@ class _Interface(Intf):
     def config(self, **_: Any) -> dict[str, Any]:
         return {}
 
+    def updateIP(self) -> str | None:
+        """Known since the fabric was planned (Mininet would ask ifconfig, which need not be installed)."""
+        address: str | None = self.ip
+        return address
+
 
 class _Link(Link):
     @classmethod

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 from controllers.client import OPENFLOW_PORT, Controller
 from controllers.tables import Connection
-from emulator.command import COMMAND_TIMEOUT_S, run
+from emulator.command import run
 from emulator.nodes import FabricController, FabricSwitch
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine, Link
@@ -116,12 +116,6 @@ class OpenVSwitch:
         finally:
             os.close(pidfd)
         return smallest if found else 0
-
-
-def kernel_datapath() -> bool:
-    """Whether this kernel has the openvswitch module (asking may load it)."""
-    answer = subprocess.run(["ovs-dpctl", "dump-dps"], capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
-    return answer.returncode == 0
 
 
 def _schema() -> str:

@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from emulator.namespaces import inside
@@ -34,8 +34,8 @@ MAX_COST = 0.015
 class RawSample:
     """One wake-up: when it was due and when it came; the kernel's answers for each namespace, each with its time.
 
-    Times are of CLOCK_MONOTONIC, in seconds. `machine_cpu` is the first line of /proc/stat, `process_cpu` the
-    /proc/PID/stat of the watched processes.
+    Times are of CLOCK_MONOTONIC, in seconds. `machine_cpu` is the first line of /proc/stat; `process_cpu` the
+    /proc/PID/stat, and `packet_sockets` the /proc/PID/net/packet, of the watched processes.
     """
 
     due_s: float
@@ -43,6 +43,7 @@ class RawSample:
     queues: list[tuple[float, bytes]]
     machine_cpu: bytes
     process_cpu: list[bytes]
+    packet_sockets: list[bytes] = field(default_factory=list)
 
 
 class _QueueReader:
@@ -80,6 +81,12 @@ def _read(path: str) -> bytes:
         return file.read(4096)
 
 
+def _read_all(path: str) -> bytes:
+    """A table, which the kernel tells a page at a time."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.readall()
+
+
 def _sample(
     connection: Connection, readers: list[_QueueReader], watched: list[int], period_s: float
 ) -> list[RawSample]:
@@ -96,6 +103,7 @@ def _sample(
                 [reader.read() for reader in readers],
                 _read("/proc/stat").split(b"\n", 1)[0],
                 [_read(f"/proc/{pid}/stat") for pid in watched],
+                [_read_all(f"/proc/{pid}/net/packet") for pid in watched],
             )
         )
         if connection.poll(0):

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType, GeneratorType
@@ -35,10 +35,12 @@ class Sandbox:
     """Context manager; needs root. `log` is where the world inside, and its daemons, write what they have to say.
 
     Functions given to `call` and `stream` are pickled by name: they live at the top level of an importable module.
+    `descriptors` are open files that the world inside has too, under the same numbers.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, descriptors: Sequence[int] = ()) -> None:
         self._log = log
+        self._descriptors = descriptors
 
     def __enter__(self) -> Sandbox:
         if os.geteuid() != 0:
@@ -53,7 +55,7 @@ class Sandbox:
                     *("unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc", "--"),
                     *(sys.executable, "-P", "-m", "emulator.sandbox", str(theirs.fileno())),
                 ],
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *self._descriptors],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -12,7 +12,7 @@ import click
 
 _BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
 
-_BENCHMARKS = {"predict": False, "decode": False}
+_BENCHMARKS = {"predict": False, "decode": False, "setup": True, "capacity": True, "replay": True}
 """Modules of experiments/benchmarks, and whether each needs root."""
 
 
@@ -197,6 +197,9 @@ def bench(name: str, json_file: Path | None) -> None:
     \b
       predict   how time and memory of predictions grow with hosts
       decode    packets decoded a second, beside tshark, dpkt and scapy
+      setup     seconds until a fabric is up, beside plain Mininet's for the same fabric
+      capacity  the most traffic that each data plane carries faithfully
+      replay    CPU seconds a gigabyte, and how they grow with hosts
     """
     import importlib
     import json

@@ -88,7 +88,7 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
             match event:
                 case measurement.Built():
                     built = event
-                    _record_fabric(folder, built)
+                    record_fabric(folder, built)
                     bar.console.print(
                         f"fabric up in {built.setup_s['ready']:.1f} s; data plane {built.dataplane}: {built.why}",
                         highlight=False,
@@ -131,7 +131,7 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
     console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
 
 
-def _record_fabric(folder: ResultsFolder, built: measurement.Built) -> None:
+def record_fabric(folder: ResultsFolder, built: measurement.Built) -> None:
     manifest = folder.manifest()
     manifest["fabric"] = {
         "dataplane": built.dataplane,

@@ -5,12 +5,14 @@ Each check returns the reasons it fails, one line each, with the amount; no reas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
+from emulator.meters import Samples
 from emulator.ports import Port, Shaping
 from experiments.captures.summary import CaptureSummary
 from experiments.measurement import Measured
@@ -28,8 +30,12 @@ BURST_GRAIN_S = 1e-6
 MIN_IDLE = 0.02
 """Least part of all cores idle in every second."""
 
-MAX_SWITCH_BUSY = 0.97
-"""Most of one core that the userspace switch may use in any second; above it, packets wait for the switch."""
+MAX_WAITING_BUCKETS = 2
+"""Most that may wait at a port, on average over any second, for a userspace switch to take it, in depths of the port's
+token bucket. A bucket makes up for packets that come late by its depth, and the kernel counts up to two bytes for every
+byte that waits. What the switch process uses of a core tells nothing: it looks for packets without a pause long before
+it is late (16 hosts at 20 and 30 Mb/s: never asleep, 10 kB waiting, 1.03 of the bound; at 35: 34 kB and 1.1; at 40:
+46 kB and 1.25)."""
 
 MAX_SAMPLER_LATE_S = 0.1
 """Latest a sampler's wake-up may come; what the sampler suffers, pacing and shaping suffer too."""
@@ -45,9 +51,35 @@ PORT_WINDOW_S = 0.2
 its depth, so RATE_TOLERANCE of this, 6 ms, is how late a sampler may look at the clock."""
 
 
+class Counted(Protocol):
+    """What the fabric's own instruments saw."""
+
+    @property
+    def before(self) -> pd.DataFrame: ...
+    @property
+    def after(self) -> pd.DataFrame: ...
+    @property
+    def samples(self) -> Samples: ...
+    @property
+    def shaping(self) -> Mapping[str, Shaping | None]: ...
+
+
+class Observed(Protocol):
+    """What is known of any run, whoever sent its packets. `start_s` to `end_s` is when the machine is judged."""
+
+    @property
+    def measured(self) -> Counted: ...
+    @property
+    def ports(self) -> Sequence[Port]: ...
+    @property
+    def start_s(self) -> float: ...
+    @property
+    def end_s(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class Run:
-    """What the checks look at."""
+    """A replay, whose bytes and bound are known as well."""
 
     measured: Measured
     plan: TrafficPlan
@@ -64,7 +96,7 @@ class Run:
         return max(self.measured.replay.finished_s)
 
 
-def shaping_is_as_asked(run: Run) -> list[str]:
+def shaping_is_as_asked(run: Observed) -> list[str]:
     """1. The shaping read back from the kernel is what was asked, on every port."""
     faults = ((port, _shaping_fault(port, run.measured.shaping[port.name])) for port in run.ports)
     return [f"{port.name}: {fault}" for port, fault in faults if fault]
@@ -85,7 +117,7 @@ def _shaping_fault(port: Port, found: Shaping | None) -> str | None:
     return None
 
 
-def packets_are_conserved(run: Run) -> list[str]:
+def packets_are_conserved(run: Observed) -> list[str]:
     """2. On every hop, packets in = packets out + drops that a counter admits to: across links and through switches."""
     delta = run.measured.after - run.measured.before
     drops = drops_packets(run.measured, len(run.ports))
@@ -95,7 +127,8 @@ def packets_are_conserved(run: Run) -> list[str]:
         far = place[port.peer]
         sent = int(delta.tx_packets.iloc[number])
         arrived = int(delta.rx_packets.iloc[far] + delta.rx_drops.iloc[far])
-        if arrived != sent:
+        # What the far end has no room for, Linux counts as dropped by both ends and sent by neither.
+        if arrived not in (sent, sent + int(delta.tx_drops.iloc[number])):
             reasons.append(f"{port.name} -> {port.peer}: {_astray(sent, arrived, 'on the link')}")
     nodes: dict[str, list[int]] = {}
     for number, port in enumerate(run.ports):
@@ -111,7 +144,7 @@ def packets_are_conserved(run: Run) -> list[str]:
     return reasons
 
 
-def ports_work_at_their_rate(run: Run) -> list[str]:
+def ports_work_at_their_rate(run: Observed) -> list[str]:
     """3. A port whose queue never emptied over a window sent at its configured rate, and no port ever exceeded it.
 
     A queue that is first in, first out, and drops at its tail alone, has not been empty between two samples if less
@@ -143,21 +176,41 @@ def ports_work_at_their_rate(run: Run) -> list[str]:
     return reasons
 
 
-def machine_kept_up(run: Run) -> list[str]:
+def machine_kept_up(run: Observed) -> list[str]:
     """4. Idle CPU in every second, no pegged switch process, the sampler's own wake-ups on time."""
     reasons = []
     cpu = samples_within(run)
-    idle, switch = idle_and_switch(cpu)
+    idle = least_idle(cpu)
     if idle < MIN_IDLE:
         reasons.append(f"the machine was {1 - idle:.0%} busy for a second: at most {1 - MIN_IDLE:.0%} is trusted")
-    if switch > MAX_SWITCH_BUSY:
+    reasons += packets_wait_for_the_switch(run)
+    lost = (run.measured.after - run.measured.before).rx_drops.to_numpy()
+    if lost.any():
         reasons.append(
-            f"the switch process used {switch:.0%} of a core for a second: at most {MAX_SWITCH_BUSY:.0%} is trusted"
+            f"{lost.sum()} packets were dropped on arrival, most at {run.ports[int(lost.argmax())].name}: more waited "
+            "for a core than net.core.netdev_max_backlog allows"
         )
     late = float(cpu.late_s.max())
     if late > MAX_SAMPLER_LATE_S:
         reasons.append(f"a sample came {late * 1e3:.0f} ms late: at most {MAX_SAMPLER_LATE_S * 1e3:.0f} ms is trusted")
     return reasons
+
+
+def packets_wait_for_the_switch(run: Observed) -> list[str]:
+    """Part of 4: a switch in user space takes packets as they come."""
+    worst, reason = 1.0, ""
+    for number, samples in _within(run, run.measured.samples.waiting).groupby("port"):
+        port = run.ports[int(number)]
+        time_s, waiting = (samples[name].to_numpy(float) for name in ("time_s", "waiting_bytes"))
+        average = _averages(time_s, waiting)
+        allowed = MAX_WAITING_BUCKETS * port.shaping.burst_bytes
+        if len(average) and average.max() > worst * allowed:
+            worst = average.max() / allowed
+            reason = (
+                f"the switch process is too slow: {average.max() / 1e3:.0f} kB waited for it at {port.name} for a "
+                f"second, at most {allowed / 1e3:.0f} kB is trusted"
+            )
+    return [reason] if reason else []
 
 
 def bytes_are_as_asked(run: Run) -> list[str]:
@@ -199,11 +252,14 @@ def captures_are_complete(run: Run) -> list[str]:
     return reasons
 
 
-INVARIANTS: dict[str, Callable[[Run], list[str]]] = {
+NETWORK_INVARIANTS: dict[str, Callable[[Observed], list[str]]] = {
     "shaping": shaping_is_as_asked,
     "conservation": packets_are_conserved,
     "work conservation": ports_work_at_their_rate,
     "machine": machine_kept_up,
+}
+INVARIANTS: dict[str, Callable[[Run], list[str]]] = {
+    **NETWORK_INVARIANTS,
     "bytes": bytes_are_as_asked,
     "captures": captures_are_complete,
 }
@@ -214,26 +270,41 @@ def failures(run: Run) -> dict[str, list[str]]:
     return {name: reasons for name, check in INVARIANTS.items() if (reasons := check(run))}
 
 
-def drops_packets(measured: Measured, ports: int) -> np.ndarray:
+def network_failures(run: Observed) -> dict[str, list[str]]:
+    """As `failures`, of a run whose bytes are not known."""
+    return {name: reasons for name, check in NETWORK_INVARIANTS.items() if (reasons := check(run))}
+
+
+def drops_packets(measured: Counted, ports: int) -> np.ndarray:
     """Packets each port's queue dropped during the run."""
     totals = measured.samples.queues.groupby("port").drops_packets
     return (totals.last() - totals.first()).reindex(range(ports), fill_value=0).to_numpy()
 
 
-def idle_and_switch(cpu: pd.DataFrame) -> tuple[float, float]:
-    """Least idle part of all cores, and most of one core used by the switch, over any second of `cpu` samples.
-
-    A run shorter than a second is one window. One too short to judge is taken as idle.
-    """
-    time_s = cpu.time_s.to_numpy()
-    if time_s[-1] - time_s[0] < PORT_WINDOW_S:
-        return 1.0, 0.0
-    starts, ends = _windows(time_s, WINDOW_S)
+def least_idle(cpu: pd.DataFrame) -> float:
+    """Least idle part of all cores over any second of `cpu` samples; of a run too short to judge, 1."""
+    starts, ends = _seconds(cpu.time_s.to_numpy())
     if not len(starts):
-        starts, ends = np.array([0]), np.array([len(time_s) - 1])
-    totals = cpu[["time_s", "idle_s", "busy_s", "process_s"]].to_numpy()
-    passed, idle, busy, switch = (totals[ends] - totals[starts]).T
-    return float((idle / np.maximum(idle + busy, 1e-9)).min()), float((switch / passed).max())
+        return 1.0
+    totals = cpu[["idle_s", "busy_s"]].to_numpy()
+    idle, busy = (totals[ends] - totals[starts]).T
+    return float((idle / np.maximum(idle + busy, 1e-9)).min())
+
+
+def _averages(time_s: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The average over every second of what was sampled, each value lasting until the next."""
+    starts, ends = _seconds(time_s)
+    total = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(time_s))])
+    averages: np.ndarray = (total[ends] - total[starts]) / (time_s[ends] - time_s[starts])
+    return averages
+
+
+def _seconds(time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last sample of every second. A run shorter than one is one window; one too short to judge has none."""
+    if len(time_s) < 2 or time_s[-1] - time_s[0] < PORT_WINDOW_S:
+        return np.array([], int), np.array([], int)
+    starts, ends = _windows(time_s, WINDOW_S)
+    return (starts, ends) if len(starts) else (np.array([0]), np.array([len(time_s) - 1]))
 
 
 def _windows(time_s: np.ndarray, length_s: float) -> tuple[np.ndarray, np.ndarray]:
@@ -243,11 +314,15 @@ def _windows(time_s: np.ndarray, length_s: float) -> tuple[np.ndarray, np.ndarra
     return starts, ends[starts]
 
 
-def samples_within(run: Run) -> pd.DataFrame:
+def samples_within(run: Observed) -> pd.DataFrame:
     """CPU samples from the first send to the last byte received."""
     cpu = run.measured.samples.cpu
-    inside = cpu[(cpu.time_s >= run.start_s - 0.1) & (cpu.time_s <= run.end_s + 0.1)]
+    inside = _within(run, cpu)
     return inside if len(inside) > 1 else cpu
+
+
+def _within(run: Observed, samples: pd.DataFrame) -> pd.DataFrame:
+    return samples[(samples.time_s >= run.start_s - 0.1) & (samples.time_s <= run.end_s + 0.1)]
 
 
 def _astray(entered: int, left: int, where: str) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from emulator.ports import Port
 from emulator.topology import LeafSpine
 from experiments.congestion import LinkBytes, ratio_to_ideal
-from experiments.fidelity import Run, drops_packets, failures, idle_and_switch, samples_within
+from experiments.fidelity import Observed, Run, drops_packets, failures, least_idle, samples_within
 
 PASS, FAIL = "pass", "fail"
 
@@ -39,9 +39,8 @@ def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any]) -> Judged:
     """`identity` is what the row says of the run before it ran: its id, experiment, scheme, seed, data plane."""
     schedule, replay = run.plan.schedule, run.measured.replay
     flows = _flows(run)
-    links = _links(run)
+    links = links_of(run)
     failed = failures(run)
-    idle, _ = idle_and_switch(samples_within(run))
     row = {
         **identity,
         "flows": len(schedule.flows),
@@ -58,10 +57,10 @@ def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any]) -> Judged:
         "out_of_order_segments": sum(subflow.out_of_order_segments for subflow in replay.subflows),
         "drops_packets": int(links.drops_packets.sum()),
         "queue_peak_bytes": int(links.queue_peak_bytes.max()),
-        "cpu_idle_min": idle,
+        "cpu_idle_min": least_idle(samples_within(run)),
         "verified": "" if replay.data_problems is None else "wrong" if replay.data_problems else "right",
         "fidelity": FAIL if failed else PASS,
-        "fidelity_reasons": "; ".join(_summary(name, reasons) for name, reasons in failed.items()),
+        "fidelity_reasons": summary(failed),
     }
     captures = run.captured.frames if run.captured else {}
     return Judged(row, flows, _subflows(run), links, _queues(run), captures)
@@ -76,9 +75,12 @@ def measured_congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric
     return ratio_to_ideal(loads, LinkBytes(*(load.mean(axis=1, keepdims=True) for load in loads)))
 
 
-def _summary(name: str, reasons: Sequence[str]) -> str:
-    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return f"{name}: {reasons[0]}{more}"
+def summary(failed: Mapping[str, Sequence[str]]) -> str:
+    """The invariants that failed, each with its first reason."""
+    return "; ".join(
+        f"{name}: {reasons[0]}" + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
+        for name, reasons in failed.items()
+    )
 
 
 def _flows(run: Run) -> pd.DataFrame:
@@ -106,7 +108,8 @@ def _subflows(run: Run) -> pd.DataFrame:
     return pd.concat([planned, results], axis=1)
 
 
-def _links(run: Run) -> pd.DataFrame:
+def links_of(run: Observed) -> pd.DataFrame:
+    """What every port carried and lost, a row each."""
     delta = run.measured.after - run.measured.before
     peaks = run.measured.samples.queues.groupby("port").backlog_bytes.max()
     return pd.DataFrame(

@@ -11,6 +11,7 @@ import pandas as pd
 from emulator.capture import Which
 from emulator.meters import Samples
 from emulator.ports import Port, Shaping
+from emulator.programs import Ended, Launch
 from traffic.replay import ReplayResult
 from traffic.schemes import TrafficPlan
 
@@ -72,3 +73,26 @@ class Measured:
 
 
 Event = Built | Progress | Failed | Measured
+
+
+@dataclass(frozen=True)
+class ProgramJob:
+    """One run of a program on some hosts, under one scheme."""
+
+    run_id: str
+    scheme: str
+    seed: int
+    launch: Launch
+
+
+@dataclass(frozen=True)
+class ProgramMeasured:
+    """Everything seen of one run of a program; `retransmitted_segments` of all hosts together."""
+
+    run_id: str
+    ended: Ended
+    retransmitted_segments: int
+    before: pd.DataFrame
+    after: pd.DataFrame
+    samples: Samples
+    shaping: dict[str, Shaping | None]

@@ -25,7 +25,8 @@ LISTEN_PORT = 5000  # of every host
 
 SprayMode = Literal["round-robin", "random"]
 
-_SPRAY_MODES: dict[str, SprayMode] = {"spray": "round-robin", "spray-random": "random"}
+SPRAY_MODES: dict[str, SprayMode] = {"spray": "round-robin", "spray-random": "random"}
+"""What the sending hosts' NICs do to every packet, of the schemes where they do."""
 _SUBFLOW = re.compile(r"subflow-([1-9][0-9]*)")
 MAX_SUBFLOWS_PER_FLOW = 64
 
@@ -71,12 +72,12 @@ class TrafficPlan:
     @property
     def spray_mode(self) -> SprayMode | None:
         """What the sending hosts' NICs do to every packet, or None."""
-        return _SPRAY_MODES.get(self.scheme)
+        return SPRAY_MODES.get(self.scheme)
 
 
 def check_scheme(name: str) -> None:
     """Raise ValueError, naming what would be right, unless `name` is a scheme."""
-    if name in ("ecmp", "ethereal") or name in _SPRAY_MODES:
+    if name in ("ecmp", "ethereal") or name in SPRAY_MODES:
         return
     match = _SUBFLOW.fullmatch(name)
     if match and 2 <= int(match[1]) <= MAX_SUBFLOWS_PER_FLOW:

@@ -108,6 +108,25 @@ def test_cut_off_answer_gives_what_is_whole() -> None:
         assert list(decode([sample((1.0, answer))], [LEAF1], PORTS).queues.sent_bytes) == [1]
 
 
+PACKET_SOCKETS = b"""sk               RefCnt Type Proto  Iface R Rmem   User   Inode
+0000000000000000 3      3    0003   11    1 16640  0      501
+0000000000000000 3      3    0003   11    1 99999  0      777
+0000000000000000 3      3    0003   1     1 5      0      502
+0000000000000000 3      3    0003   13    1 0      0      503
+"""
+
+
+def test_what_waits_for_a_userspace_switch() -> None:
+    """Of the switch's own sockets (a capture has others), at the switch's end of links."""
+    assert (PORTS[1].index, PORTS[3].index) == (11, 13)
+    taken = replace(sample(), packet_sockets=[PACKET_SOCKETS])
+    waiting = decode([taken], [], PORTS, frozenset({501, 502, 503})).waiting
+    assert waiting.to_dict("records") == [
+        {"time_s": 5.25, "port": 1, "waiting_bytes": 16640},
+        {"time_s": 5.25, "port": 3, "waiting_bytes": 0},
+    ]
+
+
 def test_cpu_totals() -> None:
     """Idle is idle and waiting for disks; stolen time is time that the machine did not have (proc_stat(5))."""
     [row] = decode([sample()], [], PORTS).cpu.to_dict("records")

@@ -1,0 +1,74 @@
+"""What this machine carries faithfully: Linux routers beside Open vSwitch, and the points this project states.
+
+Needs root, and a machine that does nothing else meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+from statistics import median
+from typing import Any
+
+from emulator.dataplane import Asked
+from experiments.calibrate import calibrate
+from experiments.probe import Traffic, alltoall, available, fabric_of, permutation, rows
+
+_POINTS = ((16, 100_000_000), (64, 25_000_000))
+_SCHEMES = ("ethereal", "spray")
+_SEEDS = (1, 2, 3)
+
+
+def run(hosts: int = 16) -> list[dict[str, Any]]:
+    """First a row for every data plane: the highest faithful rate of `hosts` hosts (see `experiments.calibrate`), and
+    how many times that of Open vSwitch it is. Then a row for every point, collective and scheme on Linux routers:
+    medians of three runs, and how many of them had fidelity "pass"."""
+    return capacities(hosts) + [row for count, rate_bps in _POINTS for row in point("linux", count, rate_bps)]
+
+
+def capacities(hosts: int) -> list[dict[str, Any]]:
+    found = calibrate((hosts,), available(), _say)
+    of_ovs = next((row["total_bps"] for row in found if row["dataplane"].startswith("ovs")), 0)
+    return [
+        {
+            "what": "capacity",
+            "dataplane": row["dataplane"],
+            "hosts": hosts,
+            "link_mbps": row["rate_bps"] / 1e6,
+            "total_gbps": row["total_bps"] / 1e9,
+            "times_ovs": round(row["total_bps"] / of_ovs, 2) if of_ovs else None,
+        }
+        for row in found
+    ]
+
+
+def point(dataplane: Asked, hosts: int, rate_bps: int) -> list[dict[str, Any]]:
+    """One row a collective and scheme, all on one fabric."""
+    fabric = fabric_of(hosts, rate_bps)
+    schedules = [permutation(fabric), alltoall(fabric)]
+    traffic = [Traffic(schedule, scheme, seed) for schedule in schedules for scheme in _SCHEMES for seed in _SEEDS]
+    done = list(rows(fabric, dataplane, traffic))
+    found = []
+    for first in range(0, len(done), len(_SEEDS)):
+        same = done[first : first + len(_SEEDS)]
+        finished = [row for row in same if "cct_s" in row]
+        found.append(
+            {
+                "what": "point",
+                "dataplane": same[0]["dataplane"],
+                "hosts": hosts,
+                "link_mbps": rate_bps / 1e6,
+                "total_gbps": hosts * rate_bps / 1e9,
+                "collective": same[0]["collective"],
+                "scheme": same[0]["scheme"],
+                "cct_over_bound": median(row["cct_over_bound"] for row in finished) if finished else None,
+                "cpu_idle_min": median(row["cpu_idle_min"] for row in finished) if finished else None,
+                "pass": f"{sum(row['fidelity'] == 'pass' for row in same)}/{len(same)}",
+                "reasons": "; ".join(sorted({row["fidelity_reasons"] for row in same if row["fidelity_reasons"]})),
+            }
+        )
+        _say(str(found[-1]))
+    return found
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,127 @@
+"""The commands that put people and their programs on the fabric: `exec` and `shell`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+_FAILED, _INTERRUPTED = 1, 130
+
+_set_option = click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8"
+)
+
+
+@click.command("exec")
+@click.argument("experiment")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- COMMAND...")
+@_set_option
+@click.option("--hosts", metavar="LIST", help="Where to start it, in order of rank: h1,h5-h8  [default: every host]")
+@click.option("--timeout", default="600s", metavar="TIME", show_default=True, help="End each run after this time")
+@click.option("--out", type=click.Path(path_type=Path), help="Results folder [default: results/NAME-exec-TIME]")
+def exec_(
+    experiment: str,
+    command: tuple[str, ...],
+    overrides: tuple[str, ...],
+    hosts: str | None,
+    timeout: str,
+    out: Path | None,
+) -> None:
+    """Run an unmodified program on the fabric of EXPERIMENT: one process on every host, under each scheme and seed.
+
+    What follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts'
+    NICs: under spray each packet gets a fresh path, under ethereal each connection, round-robin over the paths to each
+    leaf, and under ecmp switches hash. What subflow-K does only the program itself could do: it is left out.
+
+    A process finds its place in RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, all
+    addresses by rank in SPRAYLAB_HOSTS, and its own in SPRAYLAB_HOST, SPRAYLAB_ADDRESS and SPRAYLAB_INTERFACE. Hosts
+    know each other by name (h1, h2, ...), and mpirun on one host starts ranks on all. Programs run as root inside the
+    sandbox, and see your files.
+
+    The output of every host is in DIR/output/RUN/, its first 10 MB. If the program fails on one host, it is ended on
+    all: SIGTERM, and 2 s later SIGKILL. The exit status is 0 if it was on all hosts, else that of the first to fail;
+    124 if it ran out of time. What was measured is in DIR/programs.csv.
+
+    \b
+    Examples:
+      spraylab exec quick -- hostname
+      spraylab exec quick --set schemes=[ecmp] --hosts h1,h5 -- sh -c 'ping -c 3 $MASTER_ADDR'
+      spraylab exec quick --hosts h1 -- mpirun ./mpi_allreduce 1000000
+      spraylab exec quick -- python3 gloo_allreduce.py --size 1000000
+    """
+    from rich.console import Console
+
+    from experiments.cli import _become_root
+    from experiments.conduct import manifest
+    from experiments.programs import conduct_programs, parse_hosts, plan_programs, table
+    from experiments.results import ResultsFolder, default_path
+    from experiments.spec import SpecError, load_experiment
+    from experiments.units import parse_time_s
+
+    console = Console()
+    loaded = load_experiment(experiment, overrides)
+    try:
+        timeout_s = parse_time_s(timeout)
+    except ValueError as error:
+        raise SpecError(f"--timeout: {error}") from error
+    where = parse_hosts(hosts, loaded.fabric.topology())
+    if shutil.which(command[0]) is None:
+        raise SpecError(f"{command[0]}: no such program; name one on the PATH, or by its path")
+    jobs, left_out = plan_programs(loaded, command, where, timeout_s)
+    _become_root()
+    if left_out:
+        console.print(
+            f"left out: {', '.join(left_out)}, as an unmodified program's connections cannot be split", highlight=False
+        )
+    about = {**manifest(loaded), "program": {"command": list(command), "hosts": where, "timeout_s": timeout_s}}
+    folder = ResultsFolder.create(out or default_path(f"{loaded.name}-exec"), about)
+    rows: list[dict[str, Any]] = []
+    interrupted = False
+    try:
+        conduct_programs(loaded, jobs, folder, console, rows)
+    except KeyboardInterrupt:
+        interrupted = True
+    if rows:
+        console.print(table(rows))
+    for row in rows:
+        if row["fidelity_reasons"]:
+            reasons = row["fidelity_reasons"]
+            console.print(f"[red]{row['run_id']}: fidelity fail:[/red] {reasons}", highlight=False, soft_wrap=True)
+    console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
+    if interrupted:
+        click.echo("spraylab: interrupted; everything started is gone again", err=True)
+        sys.exit(_INTERRUPTED)
+    if rows[-1]["exit_status"]:
+        not_run = f"; {len(jobs) - len(rows)} runs were not started" if len(rows) < len(jobs) else ""
+        click.echo(f"spraylab: {rows[-1]['run_id']}: {rows[-1]['failure']}{not_run}", err=True)
+        sys.exit(rows[-1]["exit_status"])
+
+
+@click.command()
+@click.argument("experiment")
+@_set_option
+@click.option("--scheme", default="ecmp", show_default=True, help="ecmp, spray, spray-random or ethereal")
+def shell(experiment: str, overrides: tuple[str, ...], scheme: str) -> None:
+    """Mininet's command line on the running fabric of EXPERIMENT.
+
+    As in Mininet, `h1 ping -c1 h5` runs a command on a host. To look at the fabric: `links`, `queues`, `paths h1 h9`.
+    `--scheme` says what the hosts' NICs do to each packet or connection. Commands may also come from a pipe, one
+    a line. The fabric is gone when the command ends.
+
+    \b
+    Examples:
+      spraylab shell quick
+      spraylab shell --scheme spray quick
+      echo 'h1 ping -c1 h5' | spraylab shell quick
+    """
+    from experiments.cli import _become_root
+    from experiments.shell import converse
+    from experiments.spec import load_experiment
+
+    loaded = load_experiment(experiment, overrides)
+    _become_root()
+    converse(loaded, scheme)

@@ -1,0 +1,110 @@
+"""Performs runs of programs inside the sandbox: builds the fabric once, then starts and measures one run after another.
+
+It judges nothing: what it yields are raw measurements.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from emulator.command import run
+from emulator.dataplane import Asked
+from emulator.fabric import Fabric
+from emulator.meters import Sampler, settled_counters
+from emulator.nic import nic_scheme
+from emulator.programs import Ended, Output, furnish, register, run_program
+from emulator.sandbox import EmulatorError
+from emulator.shell import run_shell
+from emulator.topology import LeafSpine
+from experiments.measurement import Built, ProgramJob, ProgramMeasured
+from traffic.transport import Transport
+
+
+def perform_programs(
+    topology: LeafSpine, transport: Transport, jobs: Sequence[ProgramJob], dataplane: Asked
+) -> Iterator[Built | Output | ProgramMeasured]:
+    """Runs in the sandbox, until the first program that fails. Raises EmulatorError."""
+    fabric, built = _furnished_fabric(topology, transport, jobs[0].seed, dataplane)
+    sampler = Sampler(fabric, fabric.watched_pids, sys.stderr)
+    yield built
+    for job in jobs:
+        print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=sys.stderr, flush=True)
+        fabric.program(job.seed)
+        with nic_scheme(topology, fabric.host_pids, job.scheme, job.seed):
+            before, retransmitted = settled_counters(fabric), _retransmitted_segments(fabric)
+            sampler.start()
+            try:
+                for event in run_program(topology, job.launch):
+                    if isinstance(event, Output):
+                        yield event
+                    else:
+                        ended: Ended = event
+                after = settled_counters(fabric)
+            finally:
+                samples = sampler.stop()
+        again = _retransmitted_segments(fabric) - retransmitted
+        yield ProgramMeasured(job.run_id, ended, again, before, after, samples, fabric.read_shaping())
+        if ended.status != 0:
+            return
+
+
+def perform_shell(
+    topology: LeafSpine,
+    transport: Transport,
+    seed: int,
+    dataplane: Asked,
+    scheme: str,
+    terminal: int,
+    lines: Sequence[str] | None,
+) -> Iterator[Built | None]:
+    """Runs in the sandbox; see `emulator.shell.run_shell`. Raises EmulatorError."""
+    fabric, built = _furnished_fabric(topology, transport, seed, dataplane)
+    sampler = Sampler(fabric, fabric.watched_pids, sys.stderr)
+    with nic_scheme(topology, fabric.host_pids, scheme, seed):
+        yield built
+        run_shell(fabric, sampler, seed, terminal, lines)
+    yield None
+
+
+def _furnished_fabric(
+    topology: LeafSpine, transport: Transport, seed: int, dataplane: Asked
+) -> tuple[Fabric, Built]:
+    """A fabric whose hosts have names and whose TCP is as asked, for sockets that others open. Raises EmulatorError."""
+    furnish(topology)
+    fabric = Fabric(topology, sys.stderr, transport.sysctls(), seed, dataplane)
+    register(topology, fabric.host_pids)
+    for pid in fabric.host_pids:
+        _set_congestion_control(pid, transport.congestion_control)
+    built = Built(
+        dataplane=fabric.dataplane,
+        why=fabric.why,
+        ovs_version=fabric.ovs_version,
+        setup_s=fabric.timings,
+        packet_buffer_bytes=fabric.buffer_bytes,
+        ports=fabric.ports,
+        shaping=fabric.read_shaping(),
+    )
+    return fabric, built
+
+
+def _set_congestion_control(pid: int, name: str) -> None:
+    """For all sockets of a host, by its route: a namespace's sysctl is refused what the machine does not allow all."""
+    ip = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "route"]
+    route = [word for word in run([*ip, "show", "default"]).split() if word != "lock"]
+    try:
+        run([*ip, "change", *route, "congctl", name])
+    except EmulatorError as error:
+        raise EmulatorError(f"transport.congestion_control: this kernel has no {name} ({error})") from error
+
+
+def _retransmitted_segments(fabric: Fabric) -> int:
+    """Of all hosts together, since they were made (RetransSegs of RFC 4022)."""
+    total = 0
+    for pid in fabric.host_pids:
+        lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
+        names, values = (line.split() for line in lines if line.startswith("Tcp:"))
+        total += int(values[names.index("RetransSegs")])
+    return total

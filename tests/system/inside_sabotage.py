@@ -1,0 +1,121 @@
+"""Runs with something done to them behind their back. Each is `perform`, with a hand in between its events."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from controllers import client
+from emulator.dataplane import Asked
+from emulator.namespaces import inside
+from emulator.netlink import Netlink
+from emulator.ports import Port
+from emulator.shaping import shape
+from emulator.topology import LeafSpine
+from experiments.measurement import Built, Event, Failed, Job, Measured, Progress
+from experiments.perform import perform
+from traffic.transport import Transport
+
+_SYS_PIDFD_GETFD = 438
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def hogged(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked) -> Iterator[Event]:
+    """Beside the first run, as many busy processes as there are cores."""
+    hogs: list[subprocess.Popen[bytes]] = []
+    for event in perform(topology, transport, jobs, dataplane):
+        if isinstance(event, Built):
+            hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
+        elif isinstance(event, Measured):
+            while hogs:
+                hog = hogs.pop()
+                hog.kill()
+                hog.wait()
+        yield event
+
+
+def starved(
+    topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked, send_buffer_bytes: int
+) -> Iterator[Event]:
+    """The switch's packet sockets get a small send buffer again."""
+    for event in perform(topology, transport, jobs, dataplane):
+        if isinstance(event, Built):
+            _shrink(_process("ovs-vswitchd"), send_buffer_bytes)
+        yield event
+
+
+def reshaped(
+    topology: LeafSpine,
+    transport: Transport,
+    jobs: Sequence[Job],
+    dataplane: Asked,
+    port_name: str,
+    factor: float,
+    restored: bool,
+) -> Iterator[Event]:
+    """A port runs at `factor` times its rate from a fifth of the run on; to its end, or until half of it is over."""
+    port: Port | None = None
+    stage = 0
+    for event in perform(topology, transport, jobs, dataplane):
+        if isinstance(event, Built):
+            port = next(port for port in event.ports if port.name == port_name)
+        elif isinstance(event, Progress) and port:
+            if stage == 0 and event.fraction > 0.2:
+                stage = 1
+                _shape(port, factor)
+            elif stage == 1 and restored and event.fraction > 0.5:
+                stage = 2
+                _shape(port, 1.0)
+        yield event
+
+
+def paused(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> Iterator[Event]:
+    """The OpenFlow controller stands still after the first run, until the second has failed."""
+    client._PROGRAM_TIMEOUT_S = 1.0
+    controller = 0
+    for event in perform(topology, transport, jobs, "ovs"):
+        if isinstance(event, Measured) and not controller:
+            controller = _process("controllers.app")
+            os.kill(controller, signal.SIGSTOP)
+        elif isinstance(event, Failed):
+            os.kill(controller, signal.SIGCONT)
+        yield event
+
+
+def _shape(port: Port, factor: float) -> None:
+    wrong = replace(port.shaping, rate_bps=int(port.shaping.rate_bps * factor))
+    with inside(port.pid):
+        Netlink().send([shape(replace(port, shaping=wrong))])
+
+
+def _process(name: str) -> int:
+    """The number of the sandbox's process with `name` in its command line."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if name in (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode():
+                    return int(entry.name)
+    raise LookupError(name)
+
+
+def _shrink(pid: int, send_buffer_bytes: int) -> None:
+    inodes = {int(line.split()[8]) for line in Path(f"/proc/{pid}/net/packet").read_text().splitlines()[1:]}
+    pidfd = os.pidfd_open(pid)
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            match = re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink()))
+            if match and int(match[1]) in inodes:
+                copied = _libc.syscall(_SYS_PIDFD_GETFD, pidfd, int(entry.name), 0)
+                assert copied >= 0, os.strerror(ctypes.get_errno())
+                with socket.socket(fileno=copied) as packet_socket:
+                    packet_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+    os.close(pidfd)

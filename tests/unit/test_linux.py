@@ -1,0 +1,188 @@
+"""A Linux router does what the table says: its ruleset and routes, read as the kernel reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controllers.linux import Route, connection_marks, leaf_neighbours, routes, ruleset, spine_neighbours
+from controllers.tables import (
+    Action,
+    Connection,
+    Deliver,
+    Downlink,
+    Drop,
+    Hash,
+    Rule,
+    Uplink,
+    leaf_table,
+    spine_table,
+)
+from emulator.netlink import MAIN_TABLE
+from emulator.topology import LeafSpine, Link
+from experiments.congestion import choose_spines
+from traffic.schedule import Flow, Schedule
+from traffic.schemes import LISTEN_PORT, plan_traffic
+
+quick = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+class Packet(NamedTuple):
+    src: str
+    dst: str
+    sport: int
+    dport: int
+    tag: int
+
+
+def decided(rules: Iterable[Rule], packet: Packet) -> Action:
+    """By the table: the first rule that matches."""
+    for rule in rules:
+        here = rule.destination is None or ip_address(packet.dst) in ip_network(rule.destination)
+        if here and rule.path_tag in (None, packet.tag):
+            return rule.action
+    return Drop()
+
+
+def marks(text: str, packet: Packet) -> set[int]:
+    """By the ruleset: the marks a packet may leave it with; more than one where a hash decides."""
+    known = dict(re.findall(r"^      (\S+ \. \S+ \. \d+ \. \d+) : (\d+)", text, re.MULTILINE))
+    chains = {name: body.splitlines() for name, body in re.findall(r"  chain (\w+) \{\n(.*?)\n  \}", text, re.DOTALL)}
+    todo = list(chains["in"])
+    while todo:
+        line = todo.pop(0).strip()
+        if line.startswith("type filter hook prerouting"):
+            assert line.endswith("policy accept;")
+        elif line.startswith("ip daddr "):
+            for prefix, verdict in re.findall(r"(\d[\d./]+) (?:: )?(accept|goto \w+)", line):
+                if ip_address(packet.dst) in ip_network(prefix):
+                    if verdict == "accept":
+                        return {0}
+                    todo = list(chains[verdict.removeprefix("goto ")])
+                    break
+        elif line.startswith("meta mark set ip dscp map"):
+            tags = dict(re.findall(r"(\d+) : (\d+)", line))
+            if str(packet.tag) in tags:
+                return {int(tags[str(packet.tag)])}
+        elif "map @connections" in line:
+            ends = f"{packet.src} . {packet.dst} . {packet.sport} . {packet.dport}"
+            if ends in known:
+                return {int(known[ends])}
+        elif "jhash" in line:
+            places = re.findall(r"(\d+) : (\d+)", line)
+            (modulus,) = re.findall(r"mod (\d+)", line)
+            assert [int(place) for place, _ in places] == list(range(int(modulus)))
+            return {int(mark) for _, mark in places}
+        else:
+            raise AssertionError(f"no such rule is known: {line}")
+    return {0}
+
+
+def sent(table: set[Route], packet: Packet, mark: int) -> int | None:
+    """By the routes: the port that a packet with `mark` leaves by; None: discarded."""
+    found = [
+        route
+        for route in table
+        if route.table == (mark or MAIN_TABLE) and ip_address(packet.dst) in ip_network(route.prefix)
+    ]
+    assert found, "a router without a route would complain to the sender"
+    return max(found, key=lambda route: ip_network(route.prefix).prefixlen).port
+
+
+def ports_of(fabric: LeafSpine, action: Action) -> set[int | None]:
+    match action:
+        case Deliver(host):
+            return {fabric.leaf_port_to_host(host)}
+        case Uplink(spine):
+            return {fabric.leaf_port_to_spine(spine)}
+        case Hash(spines):
+            return {fabric.leaf_port_to_spine(spine) for spine in spines}
+        case Downlink(leaf):
+            return {fabric.spine_port_to_leaf(leaf)}
+        case Drop():
+            return {None}
+
+
+@st.composite
+def fabrics(draw: st.DrawFn) -> tuple[LeafSpine, frozenset[Link]]:
+    fabric = LeafSpine(draw(st.integers(1, 4)), draw(st.integers(1, 6)), draw(st.integers(1, 3)))
+    return fabric, frozenset(draw(st.sets(st.sampled_from(list(fabric.links())), max_size=6)))
+
+
+def packets(fabric: LeafSpine) -> st.SearchStrategy[Packet]:
+    hosts = [fabric.host_ip(host) for host in range(fabric.hosts)]
+    nobody = ["10.0.0.250", "10.3.9.9", "10.0.255.254"]
+    ports = st.integers(1, 65535)
+    return st.builds(Packet, st.sampled_from(hosts), st.sampled_from(hosts + nobody), ports, ports, st.integers(0, 63))
+
+
+@quick
+@given(fabrics(), st.integers(0, 65535), st.data())
+def test_a_leaf_does_what_its_table_says(
+    given_fabric: tuple[LeafSpine, frozenset[Link]], seed: int, data: st.DataObject
+) -> None:
+    fabric, failed = given_fabric
+    leaf = data.draw(st.integers(0, fabric.leaves - 1))
+    rules = leaf_table(fabric, leaf, failed)
+    text, table = ruleset(rules, seed, []), routes(fabric, rules)
+    for packet in data.draw(st.lists(packets(fabric), min_size=1, max_size=20)):
+        ports = {sent(table, packet, mark) for mark in marks(text, packet)}
+        assert ports == ports_of(fabric, decided(rules, packet)), packet
+
+
+@quick
+@given(fabrics(), st.data())
+def test_a_spine_does_what_its_table_says(
+    given_fabric: tuple[LeafSpine, frozenset[Link]], data: st.DataObject
+) -> None:
+    fabric, failed = given_fabric
+    spine = data.draw(st.integers(0, fabric.spines - 1))
+    rules = spine_table(fabric, spine, failed)
+    for packet in data.draw(st.lists(packets(fabric), min_size=1, max_size=20)):
+        assert {sent(routes(fabric, rules), packet, 0)} == ports_of(fabric, decided(rules, packet)), packet
+
+
+@quick
+@given(fabrics(), st.integers(0, 65535))
+def test_known_connections_take_the_spine_that_open_vswitch_picks(
+    given_fabric: tuple[LeafSpine, frozenset[Link]], seed: int
+) -> None:
+    fabric, failed = given_fabric
+    pairs = [(src, dst) for src in range(fabric.hosts) for dst in range(fabric.hosts) if src != dst]
+    schedule = Schedule("x", "x", fabric.hosts, 1, 1, [Flow(n, src, dst, 1) for n, (src, dst) in enumerate(pairs)])
+    plan = plan_traffic(schedule, fabric, range(fabric.hosts), "ecmp")
+    connections = [Connection(s.src_host, s.dst_host, s.src_port, LISTEN_PORT) for s in plan.subflows]
+    known = connection_marks(fabric, connections, seed, failed)
+    texts = [ruleset(leaf_table(fabric, leaf, failed), seed, known[leaf]) for leaf in range(fabric.leaves)]
+    spines = choose_spines(plan, fabric, seed, failed)
+    for (src, dst, port, _), spine in zip(connections, spines, strict=True):
+        leaves = fabric.leaf_of(src), fabric.leaf_of(dst)
+        if leaves[0] == leaves[1] or not fabric.live_spines(*leaves, failed):
+            continue
+        there = Packet(fabric.host_ip(src), fabric.host_ip(dst), port, LISTEN_PORT, 0)
+        assert marks(texts[leaves[0]], there) == {spine + 1}
+        back = Packet(there.dst, there.src, there.dport, there.sport, 0)
+        assert len(marks(texts[leaves[1]], back)) == 1, "answers are known too"
+
+
+@quick
+@given(fabrics())
+def test_every_neighbour_a_route_needs_is_known(given_fabric: tuple[LeafSpine, frozenset[Link]]) -> None:
+    fabric, failed = given_fabric
+    routers = [
+        (routes(fabric, leaf_table(fabric, leaf, failed)), leaf_neighbours(fabric, leaf))
+        for leaf in range(fabric.leaves)
+    ]
+    routers += [
+        (routes(fabric, spine_table(fabric, spine, failed)), spine_neighbours(fabric)) for spine in range(fabric.spines)
+    ]
+    for table, neighbours in routers:
+        known = {(neighbour.port, neighbour.ip) for neighbour in neighbours}
+        for route in table:
+            if route.port is not None:
+                assert (route.port, route.via or route.prefix.removesuffix("/32")) in known

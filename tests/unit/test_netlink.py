@@ -1,0 +1,25 @@
+"""What the kernel refuses is named. (Nothing here exists, so nothing can be changed, whoever runs it.)"""
+
+from __future__ import annotations
+
+import pytest
+
+from emulator.netlink import Netlink, address, neighbour, token_buckets
+from emulator.sandbox import EmulatorError
+
+NO_SUCH_INTERFACE = 2_000_000_000
+
+
+def test_the_first_refusal_of_a_batch_is_named() -> None:
+    requests = [address(NO_SUCH_INTERFACE, "192.0.2.7")]
+    requests += [neighbour(NO_SUCH_INTERFACE, "192.0.2.8", "02:00:00:00:00:01") for _ in range(250)]
+    with pytest.raises(EmulatorError, match=r"^the kernel refuses address 192\.0\.2\.7: .+"):
+        Netlink().send(requests)
+
+
+def test_a_socket_works_on_after_a_refusal() -> None:
+    netlink = Netlink()
+    for ip in ("192.0.2.7", "192.0.2.8"):
+        with pytest.raises(EmulatorError, match=ip):
+            netlink.send([address(NO_SUCH_INTERFACE, ip)])
+    assert all(index > 0 for index, *_ in token_buckets(netlink))
