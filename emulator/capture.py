@@ -14,12 +14,19 @@ microseconds of each other, so every link is captured once, at its lower end, th
 
 A file holds both directions. A packet was sent by its port if its source address is the host's own or, on an uplink, in
 the leaf's prefix. The original lengths in a file add up to what the interface's counters count, received plus sent.
+Processors write into one file side by side: the times of neighbouring packets may be out of order by microseconds.
 
-Why not tcpdump, but the library it is made of (libpcap, by its C interface). On a SIGINT, tcpdump ends without the
-packets of the kernel's current block, up to a second of them (100 of 100 lost that were sent in the 0.5 s before); here
-`stop` ends when every packet that the kernel has counted is in the file. That a capture is live is known because the
-calls that make it so have returned, not because of a message. One process can end them all, and it needs less:
-FIGURES
+Why not tcpdump, but the library it is made of (libpcap, by its C interface). On a SIGINT tcpdump ends without the
+packets of the kernel's unfinished block: of 100 packets whose last was half a second old, it wrote none. Here `stop`
+returns when every packet that the kernel has counted is in the file. And that a capture is live is known from the calls
+that make it so (socket bound, buffer mapped, filter attached) having returned, not from a message.
+
+What it costs, on two cores that had other work too; tcpdump's figures are alike except where given. A packet takes
+0.8 us in the kernel and 0.25 to 0.6 us in the capturing process, at each port it is captured on. 16 hosts at 20 Mb/s on
+userspace Open vSwitch: 12 ms of that process for `uplinks` and 19 ms for `all` in a run of 1.7 s, whose completion time
+did not change beyond its spread. 16 hosts at 100 Mb/s on Linux routers: 50 and 90 ms in 1.3 s, completion time with
+`uplinks` 1.015 times that without (medians of 15), with `all` 1.003 times (least of 10, on a machine too busy for
+medians). 64 ports: live after 0.3 s (64 tcpdumps: 1.1 s), 0.18 s of CPU from start to stop (0.35 s), and 4 MiB a port.
 """
 
 from __future__ import annotations

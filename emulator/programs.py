@@ -25,6 +25,7 @@ from emulator.topology import LeafSpine
 OUTPUT_LIMIT_BYTES = 10_000_000
 """What is kept of each host's output."""
 
+FABRIC_PREFIX = "10.0.0.0/8"  # of all hosts
 TIMED_OUT = 124  # as timeout(1)
 _GRACE_S = 2.0  # between SIGTERM and SIGKILL
 _GONE_TIMEOUT_S = 5.0
@@ -81,6 +82,9 @@ def furnish(topology: LeafSpine) -> None:
     agent.write_text(f'#!/bin/sh\nhost=$1\nshift\nexec {shlex.join(_ENTER)} "$host" /bin/sh -c "$*"\n')
     agent.chmod(0o755)
     run(["mount", "--bind", str(_WORLD / "hosts"), "/etc/hosts"])
+    if Path("/etc/resolv.conf").exists():  # no name server could answer: to ask none is quicker, and sends nothing
+        (_WORLD / "resolv.conf").touch()
+        run(["mount", "--bind", str(_WORLD / "resolv.conf"), "/etc/resolv.conf"])
     run(["mount", "-t", "tmpfs", "-o", "mode=1777", "spraylab", "/dev/shm"])
 
 
@@ -106,8 +110,8 @@ def environment(topology: LeafSpine, launch: Launch, rank: int) -> dict[str, str
         "TMPDIR": str(_WORLD / "tmp"),
         "OMPI_MCA_plm_rsh_agent": _AGENT,
         "OMPI_MCA_orte_default_hostfile": str(_WORLD / "hostfile"),
-        "OMPI_MCA_btl_tcp_if_include": "10.0.0.0/8",
-        "OMPI_MCA_oob_tcp_if_include": "10.0.0.0/8",
+        "OMPI_MCA_btl_tcp_if_include": FABRIC_PREFIX,
+        "OMPI_MCA_oob_tcp_if_include": FABRIC_PREFIX,
         "OMPI_MCA_mpi_yield_when_idle": "1",  # a rank that waits does so in a loop, and has no core to itself here
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

@@ -175,9 +175,10 @@ class Calibration:
         most_bps = self.faithful_rate_bps(dataplane, hosts)
         if most_bps is None or rate_bps <= most_bps:
             return None
+        measured = max(row["measured"] for row in self._known(dataplane))
         return (
-            f"{hosts} hosts x {format_rate_bps(rate_bps)} is above what this machine carries faithfully on {dataplane}: "
-            f"{format_rate_bps(_rounded(most_bps))}, measured {max(row['measured'] for row in self._known(dataplane))}"
+            f"{hosts} hosts x {format_rate_bps(rate_bps)} is above what this machine carries faithfully on "
+            f"{dataplane}: {format_rate_bps(_rounded(most_bps))}, measured {measured}"
         )
 
     def _known(self, dataplane: str) -> list[Mapping[str, Any]]:

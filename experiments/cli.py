@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
-_BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
+from experiments.command import BAD_INPUT, FAILED, INTERRUPTED, become_root, end, set_option
+from experiments.commands_programs import exec_, shell
 
 _BENCHMARKS = {"predict": False, "decode": False, "setup": True, "capacity": True, "replay": True}
 """Modules of experiments/benchmarks, and whether each needs root."""
-
-
-_set_option = click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8"
-)
 
 
 class _Sentences(click.Group):
@@ -32,11 +25,11 @@ class _Sentences(click.Group):
         try:
             return super().invoke(context)
         except (SpecError, ResultsError) as error:
-            _end(str(error), _BAD_INPUT)
+            end(str(error), BAD_INPUT)
         except EmulatorError as error:
-            _end(str(error), _FAILED)
+            end(str(error), FAILED)
         except KeyboardInterrupt:
-            _end("interrupted", _INTERRUPTED)
+            end("interrupted", INTERRUPTED)
 
 
 @click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -94,22 +87,22 @@ def run(
     if dry_run:
         _print_plan(planner, console)
         return
-    _become_root()
+    become_root()
     if not resume:
         folder = ResultsFolder.create(out or default_path(planner.experiment.name), manifest(planner.experiment))
     try:
         finished = conduct(planner, folder, console)
     except KeyboardInterrupt:
         answer(folder, planner, console)
-        _end("interrupted; everything built is gone again", _INTERRUPTED)
+        end("interrupted; everything built is gone again", INTERRUPTED)
     answer(folder, planner, console)
     if not finished:
-        sys.exit(_FAILED)
+        sys.exit(FAILED)
 
 
 @main.command()
 @click.argument("experiment")
-@_set_option
+@set_option
 @click.option("--results", type=click.Path(path_type=Path), metavar="DIR", help="Put the emulated numbers beside")
 @click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write one row a run")
 def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, csv: Path | None) -> None:
@@ -185,7 +178,7 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps(examination.as_json(findings), indent=2))
     else:
         Console().print(examination.render(findings))
-    sys.exit(0 if examination.works(findings) else _FAILED)
+    sys.exit(0 if examination.works(findings) else FAILED)
 
 
 @main.command()
@@ -211,7 +204,7 @@ def bench(name: str, json_file: Path | None) -> None:
     from experiments.results import write_file
 
     if _BENCHMARKS[name]:
-        _become_root()
+        become_root()
     rows = importlib.import_module(f"experiments.benchmarks.{name}").run()
     frame = pd.DataFrame(rows)
     table = Table(title=f"bench {name}")
@@ -256,21 +249,8 @@ def _print_plan(planner, console) -> None:  # type: ignore[no-untyped-def]
     console.print(f"about {planner.total_estimate_s():.0f} s in all; nothing was built", highlight=False)
 
 
-def _become_root() -> None:
-    """Start this same command again under sudo, unless it is root already."""
-    if os.geteuid() == 0:
-        return
-    sudo = shutil.which("sudo")
-    if sudo is None:
-        _end("building a fabric needs root, and there is no sudo here: start this as root", _BAD_INPUT)
-    command = [sys.executable, "-E", "-P", "-B", "-m", "experiments.cli", *sys.argv[1:]]
-    os.execv(sudo, [sudo, "--", *command])
-
-
-def _end(message: str, status: int) -> NoReturn:
-    click.echo(f"spraylab: {message}", err=True)
-    sys.exit(status)
-
+main.add_command(exec_)
+main.add_command(shell)
 
 if __name__ == "__main__":
     main(prog_name="spraylab")

@@ -9,17 +9,13 @@ from typing import Any
 
 import click
 
-_FAILED, _INTERRUPTED = 1, 130
-
-_set_option = click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8"
-)
+from experiments.command import INTERRUPTED, become_root, set_option
 
 
 @click.command("exec")
 @click.argument("experiment")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- COMMAND...")
-@_set_option
+@set_option
 @click.option("--hosts", metavar="LIST", help="Where to start it, in order of rank: h1,h5-h8  [default: every host]")
 @click.option("--timeout", default="600s", metavar="TIME", show_default=True, help="End each run after this time")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder [default: results/NAME-exec-TIME]")
@@ -55,7 +51,6 @@ def exec_(
     """
     from rich.console import Console
 
-    from experiments.cli import _become_root
     from experiments.conduct import manifest
     from experiments.programs import conduct_programs, parse_hosts, plan_programs, table
     from experiments.results import ResultsFolder, default_path
@@ -72,7 +67,7 @@ def exec_(
     if shutil.which(command[0]) is None:
         raise SpecError(f"{command[0]}: no such program; name one on the PATH, or by its path")
     jobs, left_out = plan_programs(loaded, command, where, timeout_s)
-    _become_root()
+    become_root()
     if left_out:
         console.print(
             f"left out: {', '.join(left_out)}, as an unmodified program's connections cannot be split", highlight=False
@@ -94,7 +89,7 @@ def exec_(
     console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
     if interrupted:
         click.echo("spraylab: interrupted; everything started is gone again", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     if rows[-1]["exit_status"]:
         not_run = f"; {len(jobs) - len(rows)} runs were not started" if len(rows) < len(jobs) else ""
         click.echo(f"spraylab: {rows[-1]['run_id']}: {rows[-1]['failure']}{not_run}", err=True)
@@ -103,7 +98,7 @@ def exec_(
 
 @click.command()
 @click.argument("experiment")
-@_set_option
+@set_option
 @click.option("--scheme", default="ecmp", show_default=True, help="ecmp, spray, spray-random or ethereal")
 def shell(experiment: str, overrides: tuple[str, ...], scheme: str) -> None:
     """Mininet's command line on the running fabric of EXPERIMENT.
@@ -118,10 +113,9 @@ def shell(experiment: str, overrides: tuple[str, ...], scheme: str) -> None:
       spraylab shell --scheme spray quick
       echo 'h1 ping -c1 h5' | spraylab shell quick
     """
-    from experiments.cli import _become_root
     from experiments.shell import converse
     from experiments.spec import load_experiment
 
     loaded = load_experiment(experiment, overrides)
-    _become_root()
+    become_root()
     converse(loaded, scheme)

@@ -15,7 +15,7 @@ from emulator.dataplane import Asked
 from emulator.fabric import Fabric
 from emulator.meters import Sampler, settled_counters
 from emulator.nic import nic_scheme
-from emulator.programs import Ended, Output, furnish, register, run_program
+from emulator.programs import FABRIC_PREFIX, Ended, Output, furnish, register, run_program
 from emulator.sandbox import EmulatorError
 from emulator.shell import run_shell
 from emulator.topology import LeafSpine
@@ -77,7 +77,7 @@ def _furnished_fabric(
     fabric = Fabric(topology, sys.stderr, transport.sysctls(), seed, dataplane)
     register(topology, fabric.host_pids)
     for pid in fabric.host_pids:
-        _set_congestion_control(pid, transport.congestion_control)
+        _route_programs(pid, transport.congestion_control)
     built = Built(
         dataplane=fabric.dataplane,
         why=fabric.why,
@@ -90,14 +90,18 @@ def _furnished_fabric(
     return fabric, built
 
 
-def _set_congestion_control(pid: int, name: str) -> None:
-    """For all sockets of a host, by its route: a namespace's sysctl is refused what the machine does not allow all."""
+def _route_programs(pid: int, congestion_control: str) -> None:
+    """A host reaches the fabric and nothing else: what went elsewhere would be lost in a switch without a trace.
+
+    The congestion control is the route's, as a namespace's sysctl is refused what the machine does not allow all.
+    """
     ip = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "route"]
-    route = [word for word in run([*ip, "show", "default"]).split() if word != "lock"]
+    _, *way = (word for word in run([*ip, "show", "default"]).split() if word != "lock")
     try:
-        run([*ip, "change", *route, "congctl", name])
+        run([*ip, "add", FABRIC_PREFIX, *way, "congctl", congestion_control])
     except EmulatorError as error:
-        raise EmulatorError(f"transport.congestion_control: this kernel has no {name} ({error})") from error
+        raise EmulatorError(f"transport.congestion_control: this kernel has no {congestion_control} ({error})") from error
+    run([*ip, "delete", "default"])
 
 
 def _retransmitted_segments(fabric: Fabric) -> int:

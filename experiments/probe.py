@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,20 +82,18 @@ def rows(
     with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
         silence_s = transport.stall_timeout_s + _SILENCE_S
         built: measurement.Built | None = None
-        with closing(sandbox.stream(perform, fabric, transport, jobs, dataplane, timeout_s=silence_s)) as events:
-            for event in events:
-                match event:
-                    case measurement.Built():
-                        built = event
-                    case measurement.Failed(run_id, reason) if built:
-                        yield _identity(traffic[int(run_id)], fabric, built) | {
-                            "fidelity": FAIL, "fidelity_reasons": reason
-                        }  # fmt: skip
-                    case measurement.Measured(run_id) if built:
-                        number = int(run_id)
-                        bound = bound_s(traffic[number].schedule, fabric, hosts)
-                        evidence = Evidence(event, plans[number], built.ports, bound)
-                        yield dict(judge(evidence, fabric, _identity(traffic[number], fabric, built)).row)
+        for event in sandbox.stream(perform, fabric, transport, jobs, dataplane, timeout_s=silence_s):
+            match event:
+                case measurement.Built():
+                    built = event
+                case measurement.Failed(run_id, reason) if built:
+                    identity = _identity(traffic[int(run_id)], fabric, built)
+                    yield identity | {"fidelity": FAIL, "fidelity_reasons": reason}
+                case measurement.Measured(run_id) if built:
+                    number = int(run_id)
+                    bound = bound_s(traffic[number].schedule, fabric, hosts)
+                    evidence = Evidence(event, plans[number], built.ports, bound)
+                    yield dict(judge(evidence, fabric, _identity(traffic[number], fabric, built)).row)
 
 
 def faithful(row: dict[str, Any], most_over_bound: float) -> bool:
@@ -105,8 +103,6 @@ def faithful(row: dict[str, Any], most_over_bound: float) -> bool:
 
 def available(dataplanes: Sequence[Asked] = ("ovs", "linux")) -> list[Asked]:
     """Those of `dataplanes` that are installed here."""
-    import shutil
-
     return [name for name in dataplanes if name == "linux" or shutil.which("ovs-vswitchd")]
 
 

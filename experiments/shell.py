@@ -31,7 +31,7 @@ def converse(experiment: Experiment, scheme: str) -> None:
     check_shell_scheme(scheme)
     lines = None if sys.stdin.isatty() else sys.stdin.read().splitlines()
     with tempfile.TemporaryDirectory(prefix="spraylab-") as folder, contextlib.ExitStack() as stack:
-        ours, theirs = os.openpty() if lines is None else (-1, sys.stdout.fileno())
+        ours, theirs = os.openpty() if lines is None else (-1, os.dup(sys.stdout.fileno()))
         with Sandbox(Path(folder) / "run.log", [theirs]) as sandbox:
             from experiments.perform_programs import perform_shell  # imports Mininet
 

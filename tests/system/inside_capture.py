@@ -15,6 +15,7 @@ from pathlib import Path
 import inside
 
 from emulator.capture import Captures, Which, capture_points
+from emulator.dataplane import Asked
 from emulator.fabric import Fabric
 from emulator.meters import settled_counters
 from emulator.ports import Port, Shaping
@@ -65,9 +66,11 @@ def replay(fabric: Fabric, plan: TrafficPlan, points: Sequence[Port], directory:
     return taken
 
 
-def shift(topology: LeafSpine, which: Which, size_bytes: int, directory: Path) -> tuple[list[Taken], list[int]]:
-    """Every host to the host in the same place of the next leaf, sprayed over by ECMP; and the processes left over."""
-    fabric = inside.build(topology)
+def shift(
+    topology: LeafSpine, dataplane: Asked, which: Which, size_bytes: int, directory: Path
+) -> tuple[list[Taken], list[int]]:
+    """Every host to the host in the same place of the next leaf, by ECMP; and the processes left over."""
+    fabric = inside.build(topology, dataplane=dataplane)
     processes = _processes()
     taken = replay(
         fabric, inside.shifted(topology, "ecmp", size_bytes), capture_points(fabric.ports, which), directory
@@ -75,9 +78,9 @@ def shift(topology: LeafSpine, which: Which, size_bytes: int, directory: Path) -
     return taken, sorted(_processes() - processes)
 
 
-def two_into_one(topology: LeafSpine, size_bytes: int, directory: Path) -> list[Port]:
+def two_into_one(topology: LeafSpine, dataplane: Asked, size_bytes: int, directory: Path) -> list[Port]:
     """The first leaf's hosts send to the next leaf, all by the first spine; captured at every port up to there."""
-    fabric = inside.build(topology)
+    fabric = inside.build(topology, dataplane=dataplane)
     senders = topology.hosts_of(0)
     pairs = [(host, host + topology.hosts_per_leaf) for host in senders]
     schedule: Schedule = inside.schedule_of(topology, pairs, size_bytes)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import inside_capture
 import pandas as pd
+import pytest
 
+from emulator.dataplane import Asked
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
 from experiments.captures.decode import read_capture
@@ -28,9 +30,11 @@ def _address(host: int) -> int:
     return int(ipaddress.IPv4Address(SMALL.host_ip(host)))
 
 
-def test_captures_hold_what_the_interfaces_count(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dataplane", ["ovs", "linux"])
+def test_captures_hold_what_the_interfaces_count(sandbox: Sandbox, tmp_path: Path, dataplane: Asked) -> None:
     directory = tmp_path / "captures"
-    taken, left_over = sandbox.call(inside_capture.shift, SMALL, "all", 400_000, directory, timeout_s=TIMEOUT_S)
+    arguments = (SMALL, dataplane, "all", 400_000, directory)
+    taken, left_over = sandbox.call(inside_capture.shift, *arguments, timeout_s=TIMEOUT_S)
     assert left_over == []
     assert sorted(path.stem for path in directory.iterdir()) == sorted(each.port.name for each in taken)
     assert len(taken) == SMALL.hosts + SMALL.leaves * SMALL.spines
@@ -46,9 +50,12 @@ def test_captures_hold_what_the_interfaces_count(sandbox: Sandbox, tmp_path: Pat
             assert sorted(frame.tcp_flags[frame.tcp_flags & SYN > 0]) == [SYN, SYN, SYN | ACK, SYN | ACK]
 
 
-def test_a_packet_is_seen_leaving_after_the_queue_and_arriving_before_it(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dataplane", ["ovs", "linux"])
+def test_a_packet_is_seen_leaving_after_the_queue_and_arriving_before_it(
+    sandbox: Sandbox, tmp_path: Path, dataplane: Asked
+) -> None:
     """Two hosts send into one uplink: their packets wait in its queue, and nowhere between two ends of a link."""
-    points = sandbox.call(inside_capture.two_into_one, SMALL, 500_000, tmp_path, timeout_s=TIMEOUT_S)
+    points = sandbox.call(inside_capture.two_into_one, SMALL, dataplane, 500_000, tmp_path, timeout_s=TIMEOUT_S)
     senders = [_address(host) for host in SMALL.hosts_of(0)]
 
     def sent_up(port_name: str) -> pd.DataFrame:
@@ -66,7 +73,7 @@ def test_a_packet_is_seen_leaving_after_the_queue_and_arriving_before_it(sandbox
     assert waits.packets.delay_ns.max() > 5 * frame_ns, "the queue never grew: nothing was tested"
     for hop in crossings:
         assert hop.packets.delay_ns.min() >= 0
-        assert hop.packets.delay_ns.median() < frame_ns / 10
+        assert hop.packets.delay_ns.median() < frame_ns
 
     departures = sent_up(uplink.name)
     took_ns = departures.time_ns.iloc[-1] - departures.time_ns.iloc[0]
