@@ -126,13 +126,19 @@ def _schema() -> str:
 
 
 def _wait_for(path: Path, process: subprocess.Popen[bytes], name: str) -> None:
+    """Until somebody listens at `path`; the file alone is there a moment earlier."""
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while not path.exists():
+    while not _listens(path):
         if process.poll() is not None:
             raise EmulatorError(f"{name} ended with exit status {process.returncode}; its last words are in run.log")
         if time.monotonic() > deadline:
             raise EmulatorError(f"{name} was not ready in {_START_TIMEOUT_S:g} s")
         time.sleep(0.005)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _packet_socket_inodes(pid: int) -> set[int]:

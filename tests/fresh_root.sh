@@ -57,7 +57,7 @@ if [ "${1-}" = --inside ]; then
 fi
 
 keep=
-[ "${1-}" != --keep ] || { keep=${2:?"--keep needs a directory"}; shift 2; }
+[ "${1-}" != --keep ] || { keep=${2-}; [ -n "$keep" ] || die "--keep needs a directory."; shift 2; }
 user=root
 [ "${1-}" != --user ] || { user=alice; shift; }
 suite=${1:-bookworm}

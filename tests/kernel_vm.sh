@@ -113,7 +113,7 @@ if [ "${1-}" = --inside ]; then
 fi
 
 keep=
-[ "${1-}" != --keep ] || { keep=${2:?"--keep needs a directory"}; shift 2; }
+[ "${1-}" != --keep ] || { keep=${2-}; [ -n "$keep" ] || die "--keep needs a directory."; shift 2; }
 [ "$(id -u)" -eq 0 ] || die "needs root: chroot, mounts and namespaces."
 for program in qemu-system-x86_64:qemu-system-x86 debootstrap:debootstrap mke2fs:e2fsprogs; do
     command -v "${program%:*}" >/dev/null || die "needs ${program%:*} (package ${program#*:})."

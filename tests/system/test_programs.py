@@ -1,0 +1,102 @@
+"""Unmodified programs on the fabric: what they find, how their packets spread, how they end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import inside_programs
+import pandas as pd
+import pytest
+from test_command import experiment, host_state, run
+
+from emulator.programs import OUTPUT_LIMIT_BYTES, TIMED_OUT
+from emulator.sandbox import Sandbox
+
+TIMEOUT_S = 60
+PAYLOAD_MB = inside_programs.SIZE * inside_programs.CONNECTIONS * 2 / 1e6  # of two hosts
+
+
+def shell(script: str) -> list[str]:
+    return ["/bin/sh", "-c", script]
+
+
+@pytest.mark.parametrize("dataplane", ["linux", "ovs"])
+@pytest.mark.parametrize("scheme", ["spray", "ethereal"])
+def test_the_nics_spread_what_programs_send(sandbox: Sandbox, scheme: str, dataplane: str) -> None:
+    """Connections of equal size, a multiple of the spines: every uplink carries the same, there and back."""
+    for uplinks in sandbox.call(inside_programs.spread, scheme, dataplane, timeout_s=TIMEOUT_S).values():
+        assert sum(uplinks) > PAYLOAD_MB
+        assert max(uplinks) < 1.1 * sum(uplinks) / len(uplinks)
+
+
+def test_hosts_have_names_and_ranks(sandbox: Sandbox) -> None:
+    script = "hostname; echo $RANK $SPRAYLAB_HOST $SPRAYLAB_ADDRESS; getent hosts h4; ls /sys/class/net; pwd"
+    ended, said = sandbox.call(inside_programs.run_once, shell(script), 20.0, timeout_s=TIMEOUT_S)
+    assert (ended.status, ended.host, ended.reason) == (0, None, "")
+    for host, text in said.items():
+        name, ranked, far, *rest = text.decode().split("\n")
+        assert name == f"h{host + 1}"
+        assert ranked == f"{host} h{host + 1} {inside_programs.SMALL.host_ip(host)}"
+        assert far.split() == [inside_programs.SMALL.host_ip(3), "h4"]
+        assert set(rest) == {f"h{host + 1}-eth0", "lo", os.getcwd(), ""}  # noqa: PTH109
+
+
+@pytest.mark.parametrize(
+    ("script", "timeout_s", "status", "host", "reason"),
+    [
+        ("[ $RANK = 2 ] && kill -SEGV $$; sleep 60", 20.0, 139, 2, "h3 was ended by SIGSEGV"),
+        ("[ $RANK = 1 ] && sleep 60; true", 1.0, TIMED_OUT, 1, "h2 has not ended within 1 s"),
+        (
+            "[ $RANK = 1 ] && trap '' TERM && while :; do sleep 0.1; done; [ $RANK = 3 ] && sleep 1 && exit 7; sleep 60",
+            20.0, 7, 3, "h4 ended with exit status 7; h2 did not heed SIGTERM and had to be killed",
+        ),
+        ("(setsid sleep 60 &); true", 20.0, 0, None, ""),
+    ],
+)  # fmt: skip
+def test_whatever_goes_wrong_is_named_and_ends_all(
+    sandbox: Sandbox, script: str, timeout_s: float, status: int, host: int | None, reason: str
+) -> None:
+    """(That the sandbox's own processes are all that is left is what `run_program` waits for.)"""
+    ended, _ = sandbox.call(inside_programs.run_once, shell(script), timeout_s, timeout_s=TIMEOUT_S)
+    assert (ended.status, ended.host, ended.reason) == (status, host, reason)
+
+
+def test_a_flood_is_cut_and_the_program_goes_on(sandbox: Sandbox) -> None:
+    script = "[ $RANK = 1 ] && head -c 100000000 /dev/zero; exit 0"
+    ended, said = sandbox.call(inside_programs.run_once, shell(script), 50.0, timeout_s=TIMEOUT_S)
+    assert ended.status == 0
+    assert ended.output_bytes == {0: 0, 1: 100_000_000, 2: 0, 3: 0}
+    assert len(said[1]) == OUTPUT_LIMIT_BYTES
+
+
+def test_exec_measures_judges_and_leaves_nothing(tmp_path: Path) -> None:
+    before, hosts_file = host_state(), Path("/etc/hosts").read_bytes()
+    script = "[ $RANK = 3 ] && echo from $SPRAYLAB_HOST; exit $((RANK / 3 * 5))"
+    out = tmp_path / "out"
+    done = run("exec", str(experiment(tmp_path)), "--out", str(out), "--", *shell(script))
+    assert done.returncode == 5
+    assert "h4: from h4" in done.stdout
+    assert "h4 ended with exit status 5; 2 runs were not started" in done.stderr
+    rows = pd.read_csv(out / "programs.csv")
+    assert list(rows.exit_status) == [5]
+    assert list(rows.failed_host) == ["h4"]
+    assert (out / "output" / rows.run_id[0] / "h4.log").read_text() == "from h4\n"
+    assert host_state() == before
+    assert Path("/etc/hosts").read_bytes() == hosts_file
+
+
+def test_shell_takes_commands_from_a_pipe(tmp_path: Path) -> None:
+    lines = "h1 hostname -I\nlinks\npaths h1 h3 40000 5201\nqueues\nxterm h1\nexit\nh1 echo never\n"
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "experiments.cli", "shell", str(experiment(tmp_path)), "--scheme", "spray"],
+        input=lines, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "10.0.0.1" in done.stdout
+    assert "leaf2-spine2" in done.stdout
+    assert "h1-eth0 -> leaf1-eth3 -> spine1-eth2 -> leaf2-eth1" in done.stdout
+    assert "nothing waits at any of 16 ports" in done.stdout
+    assert "never" not in done.stdout
