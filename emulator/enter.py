@@ -11,6 +11,7 @@ from typing import NoReturn
 
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWNET = 0x20000, 0x4000000, 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
+_NICE = 19  # the switches come first: programs that wait in busy loops (MPI's do) would leave them no time to forward
 _CANNOT_ENTER, _CANNOT_START, _NOT_FOUND = 125, 126, 127  # as env(1), nohup(1) and shells have them
 
 
@@ -24,6 +25,7 @@ def main(table: str, name: str, command: list[str]) -> NoReturn:
         directory = os.getcwd()  # noqa: PTH109
         _enter(pid, name)
         os.chdir(directory)  # another mount namespace is entered at its root
+        os.nice(_NICE)
     except OSError as error:
         _end(f"{name} cannot be entered: {error.strerror}", _CANNOT_ENTER)
     interface = f"{name}-eth0"

@@ -100,7 +100,8 @@ def _route_programs(pid: int, congestion_control: str) -> None:
     try:
         run([*ip, "add", FABRIC_PREFIX, *way, "congctl", congestion_control])
     except EmulatorError as error:
-        raise EmulatorError(f"transport.congestion_control: this kernel has no {congestion_control} ({error})") from error
+        what = f"this kernel has no {congestion_control} ({error})"
+        raise EmulatorError(f"transport.congestion_control: {what}") from error
     run([*ip, "delete", "default"])
 
 

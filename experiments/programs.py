@@ -231,11 +231,11 @@ class OutputLogs:
             self._begun[host] = self._begun[host][: 4 * self.LINE_CHARACTERS]
 
     def end(self, ended: Ended) -> None:
+        self._shown = 0
         for host, rest in self._begun.items():
             if rest:
                 self._show(host, rest)
         self._begun.clear()
-        self._second, self._shown = 0, 0
         if self._hidden:
             self._say(f"{self._hidden:,} more lines are in {self._run_folder}", highlight=False, soft_wrap=True)
             self._hidden = 0

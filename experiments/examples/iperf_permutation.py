@@ -21,9 +21,9 @@ def main() -> None:
     rank, hosts = int(os.environ["RANK"]), os.environ["SPRAYLAB_HOSTS"].split(",")
     server = subprocess.Popen(["iperf3", "--server", "--one-off"], stdout=subprocess.DEVNULL)
     time.sleep(arguments.wait)
+    peer = hosts[(rank + arguments.shift) % len(hosts)]
     client = subprocess.run(
-        ["iperf3", "--json", "--client", hosts[(rank + arguments.shift) % len(hosts)]]
-        + ["--parallel", str(arguments.streams), "--bytes", arguments.size],
+        ["iperf3", "--json", "--client", peer, "--parallel", str(arguments.streams), "--bytes", arguments.size],
         stdout=subprocess.PIPE,
         text=True,
         check=False,

@@ -50,7 +50,7 @@ def test_hosts_have_names_and_ranks(sandbox: Sandbox) -> None:
         ("[ $RANK = 2 ] && kill -SEGV $$; sleep 60", 20.0, 139, 2, "h3 was ended by SIGSEGV"),
         ("[ $RANK = 1 ] && sleep 60; true", 1.0, TIMED_OUT, 1, "h2 has not ended within 1 s"),
         (
-            "[ $RANK = 1 ] && trap '' TERM && while :; do sleep 0.1; done; [ $RANK = 3 ] && sleep 1 && exit 7; sleep 60",
+            "[ $RANK = 1 ] && trap '' TERM && while :; do sleep 0.1; done; sleep 1; [ $RANK = 3 ] && exit 7; sleep 60",
             20.0, 7, 3, "h4 ended with exit status 7; h2 did not heed SIGTERM and had to be killed",
         ),
         ("(setsid sleep 60 &); true", 20.0, 0, None, ""),
