@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_SPINES = 63  # a path tag is a 6-bit DSCP value and 0 means untagged
-MAX_LEAVES = 250  # one 10.<leaf>.0.0/16 prefix each
-MAX_HOSTS_PER_LEAF = 250
+MAX_LEAVES = 256  # one 10.<leaf>.0.0/16 prefix each
+MAX_HOSTS_PER_LEAF = 256
+MAX_EMULATED_HOSTS = 1024  # a model takes more; a machine does not
 
 ETHERNET_HEADER_BYTES = 14
 IP_TCP_HEADER_BYTES = 52  # 20 IP, 20 TCP, 12 TCP timestamps
@@ -84,7 +85,8 @@ class LeafSpine:
     # Addresses: a /16 a leaf, the leaf's last address as the gateway of its hosts.
 
     def host_ip(self, host: int) -> str:
-        return f"10.{self.leaf_of(host)}.0.{host % self.hosts_per_leaf + 1}"
+        number = host % self.hosts_per_leaf + 1
+        return f"10.{self.leaf_of(host)}.{number >> 8}.{number & 255}"
 
     def leaf_prefix(self, leaf: int) -> str:
         return f"10.{leaf}.0.0/16"

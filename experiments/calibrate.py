@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 
 from emulator.dataplane import Asked
 from emulator.sandbox import EmulatorError
+from experiments.planner import Planner
 from experiments.probe import HOST_COUNTS, Traffic, available, fabric_of, faithful, permutation, rows
 from experiments.results import as_caller, write_file
 from experiments.units import format_rate_bps
@@ -204,6 +206,16 @@ def load() -> Calibration | None:
         return Calibration(content["rows"]) if content["machine"] == machine() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def warn_beyond_calibration(planner: Planner, console: Console) -> None:
+    """Say so if the links of an experiment are faster than was found faithful here."""
+    found = load()
+    fabric = planner.fabric
+    if found and (dataplane := found.dataplane(planner.experiment.fabric.dataplane, fabric.hosts)):
+        warning = found.warning(dataplane, fabric.hosts, max(fabric.host_rate_bps, fabric.fabric_rate_bps))
+        if warning:
+            console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
 
 
 def calibration_file() -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from emulator.dataplane import Asked
 from experiments.command import BAD_INPUT, FAILED, INTERRUPTED, become_root, end, set_option
 from experiments.commands_programs import exec_, shell
 
@@ -67,6 +68,7 @@ def run(
     """
     from rich.console import Console
 
+    from experiments.calibrate import warn_beyond_calibration
     from experiments.conduct import answer, conduct, manifest
     from experiments.planner import Planner
     from experiments.results import ResultsFolder, default_path
@@ -84,6 +86,8 @@ def run(
         planner = Planner(load_experiment(experiment, overrides))
     else:
         raise click.UsageError("name an experiment, such as: spraylab run quick")
+    planner.check_emulable()
+    warn_beyond_calibration(planner, console)
     if dry_run:
         _print_plan(planner, console)
         return
@@ -179,6 +183,25 @@ def doctor(as_json: bool) -> None:
     else:
         Console().print(examination.render(findings))
     sys.exit(0 if examination.works(findings) else FAILED)
+
+
+@main.command()
+@click.option("--hosts", type=click.Choice(["16", "32", "64", "128"]), multiple=True, default=["16"], show_default=True)
+@click.option("--dataplane", type=click.Choice(["ovs", "linux"]), multiple=True, help="[default: all there are]")
+def calibrate(hosts: tuple[str, ...], dataplane: tuple[Asked, ...]) -> None:
+    """Find how fast the links may be for this machine to be faithful, on each data plane.
+
+    A permutation that keeps every link busy must come within 5 % of its bound with fidelity pass, twice. Takes minutes;
+    leave the machine alone meanwhile. What is found is kept, and `run` warns of experiments beyond it.
+    """
+    from rich.console import Console
+
+    from experiments import calibrate as calibration
+
+    become_root()
+    found = calibration.calibrate([int(count) for count in hosts], list(dataplane) or None, say=click.echo)
+    Console().print(calibration.table(found))
+    click.echo(f"kept in {calibration.save(found)}")
 
 
 @main.command()

@@ -15,7 +15,7 @@ from emulator.dataplane import Asked
 from emulator.fabric import Fabric
 from emulator.meters import Sampler, settled_counters
 from emulator.nic import nic_scheme
-from emulator.programs import FABRIC_PREFIX, Ended, Output, furnish, register, run_program
+from emulator.programs import FABRIC_PREFIX, Ended, Output, furnish, put_first, register, run_program
 from emulator.sandbox import EmulatorError
 from emulator.shell import run_shell
 from emulator.topology import LeafSpine
@@ -74,6 +74,7 @@ def _furnished_fabric(
 ) -> tuple[Fabric, Built]:
     """A fabric whose hosts have names and whose TCP is as asked, for sockets that others open. Raises EmulatorError."""
     furnish(topology)
+    put_first()
     fabric = Fabric(topology, sys.stderr, transport.sysctls(), seed, dataplane)
     register(topology, fabric.host_pids)
     for pid in fabric.host_pids:

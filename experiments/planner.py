@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from emulator.topology import MAX_EMULATED_HOSTS
 from experiments.bound import bound_s
 from experiments.plan import Run, estimate_s, plan_runs
-from experiments.spec import Experiment
+from experiments.spec import Experiment, SpecError
 from traffic.schedule import Schedule
 from traffic.schemes import TrafficPlan, plan_traffic
 
@@ -58,6 +59,14 @@ class Planner:
             "size_bytes": schedule.size_bytes,
             "seed": run.seed,
         }
+
+    def check_emulable(self) -> None:
+        """Raises SpecError for a fabric that only a model can hold."""
+        if self.fabric.hosts > MAX_EMULATED_HOSTS:
+            raise SpecError(
+                f"{self.experiment.name}: {self.fabric.hosts} hosts are more than a machine emulates "
+                f"(at most {MAX_EMULATED_HOSTS}); predict takes them"
+            )
 
     def total_estimate_s(self) -> float:
         return sum(self.estimate_s(run) for run in self.runs)

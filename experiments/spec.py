@@ -139,7 +139,7 @@ class FabricSpec(_Keys):
             1,
             MAX_HOSTS_PER_LEAF,
             "traffic needs hosts, so at least 1 host a leaf",
-            f"a leaf's addresses end in one byte, so at most {MAX_HOSTS_PER_LEAF} hosts a leaf",
+            f"a leaf has addresses and ports for so many, so at most {MAX_HOSTS_PER_LEAF} hosts a leaf",
         ),
     ] = Field(description=f"a whole number from 1 to {MAX_HOSTS_PER_LEAF}")
     host_rate_bps: RateBps = Field(default=20_000_000, alias="host_rate", description="a rate such as 20mbit")

@@ -30,7 +30,7 @@ netem_delays() {
 
 experiment=(quick --set fabric.leaves=2 --set fabric.spines=2 --set fabric.hosts_per_leaf=2
     --set fabric.host_rate=2mbit --set fabric.fabric_rate=2mbit
-    --set 'traffic=[{collective: permutation, channels: 2, size: 250KB}]' --set 'seeds=[2, 5]')
+    --set 'traffic=[{collective: permutation, channels: 2, size: 1MB}]' --set 'seeds=[2, 5]')
 
 # Meanwhile, what the kernel's datapath says of itself in the run's own network namespace.
 run_experiment() {

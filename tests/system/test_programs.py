@@ -79,7 +79,7 @@ def test_exec_measures_judges_and_leaves_nothing(tmp_path: Path) -> None:
     done = run("exec", str(experiment(tmp_path)), "--out", str(out), "--", *shell(script))
     assert done.returncode == 5
     assert "h4: from h4" in done.stdout
-    assert "h4 ended with exit status 5; 2 runs were not started" in done.stderr
+    assert "h4 ended with exit status 5; 2 runs were not started" in done.stdout
     rows = pd.read_csv(out / "programs.csv")
     assert list(rows.exit_status) == [5]
     assert list(rows.failed_host) == ["h4"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import inside_sabotage
@@ -25,13 +26,14 @@ SMALL = LeafSpine(2, 2, 2, host_rate_bps=10_000_000, fabric_rate_bps=10_000_000)
 HOSTS = range(SMALL.hosts)
 UNPACED = Transport(pacing="none")
 TIMEOUT_S = 60.0
-QUIET_WAIT_S = 10.0
+QUIET_WAIT_S = 5.0
+ATTEMPTS = 3
 
 Verdicts = list[dict[str, list[str]] | str]
 
 
 def verdicts(
-    sandbox: Sandbox,
+    folder: Path,
     sabotage: Callable[..., Iterator[Event]],
     *arguments: Any,
     seconds: float = 1.5,
@@ -46,23 +48,30 @@ def verdicts(
     jobs = [Job(str(seed), plan, seed) for seed in seeds]
     found: Verdicts = []
     built: Built | None = None
-    for event in sandbox.stream(sabotage, SMALL, transport, jobs, *arguments, timeout_s=TIMEOUT_S):
-        if isinstance(event, Built):
-            built = event
-        elif isinstance(event, Failed):
-            found.append(event.reason)
-        elif isinstance(event, Measured):
-            assert built
-            found.append(failures(Run(event, plan, built.ports, bound_s(schedule, SMALL, HOSTS))))
+    with Sandbox(folder / "run.log") as sandbox:
+        for event in sandbox.stream(sabotage, SMALL, transport, jobs, *arguments, timeout_s=TIMEOUT_S):
+            if isinstance(event, Built):
+                built = event
+            elif isinstance(event, Failed):
+                found.append(event.reason)
+            elif isinstance(event, Measured):
+                assert built
+                found.append(failures(Run(event, plan, built.ports, bound_s(schedule, SMALL, HOSTS))))
     return found
 
 
-def when_quiet() -> None:
-    """A test of what a busy machine would spoil waits for others to be done, and is skipped if they never are."""
-    deadline = time.monotonic() + QUIET_WAIT_S
-    while busy_part(0.5) > 0.6:
-        if time.monotonic() > deadline:
-            pytest.skip(f"others have kept this machine busy for {QUIET_WAIT_S:g} s")
+def when_quiet(attempt: Callable[[], Verdicts]) -> Verdicts:
+    """What other programs on this machine spoil is tried again; if they go on and on, the test is skipped."""
+    for _ in range(ATTEMPTS):
+        deadline = time.monotonic() + QUIET_WAIT_S
+        while busy_part(0.3) > 0.3 and time.monotonic() < deadline:
+            pass
+        found = attempt()
+        if not any("machine" in each for each in found):
+            return found
+    if busy_part() > 0.3:
+        pytest.skip("other programs keep this machine busy")
+    return found
 
 
 @pytest.fixture(params=["ovs", "linux"])
@@ -71,20 +80,19 @@ def plane(request: pytest.FixtureRequest) -> Asked:
     return asked
 
 
-def test_undisturbed_runs_pass(sandbox: Sandbox, plane: Asked) -> None:
-    when_quiet()
-    found = verdicts(sandbox, perform, plane, seeds=(1, 2, 3, 4, 5), seconds=0.8, transport=Transport())
-    assert found == [{}] * 5
+def test_undisturbed_runs_pass(tmp_path: Path, plane: Asked) -> None:
+    seeds, paced = (1, 2, 3, 4, 5), Transport()
+    found = when_quiet(lambda: verdicts(tmp_path, perform, plane, seeds=seeds, seconds=0.8, transport=paced))
+    assert found == [{}] * len(seeds)
 
 
-def test_a_hog_beside_the_run(sandbox: Sandbox) -> None:
-    [failed] = verdicts(sandbox, inside_sabotage.hogged, "linux")
+def test_a_hog_beside_the_run(tmp_path: Path) -> None:
+    [failed] = verdicts(tmp_path, inside_sabotage.hogged, "linux")
     assert list(failed) == ["machine"], failed
 
 
-def test_a_switch_starved_of_buffer(sandbox: Sandbox) -> None:
-    when_quiet()
-    [failed] = verdicts(sandbox, inside_sabotage.starved, "ovs", 1)
+def test_a_switch_starved_of_buffer(tmp_path: Path) -> None:
+    [failed] = when_quiet(lambda: verdicts(tmp_path, inside_sabotage.starved, "ovs", 1))
     assert list(failed) == ["conservation"], failed
 
 
@@ -92,25 +100,24 @@ PORT = "leaf1-eth3"
 
 
 @pytest.mark.parametrize(("plane", "factor"), [("ovs", 2.0), ("linux", 0.5)])
-def test_a_port_shaped_to_another_rate_behind_its_back(sandbox: Sandbox, plane: Asked, factor: float) -> None:
-    when_quiet()
-    [failed] = verdicts(sandbox, inside_sabotage.reshaped, plane, PORT, factor, False)
-    assert list(failed) == ["shaping"], failed
-    assert failed["shaping"] == [f"{PORT}: shaped to {10 * factor:g} Mb/s, 10 Mb/s was asked"]
+def test_a_port_shaped_to_another_rate_behind_its_back(tmp_path: Path, plane: Asked, factor: float) -> None:
+    [failed] = when_quiet(lambda: verdicts(tmp_path, inside_sabotage.reshaped, plane, PORT, factor, False))
+    assert failed == {"shaping": [f"{PORT}: shaped to {10 * factor:g} Mb/s, 10 Mb/s was asked"]}
 
 
-def test_a_port_that_was_slow_for_a_while(sandbox: Sandbox) -> None:
+def test_a_port_that_was_slow_for_a_while(tmp_path: Path) -> None:
     """Its shaping is as asked when it is read back."""
-    when_quiet()
-    [failed] = verdicts(sandbox, inside_sabotage.reshaped, "linux", PORT, 0.5, True, seconds=2.0)
-    assert list(failed) == ["work conservation"], failed
+    [failed] = when_quiet(
+        lambda: verdicts(tmp_path, inside_sabotage.reshaped, "linux", PORT, 0.5, True, seconds=2.0)
+    )
+    assert isinstance(failed, dict) and list(failed) == ["work conservation"], failed
     assert all(reason.startswith(f"{PORT} stayed below its rate") for reason in failed["work conservation"])
 
 
-def test_a_paused_controller(sandbox: Sandbox) -> None:
-    when_quiet()
-    first, second, third = verdicts(
-        sandbox, inside_sabotage.paused, seeds=(1, 2, 3), seconds=0.5, transport=Transport()
+def test_a_paused_controller(tmp_path: Path) -> None:
+    """The run says so, and the next goes on."""
+    first, second, third = when_quiet(
+        lambda: verdicts(tmp_path, inside_sabotage.paused, seeds=(1, 2, 3), seconds=0.5, transport=Transport())
     )
     assert (first, third) == ({}, {})
     assert second == "the OpenFlow controller does not answer: timed out"
