@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.nic import spray_ruleset
+from emulator.nic import connection_ruleset, spray_ruleset
 from emulator.topology import MAX_LEAVES, MAX_SPINES, LeafSpine, Link
 from traffic.schemes import SprayMode
 
@@ -134,6 +134,59 @@ def test_live_spines_are_used_and_failed_ones_never(failed: set[Link], host: int
 
 def test_random_mode_draws() -> None:
     assert {rule.how for rules in nic(mode="random").rules.values() for rule in rules} == {"random"}
+
+
+@dataclass
+class TaggingNic:
+    """One host's `connection_ruleset`: what tag the first packet of each connection leaves with, and answers take."""
+
+    turns: dict[str, list[int]]
+    kept: dict[int, int]
+
+    def __init__(self, host: int = 0, seed: int = 1, failed: frozenset[Link] = frozenset()) -> None:
+        ruleset = connection_ruleset(FABRIC, host, seed, failed)
+        chains = dict(re.findall(r"  chain (\w+) \{\n(.*?)\n  \}", ruleset, re.DOTALL))
+        self.turns = {}
+        for prefix, name in re.findall(r"(10\.\d+\.0\.0/16) : goto (\w+)", chains.pop("out")):
+            choose, apply = chains[name].splitlines()
+            match = re.fullmatch(r" *ct state new ct mark 0 ct mark set numgen inc mod (\d+) map \{ (.*) \}", choose)
+            assert match, choose
+            marks = {int(place): int(mark) for place, mark in re.findall(r"(\d+) : (\d+)", match[2])}
+            assert sorted(marks) == list(range(int(match[1]))), "a mark for every number there is"
+            assert {int(mark) for mark, tag in re.findall(r"(\d+) : goto tag(\d+)", apply) if mark == tag} == {
+                *marks.values()
+            }
+            self.turns[prefix] = [marks[place] for place in range(len(marks))]
+        self.kept = {int(tag): int(mark) for tag, mark in re.findall(r"(\d+) : (\d+)", chains["in"])}
+
+
+@pytest.mark.parametrize("host", range(FABRIC.hosts))
+def test_connections_to_each_other_leaf_take_turns_over_all_spines(host: int) -> None:
+    own = FABRIC.leaf_of(host)
+    turns = TaggingNic(host).turns
+    assert set(turns) == {FABRIC.leaf_prefix(leaf) for leaf in range(FABRIC.leaves) if leaf != own}
+    assert all(sorted(turn) == [1, 2, 3, 4] for turn in turns.values())
+
+
+def test_hosts_begin_their_turns_at_different_spines() -> None:
+    """One connection a host then loads the spines alike: those of a leaf, and those of all leaves to one."""
+    far = FABRIC.leaf_prefix(3)
+    firsts = [TaggingNic(host).turns[far][0] for host in FABRIC.hosts_of(0)]
+    assert len(set(firsts)) == len(firsts)
+    assert len({TaggingNic(0, seed=seed).turns[far][0] for seed in range(4)}) == 4
+
+
+def test_answers_take_the_path_that_the_connection_came_by() -> None:
+    assert TaggingNic().kept == {tag: tag for tag in range(1, FABRIC.spines + 1)}
+
+
+@quick
+@given(st.sets(st.sampled_from(list(FABRIC.links()))), st.integers(0, 11))
+def test_connections_avoid_failed_spines(failed: set[Link], host: int) -> None:
+    turns, own = TaggingNic(host, failed=frozenset(failed)).turns, FABRIC.leaf_of(host)
+    for leaf in set(range(FABRIC.leaves)) - {own}:
+        live = [spine + 1 for spine in FABRIC.live_spines(own, leaf, frozenset(failed))]
+        assert sorted(turns.get(FABRIC.leaf_prefix(leaf), [])) == live
 
 
 def _can_ask_nft() -> bool:
