@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import inside_programs
 import pandas as pd
 import pytest
-from test_command import experiment, host_state, run
+from test_command import COMMAND, alive, descendants, experiment, host_state, run, started, wait_until
 
 from emulator.programs import OUTPUT_LIMIT_BYTES, TIMED_OUT
 from emulator.sandbox import Sandbox
@@ -88,6 +92,19 @@ def test_exec_measures_judges_and_leaves_nothing(tmp_path: Path) -> None:
     assert Path("/etc/hosts").read_bytes() == hosts_file
 
 
+def test_an_interrupt_ends_programs_that_will_not(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    script = "trap '' TERM INT; echo ready; while :; do sleep 0.1; done"
+    with started("exec", str(experiment(tmp_path)), "--out", str(out), "--", *shell(script)) as process:
+        logs = out / "output" / "001-ecmp-s1"
+        assert wait_until(lambda: logs.exists() and all(log.read_text() for log in logs.glob("*.log")))
+        below = descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 130
+        assert wait_until(lambda: not alive(below))
+
+
 def test_shell_takes_commands_from_a_pipe(tmp_path: Path) -> None:
     lines = "h1 hostname -I\nlinks\npaths h1 h3 40000 5201\nqueues\nxterm h1\nexit\nh1 echo never\n"
     done = subprocess.run(
@@ -100,3 +117,29 @@ def test_shell_takes_commands_from_a_pipe(tmp_path: Path) -> None:
     assert "h1-eth0 -> leaf1-eth3 -> spine1-eth2 -> leaf2-eth1" in done.stdout
     assert "nothing waits at any of 16 ports" in done.stdout
     assert "never" not in done.stdout
+
+
+def test_shell_on_a_terminal(tmp_path: Path) -> None:
+    """Ctrl-C ends the host's command and not the shell; Ctrl-D ends the shell."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(COMMAND[0], [*COMMAND, "shell", str(experiment(tmp_path))])
+    seen = b""
+    for expected, typed in (
+        (b"spraylab> ", b"h1 sh -c 'echo be''gun; sleep 60; echo en''ded'\n"),
+        (b"begun", b"\x03"),
+        (b"spraylab> ", b"h2 sh -c 'echo on''ward'\n"),
+        (b"onward", b""),
+        (b"spraylab> ", b"\x04"),
+    ):
+        text, deadline = b"", time.monotonic() + TIMEOUT_S
+        while expected not in text and time.monotonic() < deadline:
+            if select.select([terminal], [], [], 1)[0]:
+                text += os.read(terminal, 1 << 16)
+        assert expected in text, (seen, text)
+        seen += text
+        os.write(terminal, typed)
+    assert b"ended" not in seen
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    os.close(terminal)

@@ -130,7 +130,7 @@ def test_faults_are_told_apart(tmp_path: Path) -> None:
     packages.mkdir()
     script(programs / "nft", "#!/bin/sh\necho 'nft: no [libnftables]' >&2\nexit 127\n")
     script(programs / "tcpdump", "not a program\n")
-    (packages / "psutil.py").write_text("raise ImportError('libgone.so')\n")
+    (packages / "scapy.py").write_text("raise ImportError('libgone.so')\n")
     can_work, findings = diagnosis(
         environment={"PATH": str(programs), "PYTHONPATH": str(packages)},
         before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
@@ -141,10 +141,10 @@ def test_faults_are_told_apart(tmp_path: Path) -> None:
     assert findings["nft"].remedy.endswith("apt-get install --reinstall nftables")
     assert findings["tcpdump"].status == "degraded"
     assert findings["tcpdump"].remedy.endswith("apt-get install --reinstall tcpdump")
-    assert findings["psutil"].status == "missing"
-    assert "libgone.so" in findings["psutil"].detail
+    assert findings["scapy"].status == "missing"
+    assert "libgone.so" in findings["scapy"].detail
     assert "pandas" in findings["packages"].detail
-    assert "psutil" not in findings["packages"].detail
+    assert "scapy" not in findings["packages"].detail
     assert findings["open files"].status == "missing"
 
 

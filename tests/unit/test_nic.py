@@ -214,5 +214,6 @@ def _nft_check(ruleset: str) -> subprocess.CompletedProcess[str]:
     ids=["whole", "failed", "nothing-left", "one-spine", "largest"],
 )
 def test_nft_accepts_it(fabric: LeafSpine, failed: frozenset[Link], mode: SprayMode) -> None:
-    checked = _nft_check(spray_ruleset(fabric, 0, mode, 7, failed))
-    assert checked.returncode == 0, checked.stderr
+    for ruleset in (spray_ruleset(fabric, 0, mode, 7, failed), connection_ruleset(fabric, 0, 7, failed)):
+        checked = _nft_check(ruleset)
+        assert checked.returncode == 0, checked.stderr
