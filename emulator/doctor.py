@@ -26,7 +26,7 @@ from emulator.kernel import Refused, ask
 
 __all__ = ["Finding", "as_json", "diagnose", "render", "works"]
 
-_IMPORT_TIMEOUT_S = 10.0
+_IMPORT_TIMEOUT_S = 60.0
 _DISTRIBUTION_MININET = Path("/usr/lib/python3/dist-packages/mininet")
 
 

@@ -25,8 +25,8 @@ from emulator import machine
 from emulator.finding import Finding, as_root, install, is_root
 from emulator.sandbox import EmulatorError, Sandbox
 
-_TIMEOUT_S = 2.0
-_SANDBOX_TIMEOUT_S = 20.0  # all features together
+_TIMEOUT_S = 10.0
+_SANDBOX_TIMEOUT_S = 60.0  # all features together
 _CONGESTION_CONTROLS = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 
 

@@ -163,7 +163,10 @@ def _assign(
                 f"no spine is left between {fabric.leaf_name(fabric.leaf_of(hosts[src]))} and "
                 f"{fabric.leaf_name(leaf)}: fail fewer links"
             )
-        for flow_id, path in zip(flow_ids, ethereal_assignment(len(flow_ids), spines), strict=True):
+        # Senders begin at different spines: they start together, and would all send their first packet to the same.
+        first = hosts[src] % len(spines)
+        turn = spines[first:] + spines[:first]
+        for flow_id, path in zip(flow_ids, ethereal_assignment(len(flow_ids), turn), strict=True):
             assigned[flow_id] = [spine + 1 for spine in path]
     return assigned
 

@@ -167,11 +167,11 @@ def switch_comes_back(topology: LeafSpine) -> tuple[int, int, int]:
 
 def late_switch(topology: LeafSpine) -> int:
     """Rules of a spine that first connects after the fabric was programmed."""
-    build(topology, dataplane="ovs")
+    kind = "system" if build(topology, dataplane="ovs").dataplane == "ovs-kernel" else "netdev"
     name, dpid = "late", f"{spine_dpid(topology.spines):016x}"
     subprocess.run(
         [
-            "ovs-vsctl", "add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "protocols=OpenFlow13",
+            "ovs-vsctl", "add-br", name, "--", "set", "bridge", name, f"datapath_type={kind}", "protocols=OpenFlow13",
             f"other-config:datapath-id={dpid}", "fail_mode=secure", "--", "set-controller", name, "tcp:127.0.0.1:6653",
         ],
         check=True, timeout=10,
