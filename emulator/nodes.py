@@ -30,6 +30,7 @@ class _Shellless(Node):
     """A node in the network namespace of the process `pid` it is given; a shell starts when a command is typed."""
 
     inNamespace: bool
+    made = False  # until then Mininet types commands of its own, a shell a switch just to bring up lo
 
     def startShell(self, mnopts: str | None = None) -> None:
         self.execed = False
@@ -37,6 +38,8 @@ class _Shellless(Node):
         self.pid = self.params.get("pid", SANDBOX_PID)
 
     def cmd(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.made:
+            return ""
         self._start_shell()
         return super().cmd(*args, **kwargs)
 
@@ -159,3 +162,5 @@ class FabricNet(Mininet):
             intf=_Interface,
             controller=None,
         )
+        for node in (*self.hosts, *self.switches):
+            node.made = True

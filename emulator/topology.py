@@ -13,6 +13,7 @@ MAX_SPINES = 63  # a path tag is a 6-bit DSCP value and 0 means untagged
 MAX_LEAVES = 256  # one 10.<leaf>.0.0/16 prefix each
 MAX_HOSTS_PER_LEAF = 256
 MAX_EMULATED_HOSTS = 1024  # a model takes more; a machine does not
+MAX_EMULATED_LEAVES = 250  # failed links can ask for a table for every other leaf, and OpenFlow numbers 255
 
 ETHERNET_HEADER_BYTES = 14
 IP_TCP_HEADER_BYTES = 52  # 20 IP, 20 TCP, 12 TCP timestamps

@@ -11,7 +11,7 @@ from emulator.dataplane import Asked
 from experiments.command import BAD_INPUT, FAILED, INTERRUPTED, become_root, end, set_option
 from experiments.commands_programs import exec_, shell
 
-_BENCHMARKS = {"predict": False, "decode": False, "setup": True, "capacity": True, "replay": True}
+_BENCHMARKS = {"predict": False, "decode": False, "setup": True, "capacity": True, "replay": True, "captures": True}
 """Modules of experiments/benchmarks, and whether each needs root."""
 
 
@@ -215,6 +215,7 @@ def bench(name: str, json_file: Path | None) -> None:
       decode    packets decoded a second, beside tshark, dpkt and scapy
       setup     seconds until a fabric is up, beside plain Mininet's for the same fabric
       capacity  the most traffic that each data plane carries faithfully
+      captures  completion times with packet captures, beside those without
       replay    CPU seconds a gigabyte, and how they grow with hosts
     """
     import importlib

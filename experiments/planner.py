@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from emulator.topology import MAX_EMULATED_HOSTS
+from emulator.topology import MAX_EMULATED_HOSTS, MAX_EMULATED_LEAVES
 from experiments.bound import bound_s
 from experiments.plan import Run, estimate_s, plan_runs
 from experiments.spec import Experiment, SpecError
@@ -66,6 +66,11 @@ class Planner:
             raise SpecError(
                 f"{self.experiment.name}: {self.fabric.hosts} hosts are more than a machine emulates "
                 f"(at most {MAX_EMULATED_HOSTS}); predict takes them"
+            )
+        if self.fabric.leaves > MAX_EMULATED_LEAVES:
+            raise SpecError(
+                f"{self.experiment.name}: {self.fabric.leaves} leaves are more than can be emulated "
+                f"(at most {MAX_EMULATED_LEAVES}); predict takes them"
             )
 
     def total_estimate_s(self) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emulator.capture import Which
 from emulator.dataplane import Asked
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
@@ -30,11 +31,12 @@ _STEADY_RATE_BPS = 20_000_000  # below it, a frame's way over four links is no s
 
 @dataclass(frozen=True)
 class Traffic:
-    """One run: what is sent, under which scheme."""
+    """One run: what is sent, under which scheme, and what is captured of it."""
 
     schedule: Schedule
     scheme: str = "ethereal"
     seed: int = 1
+    captures: Which = "none"
 
 
 def fabric_of(hosts: int, rate_bps: int) -> LeafSpine:
@@ -78,8 +80,11 @@ def rows(
     transport = transport or Transport()
     hosts = place("packed", fabric, fabric.hosts)
     plans = [plan_traffic(each.schedule, fabric, hosts, each.scheme) for each in traffic]
-    jobs = [measurement.Job(str(n), plan, each.seed) for n, (plan, each) in enumerate(zip(plans, traffic, strict=True))]
     with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
+        jobs = [
+            measurement.Job(str(n), plan, each.seed, captures=each.captures, capture_directory=Path(folder) / str(n))
+            for n, (plan, each) in enumerate(zip(plans, traffic, strict=True))
+        ]
         silence_s = transport.stall_timeout_s + _SILENCE_S
         built: measurement.Built | None = None
         for event in sandbox.stream(perform, fabric, transport, jobs, dataplane, timeout_s=silence_s):

@@ -14,7 +14,7 @@ from os_ken.ofproto.ofproto_parser import msg as unpack
 
 from controllers.openflow import leaf_dpid, program, spine_dpid, switch_table
 from controllers.tables import Hash, Rule, leaf_table, spine_table
-from emulator.topology import MAX_LEAVES, MAX_SPINES, LeafSpine, Link
+from emulator.topology import MAX_EMULATED_LEAVES, MAX_SPINES, LeafSpine, Link
 
 FABRIC = LeafSpine(leaves=3, spines=4, hosts_per_leaf=2)
 FAILED: frozenset[Link] = frozenset({(0, 1), (1, 2), (2, 2), (2, 3)})
@@ -198,7 +198,7 @@ def test_spine_sends_down_to_the_leaf_of_the_address(failed: frozenset[Link]) ->
 
 
 def test_datapath_ids_name_their_switch() -> None:
-    large = LeafSpine(MAX_LEAVES, MAX_SPINES, 1)
+    large = LeafSpine(MAX_EMULATED_LEAVES, MAX_SPINES, 1)
     ids = [leaf_dpid(number) for number in range(large.leaves)] + [spine_dpid(number) for number in range(large.spines)]
     assert len(set(ids)) == len(ids) and min(ids) > 0
     assert switch_table(FABRIC, leaf_dpid(2), FAILED) == leaf_table(FABRIC, 2, FAILED)
@@ -207,7 +207,7 @@ def test_datapath_ids_name_their_switch() -> None:
 
 def test_most_tables_that_failures_can_ask_for_fit_openflow() -> None:
     """A table a set of live spines: at worst one for every other leaf, and OpenFlow numbers 255 of them."""
-    large = LeafSpine(MAX_LEAVES, 8, 1)
+    large = LeafSpine(MAX_EMULATED_LEAVES, 8, 1)
     failed = frozenset((number, spine) for number in range(1, 250) for spine in range(8) if number >> spine & 1)
     messages = program(Datapath(), large, leaf_table(large, 0, failed), SEED)
     added = [message for message in messages[:-1] if message.command == ofproto_v1_3.OFPFC_ADD]
