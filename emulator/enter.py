@@ -41,8 +41,11 @@ def main(table: str, name: str, command: list[str]) -> NoReturn:
 def _enter(pid: str, name: str) -> None:
     kinds = (("net", _CLONE_NEWNET), ("mnt", _CLONE_NEWNS))
     namespaces = [(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC), flag) for kind, flag in kinds]
+    root = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_CLOEXEC)
     for descriptor, flag in namespaces:
         _checked(_libc.setns(descriptor, flag))
+    os.fchdir(root)
+    os.chroot(".")  # a mount namespace is entered at its own root, which is not ours if we live in a chroot
     _checked(_libc.unshare(_CLONE_NEWUTS))
     _checked(_libc.sethostname(name.encode(), len(name)))
 

@@ -18,11 +18,17 @@ if [ "${1-}" = --inside ]; then
     root=$2 user=$3
     shift 3
     trap 'exit 130' INT # the first process of a PID namespace gets no signal that it does not ask for
-    mount --bind "$root" "$root" # unshare(1) inside needs "/" to be a mount point
+    mount --bind "$root" "$root" # pivot_root(8) needs a mount point
     mount -t proc proc "$root/proc"
     mount -t sysfs sysfs "$root/sys"
     mount --rbind --make-rslave /dev "$root/dev"
     mount -t tmpfs tmpfs "$root/run"
+    # The root of the namespace and not a chroot in it: entering a mount namespace leads to its own root.
+    cd "$root"
+    pivot_root . .
+    umount --lazy .
+    cd /
+    root=/
 
     home=/root
     [ "$user" = root ] || home=/home/$user
