@@ -31,7 +31,19 @@ def perform(
     log = sys.stderr
     fabric = Fabric(topology, log, transport.sysctls(), jobs[0].seed, dataplane)
     sampler = Sampler(fabric, fabric.watched_pids, log)
-    yield Built(
+    yield described(fabric)
+    for job in jobs:
+        print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=log, flush=True)
+        try:
+            fabric.program(job.seed, hashed_connections(job.plan))
+            yield from _play(fabric, sampler, transport, job)
+        except EmulatorError as error:
+            yield Failed(job.run_id, str(error))
+
+
+def described(fabric: Fabric) -> Built:
+    """What there is to know of a fabric that is up."""
+    return Built(
         dataplane=fabric.dataplane,
         why=fabric.why,
         ovs_version=fabric.ovs_version,
@@ -40,13 +52,6 @@ def perform(
         ports=fabric.ports,
         shaping=fabric.read_shaping(),
     )
-    for job in jobs:
-        print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=log, flush=True)
-        try:
-            fabric.program(job.seed, hashed_connections(job.plan))
-            yield from _play(fabric, sampler, transport, job)
-        except EmulatorError as error:
-            yield Failed(job.run_id, str(error))
 
 
 def hashed_connections(plan: TrafficPlan) -> list[Connection]:

@@ -20,6 +20,7 @@ from emulator.sandbox import EmulatorError
 from emulator.shell import run_shell
 from emulator.topology import LeafSpine
 from experiments.measurement import Built, ProgramJob, ProgramMeasured
+from experiments.perform import described
 from traffic.transport import Transport
 
 
@@ -79,16 +80,7 @@ def _furnished_fabric(
     register(topology, fabric.host_pids)
     for pid in fabric.host_pids:
         _route_programs(pid, transport.congestion_control)
-    built = Built(
-        dataplane=fabric.dataplane,
-        why=fabric.why,
-        ovs_version=fabric.ovs_version,
-        setup_s=fabric.timings,
-        packet_buffer_bytes=fabric.buffer_bytes,
-        ports=fabric.ports,
-        shaping=fabric.read_shaping(),
-    )
-    return fabric, built
+    return fabric, described(fabric)
 
 
 def _route_programs(pid: int, congestion_control: str) -> None:
