@@ -45,6 +45,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from emulator.caller import become_caller
 from emulator.namespaces import inside
 from emulator.ports import Port
 from emulator.sandbox import EmulatorError, connection_pair
@@ -303,22 +304,13 @@ def _finish(captures: Sequence[_Capture]) -> list[tuple[str, int, int]]:
     return [(each.name, each.packets, max(each.seen_and_dropped()[1], seen[each] - each.packets)) for each in captures]
 
 
-def _become_caller() -> None:
-    """Under sudo, have no more rights from here on than the user who called it: what is written then is theirs."""
-    uid, gid = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
-    if uid and gid:
-        os.setgroups([])
-        os.setresgid(int(gid), int(gid), int(gid))
-        os.setresuid(int(uid), int(uid), int(uid))
-
-
 def _serve(connection: Connection) -> None:
     points, directory, snap_bytes, buffer_bytes = connection.recv()
     _libpcap()
     # At once: the kernel takes some 10 ms to make a packet socket and as much to end it, most of which is waiting.
     with ThreadPoolExecutor(_PARALLEL) as pool:
         captures = list(pool.map(lambda point: _Capture(point, snap_bytes, buffer_bytes), points))
-    _become_caller()
+    become_caller()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

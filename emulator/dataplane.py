@@ -19,8 +19,9 @@ Asked = Literal["auto", "ovs", "linux"]
 Name = Literal["ovs-kernel", "ovs-user", "linux"]
 
 USERSPACE_LIMIT_BPS = 350_000_000
-"""Host traffic, of all hosts together, that Open vSwitch's userspace datapath still carries faithfully: it forwards
-on one core (16 hosts at 20 Mb/s came within 1.04 to 1.10 of the bound; at 50 Mb/s the switch was late)."""
+"""Host traffic, of all hosts together, that Open vSwitch's userspace datapath still carries faithfully where nothing
+better is known: it forwards on one core (16 hosts at 20 Mb/s came within 1.04 to 1.10 of the bound beside other
+programs; at 50 Mb/s the switch was late). `spraylab calibrate` measures it."""
 
 
 class Choice(NamedTuple):
@@ -29,11 +30,12 @@ class Choice(NamedTuple):
     """One clause for the user."""
 
 
-def choose(asked: Asked, topology: LeafSpine) -> Choice:
+def choose(asked: Asked, topology: LeafSpine, userspace_limit_bps: int = USERSPACE_LIMIT_BPS) -> Choice:
     """`auto` takes the kernel datapath of Open vSwitch where there is one, then Linux routers if userspace switching
-    would be too slow for the rates asked, else Open vSwitch in user space. Call it in the sandbox.
+    would be too slow for the rates asked or has to take frames that travel as one, else Open vSwitch in user space.
+    Call it in the sandbox.
 
-    Raises EmulatorError when what is asked for is not installed.
+    Raises EmulatorError when what is asked for is not installed, or cannot be.
     """
     if asked == "linux":
         return Choice("linux", "as asked")
@@ -43,11 +45,16 @@ def choose(asked: Asked, topology: LeafSpine) -> Choice:
         return Choice("linux", "Open vSwitch is not installed")
     if kernel_datapath():
         return Choice("ovs-kernel", "this kernel has the openvswitch module")
+    if topology.burst_frames > 1:
+        single = "Open vSwitch in user space forwards single frames only"
+        if asked == "ovs":
+            raise EmulatorError(f"fabric.burst: {single}, and this kernel has no openvswitch module; write 1")
+        return Choice("linux", f"{single}, and bursts of {topology.burst_frames} are asked for")
     if asked == "ovs":
         return Choice("ovs-user", "as asked, and this kernel has no openvswitch module")
     rate_bps = topology.hosts * topology.host_rate_bps
-    limit = f"the {USERSPACE_LIMIT_BPS / 1e9:g} Gb/s that Open vSwitch in user space carries faithfully"
-    if rate_bps > USERSPACE_LIMIT_BPS:
+    limit = f"the {userspace_limit_bps / 1e9:.3g} Gb/s that Open vSwitch in user space carries faithfully"
+    if rate_bps > userspace_limit_bps:
         return Choice("linux", f"{rate_bps / 1e9:.3g} Gb/s of host traffic is above {limit}")
     return Choice("ovs-user", f"{rate_bps / 1e9:.2g} Gb/s of host traffic is within {limit}")
 

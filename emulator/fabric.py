@@ -17,7 +17,7 @@ from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from controllers.tables import Connection
 from emulator import netlink
-from emulator.dataplane import Asked, Dataplane, choose
+from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked, Dataplane, choose
 from emulator.linux import Routers
 from emulator.namespaces import hold_namespaces, inside, set_sysctls
 from emulator.netlink import Netlink
@@ -25,15 +25,17 @@ from emulator.nodes import SANDBOX_PID, FabricNet
 from emulator.ovs import Bridges
 from emulator.ports import Port, Shaping, shaping_for
 from emulator.sandbox import EmulatorError, quiet_ipv6
-from emulator.shaping import read_back, shape
-from emulator.topology import LeafSpine, Link
+from emulator.shaping import acknowledgements_first, read_back, shape
+from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine, Link
 
-_SINGLE_PACKETS = ("tcp-segmentation-offload", "generic-segmentation-offload", "generic-receive-offload")
+_MERGING = "generic-receive-offload"
+_SINGLE_FRAMES = ("tcp-segmentation-offload", "generic-segmentation-offload", _MERGING)
 # The userspace datapath would forward packets whose checksum is still to be filled in.
-_WHOLE_PACKETS = ("tx-checksumming", *_SINGLE_PACKETS)
+_WHOLE_FRAMES = ("tx-checksumming", *_SINGLE_FRAMES)
 # Links run at a thousandth of a data centre's rate, so queueing takes a thousand times as long: at Linux's least
 # retransmission time-out of 200 ms, a few waiting frames would count as lost.
 _RTO_MIN_MS = 1000
+_LEAST_QUEUE_FRAMES = 1000  # Linux's own default
 _LOOPBACK = 1
 _FIRST_INDEX = 1000  # of our interfaces: beyond those that a new namespace brings
 _WARM_UP_PORT = 9
@@ -55,13 +57,14 @@ class Fabric:
         sysctls: Mapping[str, str],
         seed: int = 0,
         dataplane: Asked = "auto",
+        userspace_limit_bps: int = USERSPACE_LIMIT_BPS,
     ) -> None:
         """Raises EmulatorError when something cannot be built as asked, naming it."""
         setLogLevel("error")
         self.topology = topology
         self.timings: dict[str, float] = {}
         started = time.monotonic()
-        name, self.why = choose(dataplane, topology)
+        name, self.why = choose(dataplane, topology, userspace_limit_bps)
         self._plane: Dataplane
         if name == "linux":
             self._plane = Routers(topology)
@@ -112,9 +115,15 @@ class Fabric:
         """
         self._plane.program(seed, connections, failed)
 
+    def burst(self, frames: int) -> None:
+        """Have hosts send up to so many frames of a connection as one, those that open from now on."""
+        for port in self.ports:
+            if port.at_host:
+                self.netlink[port.node].send([netlink.burst(port.index, frames)])
+
     def read_shaping(self) -> dict[str, Shaping | None]:
         """What the kernel says is in force on every port, by its name."""
-        found = {pid: read_back(self._netlink_of(pid)) for pid in {port.pid for port in self.ports}}
+        found = {pid: read_back(self.netlink_of(pid)) for pid in {port.pid for port in self.ports}}
         return {port.name: found[port.pid].get(port.index) for port in self.ports}
 
     def _lap(self, name: str, started: float) -> None:
@@ -133,6 +142,8 @@ class Fabric:
 
     def _enter_namespaces(self, host_sysctls: Mapping[str, str]) -> dict[str, Netlink]:
         """Prepare every namespace before it has interfaces; a netlink socket that lives in it, by node."""
+        # Without being told, TCP fits its bursts to the pace of a connection.
+        host_settings = {**host_sysctls, "net.ipv4.tcp_min_tso_segs": str(self.topology.burst_frames)}
         ours = Netlink()
         sockets = {}
         for number, (name, pid) in enumerate(self.pids.items()):
@@ -141,28 +152,35 @@ class Fabric:
                 continue
             with inside(pid):
                 quiet_ipv6()
-                set_sysctls(host_sysctls if number < self.topology.hosts else self._plane.sysctls or {})
+                set_sysctls(host_settings if number < self.topology.hosts else self._plane.sysctls or {})
                 sockets[name] = Netlink()
         return sockets
 
-    def _netlink_of(self, pid: int) -> Netlink:
+    def netlink_of(self, pid: int) -> Netlink:
+        """The socket of the network namespace of process `pid`."""
         return next(self.netlink[name] for name, where in self.pids.items() if where == pid)
 
     def _make_links(self) -> None:
         topology = self.topology
+        queue_frames = topology.queue_bytes // (topology.mtu_bytes + ETHERNET_HEADER_BYTES)
 
-        def end(port: Port) -> tuple[int, str, int, str | None]:
+        def end(port: Port) -> netlink.LinkEnd:
             mac = self._plane.macs.get(port.node)
-            if port.host is not None and port.up:
+            if port.host is not None and port.at_host:
                 mac = topology.host_mac(port.host)
-            return port.index, port.name, port.pid, mac
+            return netlink.LinkEnd(
+                port.index, port.name, port.pid, mac, topology.mtu_bytes, topology.burst_frames,
+                max(queue_frames, _LEAST_QUEUE_FRAMES),
+            )  # fmt: skip
 
         pairs = zip(self.ports[::2], self.ports[1::2], strict=True)
-        Netlink().send([netlink.veth_pair(end(near), end(far), topology.mtu_bytes) for near, far in pairs])
+        Netlink().send([netlink.veth_pair(end(near), end(far)) for near, far in pairs])
 
     def _configure(self) -> None:
         """Of every port: offloads and state. Of every host: address and gateway."""
-        offloads = _SINGLE_PACKETS if self.dataplane == "linux" else _WHOLE_PACKETS
+        offloads: Sequence[str] = _WHOLE_FRAMES if self.dataplane == "ovs-user" else _SINGLE_FRAMES
+        if self.topology.burst_frames > 1:
+            offloads = [_MERGING]
         for node, ports in self._ports_by_node().items():
             with inside(ports[0].pid):
                 for port in ports:
@@ -170,14 +188,16 @@ class Fabric:
             requests = [netlink.interface_up(_LOOPBACK)]  # without it, a router takes no gateway for one
             for port in ports:
                 requests.append(netlink.interface_up(port.index))
-                if port.host is not None and port.up:
+                if port.at_host:
                     requests += self._host(port)
             self.netlink[node].send(requests)
 
     def _shape(self) -> None:
         """Once bridges have their ports: Open vSwitch takes away whatever shapes a port it is given."""
         for node, ports in self._ports_by_node().items():
-            self.netlink[node].send([shape(port) for port in ports])
+            requests = [shape(port) for port in ports]
+            requests += [acknowledgements_first(port) for port in ports if port.at_host]
+            self.netlink[node].send(requests)
 
     def _ports_by_node(self) -> dict[str, list[Port]]:
         by_node: dict[str, list[Port]] = {}
@@ -254,8 +274,8 @@ def _exchange(
 
 def _ports(topology: LeafSpine, pids: Mapping[str, int]) -> list[Port]:
     """Both ends of every link, the nearer to the hosts first; interfaces are numbered alike."""
-    host_shaping = shaping_for(topology.host_rate_bps, topology.mtu_bytes, topology.queue_bytes)
-    fabric_shaping = shaping_for(topology.fabric_rate_bps, topology.mtu_bytes, topology.queue_bytes)
+    host_shaping = shaping_for(topology.host_rate_bps, topology)
+    fabric_shaping = shaping_for(topology.fabric_rate_bps, topology)
     ports: list[Port] = []
 
     def link(near: str, far: str, shaping: Shaping, leaf: int, spine: int | None, host: int | None) -> None:

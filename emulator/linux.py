@@ -63,7 +63,7 @@ class Routers:
         """
         cores = min(os.cpu_count() or 1, _STEERED_CORES)
         for port in self._fabric.ports:
-            if port.host is not None and not port.up:
+            if port.host is not None and not port.at_host:
                 setting = f"/proc/{port.pid}/root/sys/class/net/{port.name}/queues/rx-0/rps_cpus"
                 with contextlib.suppress(OSError), open(setting, "w") as file:  # noqa: PTH123 - it is only speed
                     file.write(f"{(1 << cores) - 1:x}")

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import pandas as pd
 
+from emulator import netlink
+from emulator.netlink import attributes
 from emulator.ports import Port
 from emulator.sampler import RawSample
 from emulator.sandbox import EmulatorError, connection_pair
@@ -31,9 +33,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
 
-_TCA_STATS2, _TCA_STATS_BASIC, _TCA_STATS_QUEUE = 7, 1, 3
+_TCA_KIND, _TCA_STATS2, _TCA_STATS_BASIC, _TCA_STATS_QUEUE = 1, 7, 1, 3
 _ROOT = 0xFFFFFFFF  # TC_H_ROOT: the parent of a port's outermost queue
-_NESTED = 0x3FFF  # an attribute's type without its flag bits
 
 
 WAITING = ["time_s", "port", "waiting_bytes"]
@@ -107,7 +108,7 @@ def decode(
     ]
     queues = pd.DataFrame(rows, columns=["time_s", "port", "sent_bytes", "backlog_bytes", "drops_packets"])
     # A switch in user space has all its ports in one namespace: an index is enough.
-    numbers = {port.index: number for number, port in enumerate(ports) if port.host is None or not port.up}
+    numbers = {port.index: number for number, port in enumerate(ports) if not port.at_host}
     waiting = [
         (sample.woke_s, numbers[index], size_bytes)
         for sample in samples
@@ -136,28 +137,23 @@ def _socket_inodes(pid: int) -> set[int]:
 
 
 def _qdiscs(answer: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """(interface index, bytes sent, backlog in bytes, packets dropped) of every root qdisc in a netlink dump."""
+    """(interface index, bytes sent, backlog in bytes, packets dropped) of every token bucket in a netlink dump."""
     offset = 0
     while offset + 36 <= len(answer):
         length, kind = struct.unpack_from("=IH", answer, offset)
         if kind == 36:  # RTM_NEWQDISC
-            index, _, parent = struct.unpack_from("=iII", answer, offset + 20)
-            stats = dict(_attributes(answer, offset + 36, offset + length)).get(_TCA_STATS2)
-            if stats and parent == _ROOT:
-                nested = dict(_attributes(answer, *stats))
-                (sent,) = struct.unpack_from("=Q", answer, nested[_TCA_STATS_BASIC][0])
-                _, backlog, drops = struct.unpack_from("=III", answer, nested[_TCA_STATS_QUEUE][0])
-                yield index, sent, backlog, drops
+            yield from _qdisc(answer[offset + 16 : offset + length])
         offset += (length + 3) & ~3
 
 
-def _attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    while start + 4 <= end:
-        length, kind = struct.unpack_from("=HH", data, start)
-        if length < 4:
-            return
-        yield kind & _NESTED, (start + 4, start + length)
-        start += (length + 3) & ~3
+def _qdisc(message: bytes) -> Iterator[tuple[int, int, int, int]]:
+    index, _, parent = struct.unpack_from("=iII", message, 4)
+    found = attributes(message, 20)
+    if found.get(_TCA_KIND) == b"tbf\0" and parent == _ROOT:
+        nested = attributes(found[_TCA_STATS2])
+        (sent,) = struct.unpack_from("=Q", nested[_TCA_STATS_BASIC])
+        _, backlog, drops = struct.unpack_from("=III", nested[_TCA_STATS_QUEUE])
+        yield index, sent, backlog, drops
 
 
 def _cpu(sample: RawSample) -> dict[str, float]:
@@ -179,9 +175,23 @@ COUNTERS = ["rx_bytes", "rx_packets", "rx_drops", "tx_bytes", "tx_packets", "tx_
 
 
 def read_counters(fabric: Fabric) -> pd.DataFrame:
-    """Interface counters of every port, one row each in the order of `fabric.ports`: columns COUNTERS."""
-    tables = {pid: _device_table(pid) for pid in {port.pid for port in fabric.ports}}
-    return pd.DataFrame([tables[port.pid][port.name] for port in fabric.ports], columns=COUNTERS)
+    """Counters of every port, one row each in the order of `fabric.ports`: columns COUNTERS.
+
+    They are its interface's, but for `tx_bytes`, which are its token bucket's: where frames travel as one, the
+    interface counts their headers once.
+    """
+    pids = {port.pid for port in fabric.ports}
+    tables = {pid: _device_table(pid) for pid in pids}
+    wire_bytes = {
+        (pid, index): sent
+        for pid in pids
+        for message in netlink.queues(fabric.netlink_of(pid))
+        for index, sent, *_ in _qdisc(message)
+    }
+    rows = [dict(zip(COUNTERS, tables[port.pid][port.name], strict=True)) for port in fabric.ports]
+    for row, port in zip(rows, fabric.ports, strict=True):
+        row["tx_bytes"] = wire_bytes.get((port.pid, port.index), row["tx_bytes"])
+    return pd.DataFrame(rows, columns=COUNTERS)
 
 
 def _device_table(pid: int) -> dict[str, list[int]]:
@@ -197,7 +207,7 @@ def _device_table(pid: int) -> dict[str, list[int]]:
 def settled_counters(fabric: Fabric) -> pd.DataFrame:
     """Counters once nothing moves any more: last acknowledgements have crossed and queues are empty."""
     deadline = time.monotonic() + _SETTLE_TIMEOUT_S
-    # In the time of a whole bucket, which is two frames, a queue that is not empty sends one.
+    # In the time it takes to fill a bucket, which holds a whole burst, a queue that is not empty sends one.
     quiet_s = max(_QUIET_S, *(port.shaping.burst_bytes * 8 / port.shaping.rate_bps for port in fabric.ports))
     before = read_counters(fabric)
     while time.monotonic() < deadline:

@@ -32,6 +32,7 @@ _STATIC = 4
 _TC_ROOT = 0xFFFFFFFF
 _ETHERNET_LAYER = 1  # spares the kernel a table of how long each packet size takes
 _LOCK_RTO_MIN = 1 << 13
+_GSO_MAX_SEGS = 40
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 _BATCH = 100  # requests a system call, so that even as many complaints fit the socket's buffer
@@ -135,26 +136,39 @@ def _attribute(kind: int, value: bytes | int | str) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def _link_end(index: int, name: str, pid: int, mac: str | None, mtu_bytes: int) -> bytes:
-    body = struct.pack("=BBHiII", 0, 0, 0, index, 0, 0)
-    body += _attribute(3, name) + _attribute(4, mtu_bytes) + _attribute(19, pid)
-    # One segment a packet, or TCP would hand the port trains of packets that a spray could not take apart.
-    body += _attribute(40, 1)
-    return body + (_attribute(1, _mac(mac)) if mac else b"")
+@dataclass(frozen=True, slots=True)
+class LinkEnd:
+    """An interface to be, in the network namespace of process `pid`; without a MAC, it gets a random one.
+
+    TCP hands it at most `burst_frames` frames as one packet; `queue_frames` may wait in a queue that counts packets.
+    """
+
+    index: int
+    name: str
+    pid: int
+    mac: str | None
+    mtu_bytes: int
+    burst_frames: int
+    queue_frames: int
+
+    def message(self) -> bytes:
+        body = struct.pack("=BBHiII", 0, 0, 0, self.index, 0, 0)
+        body += _attribute(3, self.name) + _attribute(4, self.mtu_bytes) + _attribute(19, self.pid)
+        body += _attribute(_GSO_MAX_SEGS, self.burst_frames) + _attribute(13, self.queue_frames)
+        return body + (_attribute(1, _mac(self.mac)) if self.mac else b"")
 
 
-def veth_pair(
-    first: tuple[int, str, int, str | None], second: tuple[int, str, int, str | None], mtu_bytes: int
-) -> Request:
-    """A link; each end as (interface index, name, a process of its network namespace, MAC or None for a random one)."""
-    peer = _attribute(1, _link_end(*second, mtu_bytes))
-    information = _attribute(18, _attribute(1, "veth") + _attribute(2, peer))
+def veth_pair(first: LinkEnd, second: LinkEnd) -> Request:
+    information = _attribute(18, _attribute(1, "veth") + _attribute(2, _attribute(1, second.message())))
     return Request(
-        f"link {first[1]} - {second[1]}",
-        _NEW_LINK,
-        _CREATE | _EXCLUSIVE,
-        _link_end(*first, mtu_bytes) + information,
+        f"link {first.name} - {second.name}", _NEW_LINK, _CREATE | _EXCLUSIVE, first.message() + information
     )
+
+
+def burst(index: int, frames: int) -> Request:
+    """From now on, TCP hands the interface at most so many frames as one packet (a connection heeds it as it opens)."""
+    body = struct.pack("=BBHiII", 0, 0, 0, index, 0, 0) + _attribute(_GSO_MAX_SEGS, frames)
+    return Request(f"burst of interface {index}", _NEW_LINK, 0, body)
 
 
 def interface_up(index: int, up: bool = True) -> Request:
@@ -224,9 +238,20 @@ def token_bucket(index: int, handle: int, rate_bytes_per_s: int, burst_bytes: in
     return Request(f"shaping of interface {index}", _NEW_QDISC, _CREATE | _REPLACE, body)
 
 
+def priorities(index: int, handle: int) -> Request:
+    """Within the token bucket `handle`, packets of high SO_PRIORITY go first (pfifo_fast, tc-prio(8))."""
+    body = struct.pack("=BBHiIII", 0, 0, 0, index, 0, handle | 1, 0) + _attribute(1, "pfifo_fast")
+    return Request(f"priorities of interface {index}", _NEW_QDISC, _CREATE | _EXCLUSIVE, body)
+
+
+def queues(netlink: Netlink) -> Iterator[bytes]:
+    """Every queueing discipline of a network namespace, as the kernel tells it (struct tcmsg and attributes)."""
+    return netlink.dump(_GET_QDISC, bytes(20))
+
+
 def token_buckets(netlink: Netlink) -> Iterator[tuple[int, int, int, int]]:
     """(interface index, rate in bytes/s, time to fill the bucket in the scheduler's ticks, limit in bytes) of each."""
-    for message in netlink.dump(_GET_QDISC, bytes(20)):
+    for message in queues(netlink):
         index, _, parent = struct.unpack_from("=iII", message, 4)
         found = attributes(message, 20)
         if found.get(1) == b"tbf\0" and parent == _TC_ROOT:

@@ -12,11 +12,15 @@ the paths.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from emulator.nft import load
 from emulator.topology import LeafSpine, Link
 from traffic.schemes import SPRAY_MODES, SprayMode
+
+if TYPE_CHECKING:
+    from emulator.fabric import Fabric
 
 _DATA_BYTES = 200  # an IP packet longer than this carries data
 
@@ -63,14 +67,28 @@ def _choice(spines: Sequence[int], mode: SprayMode, start: int) -> str:
     return f"numgen {number} mod {len(spines)} vmap {{ {verdicts} }}"
 
 
-def start_spraying(
-    fabric: LeafSpine, host_pids: Sequence[int], mode: SprayMode, seed: int, failed: frozenset[Link] = frozenset()
-) -> None:
-    load({pid: spray_ruleset(fabric, host, mode, seed, failed) for host, pid in enumerate(host_pids)})
+@contextmanager
+def spraying(fabric: Fabric, mode: SprayMode, seed: int, failed: frozenset[Link] = frozenset()) -> Iterator[None]:
+    """Meanwhile, every frame that leaves a host for another leaf takes a path of its own."""
+    topology, pids = fabric.topology, fabric.host_pids
+    fabric.burst(1)
+    load({pid: spray_ruleset(topology, host, mode, seed, failed) for host, pid in enumerate(pids)})
+    try:
+        yield
+    finally:
+        load(dict.fromkeys(pids, "table ip spray\ndelete table ip spray\n"))
+        fabric.burst(topology.burst_frames)
 
 
-def stop_spraying(host_pids: Sequence[int]) -> None:
-    load(dict.fromkeys(host_pids, "table ip spray\ndelete table ip spray\n"))
+@contextmanager
+def path_per_connection(fabric: Fabric, seed: int, failed: frozenset[Link] = frozenset()) -> Iterator[None]:
+    """Meanwhile, every connection that a host begins takes the next path in turn."""
+    topology, pids = fabric.topology, fabric.host_pids
+    load({pid: connection_ruleset(topology, host, seed, failed) for host, pid in enumerate(pids)})
+    try:
+        yield
+    finally:
+        load(dict.fromkeys(pids, "table ip connections\ndelete table ip connections\n"))
 
 
 def connection_ruleset(fabric: LeafSpine, host: int, seed: int, failed: frozenset[Link] = frozenset()) -> str:
@@ -118,19 +136,12 @@ def connection_ruleset(fabric: LeafSpine, host: int, seed: int, failed: frozense
     )
 
 
-@contextmanager
 def nic_scheme(
-    fabric: LeafSpine, host_pids: Sequence[int], scheme: str, seed: int, failed: frozenset[Link] = frozenset()
-) -> Iterator[None]:
+    fabric: Fabric, scheme: str, seed: int, failed: frozenset[Link] = frozenset()
+) -> AbstractContextManager[None]:
     """Meanwhile, the hosts' NICs do to unmodified programs what `scheme` does: nothing under ecmp."""
     if scheme in SPRAY_MODES:
-        start_spraying(fabric, host_pids, SPRAY_MODES[scheme], seed, failed)
-    elif scheme == "ethereal":
-        load({pid: connection_ruleset(fabric, host, seed, failed) for host, pid in enumerate(host_pids)})
-    try:
-        yield
-    finally:
-        if scheme in SPRAY_MODES:
-            stop_spraying(host_pids)
-        elif scheme == "ethereal":
-            load(dict.fromkeys(host_pids, "table ip connections\ndelete table ip connections\n"))
+        return spraying(fabric, SPRAY_MODES[scheme], seed, failed)
+    if scheme == "ethereal":
+        return path_per_connection(fabric, seed, failed)
+    return nullcontext()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emulator.topology import ETHERNET_HEADER_BYTES
+from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,13 @@ class Port:
     host: int | None
     up: bool
 
+    @property
+    def at_host(self) -> bool:
+        """Whether this end is a host's own; all others are a switch's."""
+        return self.host is not None and self.up
 
-def shaping_for(rate_bps: int, mtu_bytes: int, queue_bytes: int) -> Shaping:
-    """The bucket must hold one whole frame; a second makes up for timers that come late."""
-    return Shaping(rate_bps, 2 * (mtu_bytes + ETHERNET_HEADER_BYTES), queue_bytes)
+
+def shaping_for(rate_bps: int, fabric: LeafSpine) -> Shaping:
+    """The bucket must hold all frames that travel as one; one more makes up for timers that come late."""
+    frame_bytes = fabric.mtu_bytes + ETHERNET_HEADER_BYTES
+    return Shaping(rate_bps, (fabric.burst_frames + 1) * frame_bytes, fabric.queue_bytes)

@@ -5,7 +5,7 @@ Linux's TBF counts wire bytes as the interface does: Ethernet header included, p
 
 from __future__ import annotations
 
-from emulator.netlink import Netlink, Request, token_bucket, token_buckets
+from emulator.netlink import Netlink, Request, priorities, token_bucket, token_buckets
 from emulator.ports import Port, Shaping
 
 _HANDLE = 0x10000
@@ -16,6 +16,13 @@ def shape(port: Port) -> Request:
     """Puts the port's shaping in place of whatever is there."""
     shaping = port.shaping
     return token_bucket(port.index, _HANDLE, shaping.rate_bps // 8, shaping.burst_bytes, shaping.queue_bytes)
+
+
+def acknowledgements_first(port: Port) -> Request:
+    """Of a host's port, once it is shaped. On hardware a connection's acknowledgements do not wait for the data of
+    others: a NIC takes turns among connections, and its queue is not a second long. Where they wait, senders take what
+    is late for lost, and whatever waited crosses the fabric in one storm."""
+    return priorities(port.index, _HANDLE)
 
 
 def read_back(netlink: Netlink) -> dict[int, Shaping]:

@@ -26,7 +26,8 @@ Link = tuple[int, int]
 class LeafSpine:
     """`leaves` x `spines` x `hosts_per_leaf`, every leaf joined to every spine by one link.
 
-    Rates are of the wire: Ethernet frames without preamble, gap and checksum, as Linux counts them.
+    Rates are of the wire: Ethernet frames without preamble, gap and checksum, as Linux counts them. Up to
+    `burst_frames` frames of a connection travel as one, as Linux's segmentation offload has them; one under spraying.
     """
 
     leaves: int
@@ -36,6 +37,7 @@ class LeafSpine:
     fabric_rate_bps: int = 20_000_000
     mtu_bytes: int = 9000
     queue_bytes: int = 4_000_000
+    burst_frames: int = 1
 
     @property
     def hosts(self) -> int:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from emulator.dataplane import Asked
-from experiments.command import BAD_INPUT, FAILED, INTERRUPTED, become_root, end, set_option
+from experiments.command import BAD_INPUT, FAILED, INTERRUPTED, become_root, end, foot, read_experiment, set_option
+from experiments.commands_machine import bench, calibrate, doctor
 from experiments.commands_programs import exec_, shell
-
-_BENCHMARKS = {"predict": False, "decode": False, "setup": True, "capacity": True, "replay": True, "captures": True}
-"""Modules of experiments/benchmarks, and whether each needs root."""
 
 
 class _Sentences(click.Group):
     """Turns the errors meant for people into sentences, and Ctrl-C into a status."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)  # as a newcomer meets them, not by the alphabet
 
     def invoke(self, context: click.Context) -> object:
         from emulator.sandbox import EmulatorError
@@ -33,46 +33,84 @@ class _Sentences(click.Group):
             end("interrupted", INTERRUPTED)
 
 
-@click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="spraylab", message="%(prog)s %(version)s")
+@click.group(
+    cls=_Sentences,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=foot({"0": "done", "1": "failed, or could not be built"}),
+)
+@click.version_option(package_name="spraylab", message="%(prog)s %(version)s", help="Show the version and exit.")
 def main() -> None:
-    """Does a training cluster need packet spraying? Emulates a leaf-spine fabric on this machine's own network stack,
-    replays collectives over it under several load-balancing schemes, and says which numbers can be trusted.
+    """Does a training cluster need packet spraying?
 
-    Start with: spraylab run quick
+    Emulates a leaf-spine fabric on this machine's own network stack, replays collectives over it under several
+    load-balancing schemes, and says how close each came to the best that any could do, and which numbers can be
+    trusted. What builds a fabric needs root, and asks sudo for it.
+
+    \b
+    Examples:
+      spraylab doctor                 # can this machine do it?
+      spraylab run quick              # the answer, in under three minutes
+      spraylab run --help             # all about one command
     """
 
 
-@main.command()
-@click.argument("experiment", required=False)
-@click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8"
+@main.command(
+    epilog=foot(
+        {
+            "0": "every run finished, whatever its fidelity",
+            "1": "a run did not finish, or the fabric could not be built",
+            "2": "bad input, or DIR cannot be read or written",
+        },
+        {
+            "DIR/manifest.json": "the experiment, command, machine and versions",
+            "DIR/runs.csv": "a row a run; columns in _s are seconds, _bps bits/s",
+            "DIR/failed_runs.csv": "runs that did not finish, if any, and why",
+            "DIR/*.parquet/": "flows, links, queues ...: a file a run in each",
+            "DIR/captures/": "packet headers, where EXPERIMENT has captures",
+            "DIR/report.html": "the answer on a page; its figures in figures/",
+            "DIR/run.log": "what the emulation and its daemons said",
+        },
+    )
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Results folder [default: results/NAME-TIME]")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the runs this folder lacks")
-@click.option("--dry-run", is_flag=True, help="Print the runs and how long they would take; builds nothing")
+@click.argument("experiment", required=False)
+@set_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder, new  [default: results/NAME-TIME]"
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Do what DIR still lacks of its experiment; runs that did not finish are tried again",
+)
+@click.option("--dry-run", is_flag=True, help="Print the runs, with bounds and likely durations in seconds, and stop")
 def run(
     experiment: str | None, overrides: tuple[str, ...], out: Path | None, resume: Path | None, dry_run: bool
 ) -> None:
-    """Run EXPERIMENT, a file or a name of the catalog, and say what came of it.
+    """Run an experiment and say what came of it.
 
-    Needs root for the emulation, and asks sudo for it. Everything privileged happens in private namespaces that are
-    gone when the command ends, however it ends. Results are written after every run.
+    EXPERIMENT is a YAML file, or a name of the catalog such as quick. Every collective in it is replayed under every
+    scheme with every seed; each run is measured, and has fidelity pass only if its numbers can be trusted. At the end
+    come the medians of those that can, and one sentence: whether spraying is needed.
+
+    Asks sudo for root. Everything privileged happens in private namespaces that are gone when the command ends, however
+    it ends. Results are written after every run, and are yours.
 
     \b
     Examples:
       spraylab run quick
-      spraylab run quick --set fabric.spines=8 --set seeds=[1]
+      spraylab run quick --set fabric.spines=8 --set 'seeds=[1]'
       spraylab run my.yaml --out results/mine
       spraylab run --resume results/mine
     """
     from rich.console import Console
 
-    from experiments.calibrate import warn_beyond_calibration
+    from emulator.sandbox import EmulatorError
+    from experiments import calibration
     from experiments.conduct import answer, conduct, manifest
     from experiments.planner import Planner
     from experiments.results import ResultsFolder, default_path
-    from experiments.spec import load_experiment, restore_experiment
+    from experiments.spec import restore_experiment
 
     console = Console()
     if resume:
@@ -83,11 +121,12 @@ def run(
         folder = ResultsFolder.open(resume)
         planner = Planner(restore_experiment(folder.manifest()["experiment"], str(resume / "manifest.json")))
     elif experiment:
-        planner = Planner(load_experiment(experiment, overrides))
+        planner = Planner(read_experiment(experiment, overrides))
     else:
         raise click.UsageError("name an experiment, such as: spraylab run quick")
     planner.check_emulable()
-    warn_beyond_calibration(planner, console)
+    if warning := calibration.warning(planner.experiment):
+        console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
     if dry_run:
         _print_plan(planner, console)
         return
@@ -99,18 +138,36 @@ def run(
     except KeyboardInterrupt:
         answer(folder, planner, console)
         end("interrupted; everything built is gone again", INTERRUPTED)
+    except EmulatorError:
+        answer(folder, planner, console)
+        raise
     answer(folder, planner, console)
     if not finished:
         sys.exit(FAILED)
 
 
-@main.command()
+@main.command(epilog=foot({"0": "done", "2": "bad input, or FILE cannot be written"}))
 @click.argument("experiment")
 @set_option
-@click.option("--results", type=click.Path(path_type=Path), metavar="DIR", help="Put the emulated numbers beside")
-@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write one row a run")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Beside the predictions, show what the trusted runs of this results folder took",
+)
+@click.option(
+    "--csv",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a row a run, in the columns of runs.csv",
+)
 def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, csv: Path | None) -> None:
-    """Say what theory expects of EXPERIMENT: bound, congestion ratio and CCT of every run, without emulating it.
+    """Say what theory expects of an experiment, without emulating it.
+
+    EXPERIMENT is a YAML file, or a name of the catalog. For every collective and scheme: the collective completion time
+    (CCT) under ideal fair sharing, its ratio to the bound (the least time that any scheme could take), and the
+    congestion ratio (the fullest link over the same under ideal spraying). Traffic too large for that has the
+    congestion ratio alone. Needs no root.
 
     \b
     Examples:
@@ -125,10 +182,9 @@ def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, c
     from experiments.planner import Planner
     from experiments.predict import beside_results, prediction_table, predictions
     from experiments.results import ResultsFolder, write_file
-    from experiments.spec import load_experiment
 
     console = Console()
-    loaded = load_experiment(experiment, overrides)
+    loaded = read_experiment(experiment, overrides)
     runs = ResultsFolder.open(results).runs() if results else None
     rows = track(
         predictions(loaded), "predicting", total=len(Planner(loaded).runs), console=console, transient=True
@@ -142,11 +198,25 @@ def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, c
         console.print(f"written: {csv}", highlight=False, soft_wrap=True)
 
 
-@main.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The page [default: DIR/report.html]")
+@main.command(
+    epilog=foot(
+        {"0": "done", "2": "bad input, or FILE cannot be written"},
+        {
+            "DIR/report.html": "the page of one folder; replaced if it is there",
+            "DIR/figures/*.svg": "the figures of one folder",
+            "A-vs-B.html": "the page of two folders, in the current one",
+        },
+    )
+)
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR [DIR]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The page  [default: see Files]"
+)
 def report(folders: tuple[Path, ...], out: Path | None) -> None:
-    """Write one page to hand to a colleague, from one results folder or from two side by side.
+    """Write one page to hand to a colleague.
+
+    From one results folder, or from two side by side: verdict, table, figures, settings, and how to repeat the run. The
+    page is one file that needs no other. Needs no root; `run` writes one as it ends.
 
     \b
     Examples:
@@ -162,96 +232,31 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     click.echo(f"report: {page}")
 
 
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="For machines")
-def doctor(as_json: bool) -> None:
-    """Check whether this machine can emulate, and what it lacks.
-
-    Every line is ok, degraded (with what is lost) or missing (with the command that mends it). As root, what the kernel
-    can do is tried inside a sandbox; without, it is read from what the kernel says of itself. Exit status 0: `run` can
-    work here; 1: it cannot.
-    """
-    import json
-
-    from rich.console import Console
-
-    from emulator import doctor as examination
-
-    findings = examination.diagnose()
-    if as_json:
-        click.echo(json.dumps(examination.as_json(findings), indent=2))
-    else:
-        Console().print(examination.render(findings))
-    sys.exit(0 if examination.works(findings) else FAILED)
+for command in (exec_, shell, doctor, calibrate, bench):
+    main.add_command(command)
 
 
-@main.command()
-@click.option("--hosts", type=click.Choice(["16", "32", "64", "128"]), multiple=True, default=["16"], show_default=True)
-@click.option("--dataplane", type=click.Choice(["ovs", "linux"]), multiple=True, help="[default: all there are]")
-def calibrate(hosts: tuple[str, ...], dataplane: tuple[Asked, ...]) -> None:
-    """Find how fast the links may be for this machine to be faithful, on each data plane.
+@main.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=foot({"0": "all passed", "1": "something failed", "2": "no test was run"}),
+)
+@click.option("--smoke", is_flag=True, help="Run the short privileged check alone")
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def test(smoke: bool, pytest_arguments: tuple[str, ...]) -> None:
+    """Run spraylab's own tests.
 
-    A permutation that keeps every link busy must come within 5 % of its bound with fidelity pass, twice. Takes minutes;
-    leave the machine alone meanwhile. What is found is kept, and `run` warns of experiments beyond it.
-    """
-    from rich.console import Console
-
-    from experiments import calibrate as calibration
-
-    become_root()
-    found = calibration.calibrate([int(count) for count in hosts], list(dataplane) or None, say=click.echo)
-    Console().print(calibration.table(found))
-    click.echo(f"kept in {calibration.save(found)}")
-
-
-@main.command()
-@click.argument("name", type=click.Choice(list(_BENCHMARKS)))
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="The rows, for machines")
-def bench(name: str, json_file: Path | None) -> None:
-    """Measure spraylab itself on this machine; numbers of one run are compared with each other, never with a limit.
+    Static checks; unit tests, which need no root; system tests, which need it and leave nothing behind. A failure does
+    not stop the rest. PYTEST_ARGUMENTS go to pytest: options, and files or folders of tests/ to run no others.
 
     \b
-      predict   how time and memory of predictions grow with hosts
-      decode    packets decoded a second, beside tshark, dpkt and scapy
-      setup     seconds until a fabric is up, beside plain Mininet's for the same fabric
-      capacity  the most traffic that each data plane carries faithfully
-      captures  completion times with packet captures, beside those without
-      replay    CPU seconds a gigabyte, and how they grow with hosts
-    """
-    import importlib
-    import json
-
-    import pandas as pd
-    from rich.console import Console
-    from rich.table import Table
-
-    from experiments.results import write_file
-
-    if _BENCHMARKS[name]:
-        become_root()
-    rows = importlib.import_module(f"experiments.benchmarks.{name}").run()
-    frame = pd.DataFrame(rows)
-    table = Table(title=f"bench {name}")
-    for column in frame.columns:
-        table.add_column(column, justify="left" if frame[column].dtype == object else "right", overflow="fold")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
-    Console().print(table)
-    if json_file:
-        write_file(json_file, json.dumps(rows, indent=2, default=str) + "\n")
-
-
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def test(pytest_arguments: tuple[str, ...]) -> None:
-    """Run all tests: static checks, unit tests (no root), system tests (root, in private namespaces).
-
-    PYTEST_ARGUMENTS are passed on to pytest; --smoke runs the short privileged check alone.
+    Examples:
+      spraylab test
+      spraylab test --smoke
+      spraylab test tests/unit/test_bound.py -k ring
     """
     from experiments import selftest
 
-    arguments = [argument for argument in pytest_arguments if argument != "--smoke"]
-    sys.exit(selftest.main(arguments, smoke="--smoke" in pytest_arguments))
+    sys.exit(selftest.main(list(pytest_arguments), smoke=smoke))
 
 
 def _print_plan(planner, console) -> None:  # type: ignore[no-untyped-def]
@@ -272,9 +277,6 @@ def _print_plan(planner, console) -> None:  # type: ignore[no-untyped-def]
     console.print(table)
     console.print(f"about {planner.total_estimate_s():.0f} s in all; nothing was built", highlight=False)
 
-
-main.add_command(exec_)
-main.add_command(shell)
 
 if __name__ == "__main__":
     main(prog_name="spraylab")

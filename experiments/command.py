@@ -1,19 +1,48 @@
-"""What the commands share: exit statuses, `--set`, becoming root, ending with a sentence."""
+"""What the commands share: exit statuses, `--set`, the foot of a help page, becoming root, ending with a sentence."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from experiments.spec import Experiment
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 set_option = click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key by its path: fabric.spines=8"
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a key of EXPERIMENT by its path, as in fabric.spines=8 or traffic.0.size=8MB; may be repeated",
 )
+
+_COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted"}
+
+
+def foot(statuses: Mapping[str, str], files: Mapping[str, str] | None = None) -> str:
+    """The end of a help page: the files a command writes, and what its exit statuses say."""
+    blocks = [("Files", files or {}), ("Exit status", {**statuses, **_COMMON_STATUSES, **statuses})]
+    return "\n\n".join(_block(title, entries) for title, entries in blocks if entries)
+
+
+def _block(title: str, entries: Mapping[str, str]) -> str:
+    width = max(map(len, entries))
+    return "\n".join(["\b", f"{title}:", *(f"  {key:<{width}}  {text}" for key, text in entries.items())])
+
+
+def read_experiment(name_or_path: str, overrides: Sequence[str]) -> Experiment:
+    """As it is to be performed here: what is left to this machine is settled. Raises SpecError."""
+    from experiments.calibration import with_rates
+    from experiments.spec import load_experiment
+
+    return with_rates(load_experiment(name_or_path, overrides))
 
 
 def become_root() -> None:

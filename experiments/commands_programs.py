@@ -9,16 +9,46 @@ from typing import Any
 
 import click
 
-from experiments.command import INTERRUPTED, become_root, set_option
+from experiments.command import INTERRUPTED, become_root, foot, read_experiment, set_option
 
 
-@click.command("exec")
+@click.command(
+    "exec",
+    epilog=foot(
+        {
+            "0": "it was 0 on all hosts, in every run",
+            "1": "the fabric could not be built",
+            "2": "bad input, or DIR cannot be written",
+            "124": "the program ran out of time",
+            "other": "that of the first host whose program failed",
+        },
+        {
+            "DIR/programs.csv": "a row a run; columns in _s are seconds",
+            "DIR/output/RUN/h1.log": "what h1 wrote, its first 10 MB; so for every host",
+            "DIR/manifest.json": "the experiment, command, machine and versions",
+            "DIR/run.log": "what the emulation and its daemons said",
+        },
+    ),
+)
 @click.argument("experiment")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- COMMAND...")
 @set_option
-@click.option("--hosts", metavar="LIST", help="Where to start it, in order of rank: h1,h5-h8  [default: every host]")
-@click.option("--timeout", default="600s", metavar="TIME", show_default=True, help="End each run after this time")
-@click.option("--out", type=click.Path(path_type=Path), help="Results folder [default: results/NAME-exec-TIME]")
+@click.option(
+    "--hosts", metavar="LIST", help="Where to start it, in order of rank, as in h1,h5-h8  [default: every host]"
+)
+@click.option(
+    "--timeout",
+    default="600s",
+    metavar="TIME",
+    show_default=True,
+    help="End a run after this time, such as 90s or 500ms",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Results folder, new  [default: results/NAME-exec-TIME]",
+)
 def exec_(
     experiment: str,
     command: tuple[str, ...],
@@ -27,25 +57,23 @@ def exec_(
     timeout: str,
     out: Path | None,
 ) -> None:
-    """Run an unmodified program on the fabric of EXPERIMENT: one process on every host, under each scheme and seed.
+    """Run an unmodified program on an experiment's fabric.
 
-    What follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts'
-    NICs: under spray each packet gets a fresh path, under ethereal each connection, round-robin over the paths to each
-    leaf, and under ecmp switches hash. What subflow-K does only the program itself could do: it is left out.
+    One process on every host, under each scheme and seed of EXPERIMENT, a YAML file or a name of the catalog. What
+    follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts' NICs:
+    under spray each packet gets a fresh path, under ethereal each connection, round-robin over the paths to each leaf,
+    and under ecmp switches hash. What subflow-K does only the program itself could do: it is left out.
 
     A process finds its place in RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, all
     addresses by rank in SPRAYLAB_HOSTS, and its own in SPRAYLAB_HOST, SPRAYLAB_ADDRESS and SPRAYLAB_INTERFACE. Hosts
-    know each other by name (h1, h2, ...), and mpirun on one host starts ranks on all. Programs run as root inside the
-    sandbox, and see your files.
-
-    The output of every host is in DIR/output/RUN/, its first 10 MB. If the program fails on one host, it is ended on
-    all: SIGTERM, and 2 s later SIGKILL. The exit status is 0 if it was on all hosts, else that of the first to fail;
-    124 if it ran out of time. What was measured is in DIR/programs.csv.
+    know each other by name (h1, h2, ...), and mpirun on one host starts ranks on all. Asks sudo for root: programs run
+    as root inside the sandbox, and see your files. If the program fails on one host, it is ended on all (SIGTERM, and
+    2 s later SIGKILL), and no further run is started.
 
     \b
     Examples:
       spraylab exec quick -- hostname
-      spraylab exec quick --set schemes=[ecmp] --hosts h1,h5 -- sh -c 'ping -c 3 $MASTER_ADDR'
+      spraylab exec quick --hosts h1,h5 -- sh -c 'ping -c 3 $MASTER_ADDR'
       spraylab exec quick --hosts h1 -- mpirun ./mpi_allreduce 1000000
       spraylab exec quick -- python3 gloo_allreduce.py --size 1000000
     """
@@ -54,11 +82,11 @@ def exec_(
     from experiments.conduct import manifest
     from experiments.programs import conduct_programs, parse_hosts, plan_programs, table
     from experiments.results import ResultsFolder, default_path
-    from experiments.spec import SpecError, load_experiment
+    from experiments.spec import SpecError
     from experiments.units import parse_time_s
 
     console = Console()
-    loaded = load_experiment(experiment, overrides)
+    loaded = read_experiment(experiment, overrides)
     try:
         timeout_s = parse_time_s(timeout)
     except ValueError as error:
@@ -96,16 +124,23 @@ def exec_(
         sys.exit(rows[-1]["exit_status"])
 
 
-@click.command()
+@click.command(epilog=foot({"0": "done", "1": "the fabric could not be built"}))
 @click.argument("experiment")
 @set_option
-@click.option("--scheme", default="ecmp", show_default=True, help="ecmp, spray, spray-random or ethereal")
+@click.option(
+    "--scheme",
+    default="ecmp",
+    show_default=True,
+    metavar="NAME",
+    help="What hosts' NICs do to each packet or connection: ecmp, spray, spray-random or ethereal",
+)
 def shell(experiment: str, overrides: tuple[str, ...], scheme: str) -> None:
-    """Mininet's command line on the running fabric of EXPERIMENT.
+    """Talk to a running fabric: Mininet's command line.
 
-    As in Mininet, `h1 ping -c1 h5` runs a command on a host. To look at the fabric: `links`, `queues`, `paths h1 h9`.
-    `--scheme` says what the hosts' NICs do to each packet or connection. Commands may also come from a pipe, one
-    a line. The fabric is gone when the command ends.
+    On the fabric of EXPERIMENT, a YAML file or a name of the catalog, with its first seed. As in Mininet,
+    `h1 ping -c1 h5` runs a command on a host; `links`, `queues` and `paths h1 h9` show the fabric, and `help` lists all
+    commands. They may also come from a pipe, one a line. Asks sudo for root. `exit` or Ctrl-D ends it, and the fabric
+    with it; nothing is written.
 
     \b
     Examples:
@@ -114,8 +149,7 @@ def shell(experiment: str, overrides: tuple[str, ...], scheme: str) -> None:
       echo 'h1 ping -c1 h5' | spraylab shell quick
     """
     from experiments.shell import converse
-    from experiments.spec import load_experiment
 
-    loaded = load_experiment(experiment, overrides)
+    loaded = read_experiment(experiment, overrides)
     become_root()
     converse(loaded, scheme)

@@ -2,59 +2,98 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from emulator.sandbox import Sandbox
-from experiments import measurement
+from emulator.sandbox import EmulatorError, Sandbox
+from experiments import calibration, measurement
 from experiments.captures.summary import analyse
 from experiments.fidelity import Run as Evidence
 from experiments.judge import judge
 from experiments.plan import Run
 from experiments.planner import Planner
-from experiments.results import CAPTURES, LOG, ResultsFolder
+from experiments.results import CAPTURES, FAILED_RUNS, LOG, ResultsFolder
 from experiments.spec import Experiment
 from experiments.verdict import render, verdict
 
 _SILENCE_S = 60.0  # on top of the experiment's own stall time-out
+_MOST_NAMED = 10
 
 
 def manifest(experiment: Experiment) -> dict[str, Any]:
     """What was asked, and on what it runs; the sandbox's findings are added once the fabric is up."""
-    packages = ("spraylab", "os-ken", "pyroute2", "numpy", "pandas", "pyarrow")
     return {
         "experiment": experiment.as_json(),
         "command": shlex.join(["spraylab", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **_here(),
+        "sysctls": experiment.tcp().sysctls(),
+    }
+
+
+def _here() -> dict[str, Any]:
+    packages = ("spraylab", "os-ken", "pyroute2", "numpy", "pandas", "pyarrow")
+    return {
         "machine": {
-            "kernel": platform.release(),
+            **calibration.machine(),
             "architecture": platform.machine(),
-            "cores": os.cpu_count(),
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         },
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in packages},
         },
-        "sysctls": experiment.tcp().sysctls(),
     }
+
+
+def note_machine(folder: ResultsFolder, console: Console) -> None:
+    """Where the runs to come are not made as the last ones were: warn, and describe both machines in the manifest.
+
+    `resumed` there is by the time it went on; the rows of runs.csv after the first `runs_before` are from then.
+    """
+    manifest, here = folder.manifest(), _here()
+    last = _last_session(manifest)
+    changed = [
+        f"{key} was {last[part][key]}, is {now}"
+        for part, values in here.items()
+        for key, now in values.items()
+        if key != "memory_bytes" and last.get(part, {}).get(key, now) != now  # a kernel takes more or less for itself
+    ]
+    if not changed:
+        return
+    console.print(
+        f"[yellow]warning:[/yellow] {escape(str(folder.path))} goes on elsewhere than it was begun: "
+        f"{escape('; '.join(changed))}. Its manifest.json tells which runs are from where",
+        highlight=False,
+        soft_wrap=True,
+    )
+    session = {**here, "runs_before": len(folder.runs())}
+    manifest["resumed"] = {**manifest.get("resumed", {}), time.strftime("%Y-%m-%dT%H:%M:%S%z"): session}
+    folder.write_manifest(manifest)
+
+
+def _last_session(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Where a manifest describes the machine of its latest runs."""
+    return list(manifest.get("resumed", {}).values() or [manifest])[-1]
 
 
 def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
     """Perform the runs that `folder` does not hold yet. Returns whether all of them finished.
 
     Raises EmulatorError when the fabric cannot be built and ResultsError when a result cannot be written; what had
-    finished before is in the folder.
+    finished before is in the folder, and so are the runs that did not finish, with the reason.
     """
     finished = set(folder.runs().get("run_id", []))
     todo = [run for run in planner.runs if run.run_id not in finished]
@@ -72,15 +111,22 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
     ]
     transport = experiment.tcp()
     failed: list[measurement.Failed] = []
-    with folder.in_use(), _Bar(console, todo, planner) as bar, Sandbox(folder.path / LOG) as sandbox:
+    with (
+        folder.in_use(),
+        _remembered(folder, todo, failed),
+        _Bar(console, todo, planner) as bar,
+        Sandbox(folder.path / LOG) as sandbox,
+    ):
         from experiments.perform import perform  # imports Mininet, which only a machine that emulates has
 
+        note_machine(folder, bar.console)
         events = sandbox.stream(
             perform,
             planner.fabric,
             transport,
             jobs,
             experiment.fabric.dataplane,
+            calibration.userspace_limit_bps(planner.fabric.hosts),
             timeout_s=transport.stall_timeout_s + _SILENCE_S,
         )
         built: measurement.Built | None = None
@@ -107,24 +153,41 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
                     bar.done(run)
                 case measurement.Failed(run_id, reason):
                     failed.append(event)
-                    bar.console.print(f"[red]{run_id} did not finish:[/red] {reason}", highlight=False)
+                    folder.record_failed([run_id], reason)
+                    bar.console.print(f"[red]{run_id} did not finish:[/red] {escape(reason)}", highlight=False)
                     bar.done(by_id[run_id])
     return not failed
 
 
+@contextlib.contextmanager
+def _remembered(folder: ResultsFolder, todo: Sequence[Run], failed: Sequence[measurement.Failed]) -> Iterator[None]:
+    """What ends the sandbox, or never lets it begin, is why all runs that were still to do did not finish."""
+    try:
+        yield
+    except EmulatorError as error:
+        over = {*folder.runs().get("run_id", []), *(each.run_id for each in failed)}
+        folder.record_failed([run.run_id for run in todo if run.run_id not in over], str(error))
+        raise
+
+
 def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
-    """The table, the sentence, and where everything is."""
+    """The table, the sentence, what did not finish, and where everything is."""
     runs = folder.runs()
     if len(runs):
         console.print(render(runs))
         for row in runs[runs.fidelity != "pass"].itertuples():
-            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {row.fidelity_reasons}", highlight=False)
+            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
         console.print(f"[bold]{verdict(runs)}[/bold]", highlight=False)
         with console.status("writing the report"):
             from experiments.report import report_path, write_report  # matplotlib takes a while to import
 
             write_report([folder], report_path([folder]))
         console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
+    failed = folder.failed_runs()
+    for row in failed.head(_MOST_NAMED).itertuples():
+        console.print(f"[red]{row.run_id} did not finish:[/red] {escape(row.reason)}", highlight=False)
+    if len(failed) > _MOST_NAMED:
+        console.print(f"[red]{len(failed) - _MOST_NAMED} more[/red] are in {FAILED_RUNS}", highlight=False)
     if len(runs) < len(planner.runs):
         done = f"{len(runs)} of {len(planner.runs)} runs are done"
         console.print(f"{done}; go on with: spraylab run --resume {folder.path}", highlight=False, soft_wrap=True)
@@ -133,7 +196,7 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
 
 def record_fabric(folder: ResultsFolder, built: measurement.Built) -> None:
     manifest = folder.manifest()
-    manifest["fabric"] = {
+    _last_session(manifest)["fabric"] = {
         "dataplane": built.dataplane,
         "openvswitch": built.ovs_version,
         "setup_s": built.setup_s,

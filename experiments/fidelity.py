@@ -132,7 +132,7 @@ def packets_are_conserved(run: Observed) -> list[str]:
             reasons.append(f"{port.name} -> {port.peer}: {_astray(sent, arrived, 'on the link')}")
     nodes: dict[str, list[int]] = {}
     for number, port in enumerate(run.ports):
-        if port.host is None or not port.up:
+        if not port.at_host:
             nodes.setdefault(port.node, []).append(number)
     for node, numbers in nodes.items():
         entered = int(delta.rx_packets.iloc[numbers].sum())

@@ -124,7 +124,6 @@ def links_of(run: Observed) -> pd.DataFrame:
             "rate_bps": [port.shaping.rate_bps for port in run.ports],
             "tx_bytes": delta.tx_bytes,
             "tx_packets": delta.tx_packets,
-            "rx_bytes": delta.rx_bytes,
             "rx_packets": delta.rx_packets,
             "drops_packets": drops_packets(run.measured, len(run.ports)),
             "queue_peak_bytes": peaks.reindex(range(len(run.ports)), fill_value=0).to_numpy(),

@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import nullcontext
 
 from controllers.tables import Connection
 from emulator.capture import Captures, capture_points
-from emulator.dataplane import Asked
+from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked
 from emulator.fabric import Fabric
 from emulator.meters import Sampler, settled_counters
-from emulator.nic import start_spraying, stop_spraying
+from emulator.nic import spraying
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine
 from experiments.measurement import Built, Event, Failed, Job, Measured, Progress
@@ -25,11 +26,15 @@ from traffic.transport import Transport
 
 
 def perform(
-    topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked = "auto"
+    topology: LeafSpine,
+    transport: Transport,
+    jobs: Sequence[Job],
+    dataplane: Asked = "auto",
+    userspace_limit_bps: int = USERSPACE_LIMIT_BPS,
 ) -> Iterator[Event]:
     """Runs in the sandbox. Raises EmulatorError when the fabric cannot be built."""
     log = sys.stderr
-    fabric = Fabric(topology, log, transport.sysctls(), jobs[0].seed, dataplane)
+    fabric = Fabric(topology, log, transport.sysctls(), jobs[0].seed, dataplane, userspace_limit_bps)
     sampler = Sampler(fabric, fabric.watched_pids, log)
     yield described(fabric)
     for job in jobs:
@@ -66,9 +71,7 @@ def hashed_connections(plan: TrafficPlan) -> list[Connection]:
 
 
 def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> Iterator[Event]:
-    if job.plan.spray_mode:
-        start_spraying(fabric.topology, fabric.host_pids, job.plan.spray_mode, job.seed)
-    try:
+    with spraying(fabric, job.plan.spray_mode, job.seed) if job.plan.spray_mode else nullcontext():
         payload = RealData(job.plan, job.seed) if job.verify else Anything()
         points = capture_points(fabric.ports, job.captures)
         with Replay(job.plan, fabric.topology, fabric.host_pids, transport, payload) as replay:
@@ -84,9 +87,6 @@ def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> I
                 captured = captures.stop() if points else None
             shaping = fabric.read_shaping()
         yield Measured(job.run_id, result, before, after, samples, shaping, captured)
-    finally:
-        if job.plan.spray_mode:
-            stop_spraying(fabric.host_pids)
 
 
 def _reported(run_id: str, steps: Generator[float, None, ReplayResult]) -> Generator[Event, None, ReplayResult]:

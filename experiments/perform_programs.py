@@ -25,16 +25,20 @@ from traffic.transport import Transport
 
 
 def perform_programs(
-    topology: LeafSpine, transport: Transport, jobs: Sequence[ProgramJob], dataplane: Asked
+    topology: LeafSpine,
+    transport: Transport,
+    jobs: Sequence[ProgramJob],
+    dataplane: Asked,
+    userspace_limit_bps: int,
 ) -> Iterator[Built | Output | ProgramMeasured]:
     """Runs in the sandbox, until the first program that fails. Raises EmulatorError."""
-    fabric, built = _furnished_fabric(topology, transport, jobs[0].seed, dataplane)
+    fabric, built = _furnished_fabric(topology, transport, jobs[0].seed, dataplane, userspace_limit_bps)
     sampler = Sampler(fabric, fabric.watched_pids, sys.stderr)
     yield built
     for job in jobs:
         print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=sys.stderr, flush=True)
         fabric.program(job.seed)
-        with nic_scheme(topology, fabric.host_pids, job.scheme, job.seed):
+        with nic_scheme(fabric, job.scheme, job.seed):
             before, retransmitted = settled_counters(fabric), _retransmitted_segments(fabric)
             sampler.start()
             try:
@@ -57,26 +61,27 @@ def perform_shell(
     transport: Transport,
     seed: int,
     dataplane: Asked,
+    userspace_limit_bps: int,
     scheme: str,
     terminal: int,
     lines: Sequence[str] | None,
 ) -> Iterator[Built | None]:
     """Runs in the sandbox; see `emulator.shell.run_shell`. Raises EmulatorError."""
-    fabric, built = _furnished_fabric(topology, transport, seed, dataplane)
+    fabric, built = _furnished_fabric(topology, transport, seed, dataplane, userspace_limit_bps)
     sampler = Sampler(fabric, fabric.watched_pids, sys.stderr)
-    with nic_scheme(topology, fabric.host_pids, scheme, seed):
+    with nic_scheme(fabric, scheme, seed):
         yield built
         run_shell(fabric, sampler, seed, terminal, lines)
     yield None
 
 
 def _furnished_fabric(
-    topology: LeafSpine, transport: Transport, seed: int, dataplane: Asked
+    topology: LeafSpine, transport: Transport, seed: int, dataplane: Asked, userspace_limit_bps: int
 ) -> tuple[Fabric, Built]:
     """A fabric whose hosts have names and whose TCP is as asked, for sockets that others open. Raises EmulatorError."""
     furnish(topology)
     put_first()
-    fabric = Fabric(topology, sys.stderr, transport.sysctls(), seed, dataplane)
+    fabric = Fabric(topology, sys.stderr, transport.sysctls(), seed, dataplane, userspace_limit_bps)
     register(topology, fabric.host_pids)
     for pid in fabric.host_pids:
         _route_programs(pid, transport.congestion_control)

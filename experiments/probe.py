@@ -39,10 +39,11 @@ class Traffic:
     captures: Which = "none"
 
 
-def fabric_of(hosts: int, rate_bps: int) -> LeafSpine:
+def fabric_of(hosts: int, rate_bps: int, burst_frames: int = 1) -> LeafSpine:
     """A fabric of HOST_COUNTS hosts, not oversubscribed, whose host links have this rate."""
     leaves, spines, hosts_per_leaf = _SHAPES[hosts]
-    return LeafSpine(leaves, spines, hosts_per_leaf, rate_bps, rate_bps * hosts_per_leaf // spines)
+    fabric_rate_bps = rate_bps * hosts_per_leaf // spines
+    return LeafSpine(leaves, spines, hosts_per_leaf, rate_bps, fabric_rate_bps, burst_frames=burst_frames)
 
 
 def bytes_in(fabric: LeafSpine, seconds: float = 1.0) -> int:

@@ -20,15 +20,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from emulator.caller import as_caller
 from emulator.ports import Port
 from emulator.programs import OUTPUT_LIMIT_BYTES, Ended, Launch, Output
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
+from experiments.calibration import userspace_limit_bps
 from experiments.conduct import record_fabric
 from experiments.fidelity import least_idle, network_failures, samples_within
 from experiments.judge import FAIL, PASS, links_of, measured_congestion_ratio, summary
 from experiments.measurement import Built, ProgramJob, ProgramMeasured
-from experiments.results import LOG, ResultsError, ResultsFolder, as_caller, write_file
+from experiments.results import LOG, ResultsError, ResultsFolder, write_file
 from experiments.spec import Experiment, SpecError
 
 PROGRAMS = "programs.csv"
@@ -121,7 +123,7 @@ def judge_program(run: ProgramRun, job: ProgramJob, experiment: Experiment, data
     links = links_of(run)
     failed = network_failures(run)
     span = loaded_span_s(measured, run.ports)
-    from_hosts = [port.host is not None and port.up for port in run.ports]
+    from_hosts = [port.at_host for port in run.ports]
     return {
         "run_id": job.run_id,
         "experiment": experiment.name,
@@ -168,6 +170,7 @@ def conduct_programs(
             experiment.tcp(),
             jobs,
             experiment.fabric.dataplane,
+            userspace_limit_bps(fabric.hosts),
             timeout_s=max(job.launch.timeout_s for job in jobs) + _SILENCE_S,
         )
         for event in events:

@@ -16,9 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from ruamel.yaml import YAML
 
+from emulator.caller import as_caller
 from experiments import plots
 from experiments.judge import PASS
-from experiments.results import ResultsError, ResultsFolder, as_caller
+from experiments.results import ResultsError, ResultsFolder
 from experiments.sections import SECTIONS, Results, Section, of_part, parts_of, schemes_of
 from experiments.verdict import cells, summary, verdict
 

@@ -2,6 +2,7 @@
 
 manifest.json       what was asked, and on what it ran
 runs.csv            one row a run
+failed_runs.csv     runs that did not finish, when and why; gone once all have
 flows.parquet/, subflows.parquet/, links.parquet/, queues.parquet/
                     one file a run in each; pandas.read_parquet reads the folder as one frame
 captures/           packet captures, a folder a run; captured_*.parquet/ is what was found in them
@@ -15,16 +16,19 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
 
+from emulator.caller import as_caller
 from experiments.judge import Judged
 
 FORMAT_VERSION = 1
 RUNS, MANIFEST, LOG, CAPTURES = "runs.csv", "manifest.json", "run.log", "captures"
+FAILED_RUNS = "failed_runs.csv"
+_FAILED_COLUMNS = ["run_id", "reason", "time"]
 _TEXT = (
     *("run_id", "experiment", "scheme", "traffic", "collective", "algorithm", "dataplane"),
     *("fidelity", "fidelity_reasons"),
@@ -33,25 +37,6 @@ _TEXT = (
 
 class ResultsError(Exception):
     """The folder cannot be written or read; one sentence."""
-
-
-@contextlib.contextmanager
-def as_caller() -> Iterator[None]:
-    """Under sudo, act with the rights of the user who called it: what is written then is theirs."""
-    uid, gid = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
-    if os.geteuid() != 0 or not uid or not gid:
-        yield
-        return
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(int(gid))
-    os.seteuid(int(uid))
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
 
 
 class ResultsFolder:
@@ -125,6 +110,25 @@ class ResultsFolder:
                 raise ResultsError(f"{runs} has other columns than this version writes: start again with another --out")
             with _replacing(runs) as file:
                 file.write(before + row)
+            if (self.path / FAILED_RUNS).exists():
+                self._write_failed(self.failed_runs())
+
+    def record_failed(self, run_ids: Sequence[str], reason: str) -> None:
+        """Remember, until they finish, runs that did not."""
+        before = self.failed_runs()
+        rows = [(run_id, reason, time.strftime("%Y-%m-%dT%H:%M:%S%z")) for run_id in run_ids]
+        with self._writing():
+            self._write_failed(
+                pd.concat([before[~before.run_id.isin(run_ids)], pd.DataFrame(rows, columns=_FAILED_COLUMNS)])
+            )
+
+    def _write_failed(self, failed: pd.DataFrame) -> None:
+        path = self.path / FAILED_RUNS
+        if failed.empty:
+            path.unlink(missing_ok=True)
+            return
+        with _replacing(path) as file:
+            failed.to_csv(file, index=False)
 
     def runs(self) -> pd.DataFrame:
         """One row a finished run; empty (without columns) before the first."""
@@ -136,6 +140,17 @@ class ResultsFolder:
         except (OSError, ValueError) as error:
             raise ResultsError(f"{path} cannot be read: {error}") from error
         return runs.fillna({name: "" for name in _TEXT if name in runs})
+
+    def failed_runs(self) -> pd.DataFrame:
+        """run_id, reason and time of the runs that did not finish, and have not since."""
+        path = self.path / FAILED_RUNS
+        if not path.exists():
+            return pd.DataFrame(columns=_FAILED_COLUMNS)
+        try:
+            failed = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=_FAILED_COLUMNS)
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"{path} cannot be read: {error}") from error
+        return failed[~failed.run_id.isin(self.runs().get("run_id", []))].reset_index(drop=True)
 
     def frame(self, name: str) -> pd.DataFrame:
         """All finished runs' rows of flows, subflows, links or queues."""

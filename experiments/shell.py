@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 
 from emulator.sandbox import Sandbox
+from experiments.calibration import userspace_limit_bps
 from experiments.measurement import Built
 from experiments.spec import Experiment, SpecError
 from traffic.schemes import check_scheme
@@ -41,6 +42,7 @@ def converse(experiment: Experiment, scheme: str) -> None:
                 experiment.tcp(),
                 experiment.seeds[0],
                 experiment.fabric.dataplane,
+                userspace_limit_bps(experiment.fabric.topology().hosts),
                 scheme,
                 theirs,
                 lines,

@@ -50,6 +50,8 @@ from traffic.transport import Transport
 
 CATALOG = Path(__file__).parent / "catalog"
 MAX_CHANNELS = 64
+MAX_BURST_FRAMES = 16
+_MOST_BURST_BYTES = 65_535  # of one IPv4 packet
 MAX_CHECKED_FLOWS = 1_000_000  # a schedule of more takes too long to build just for checking
 MAX_QUEUE_BYTES = 2**32 - 1  # tc counts a queue's bytes in 32 bits
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
@@ -65,7 +67,14 @@ def _written(parse: Callable[[str], Any]) -> BeforeValidator:
     return BeforeValidator(lambda value: parse("" if value is None else str(value)))
 
 
-RateBps = Annotated[int, _written(parse_rate_bps), PlainSerializer(format_rate_bps)]
+AUTO_RATE = 0
+"""Stands for the rate that this machine carries faithfully, until `experiments.calibration` has put it in."""
+
+RateBps = Annotated[
+    int,
+    _written(lambda text: AUTO_RATE if text == "auto" else parse_rate_bps(text)),
+    PlainSerializer(lambda rate_bps: "auto" if rate_bps == AUTO_RATE else format_rate_bps(rate_bps)),
+]
 SizeBytes = Annotated[int, _written(parse_size_bytes), PlainSerializer(format_size_bytes)]
 TimeS = Annotated[float, _written(parse_time_s), PlainSerializer(format_time_s)]
 
@@ -142,10 +151,10 @@ class FabricSpec(_Keys):
             f"a leaf has addresses and ports for so many, so at most {MAX_HOSTS_PER_LEAF} hosts a leaf",
         ),
     ] = Field(description=f"a whole number from 1 to {MAX_HOSTS_PER_LEAF}")
-    host_rate_bps: RateBps = Field(default=20_000_000, alias="host_rate", description="a rate such as 20mbit")
+    host_rate_bps: RateBps = Field(default=20_000_000, alias="host_rate", description="a rate such as 20mbit, or auto")
     fabric_rate_bps: RateBps = Field(
         alias="fabric_rate",
-        description="a rate such as 20mbit",
+        description="a rate such as 20mbit, or auto",
         default_factory=lambda before: before["host_rate_bps"],
     )
     mtu_bytes: Annotated[
@@ -154,6 +163,24 @@ class FabricSpec(_Keys):
     ] = Field(default=9000, alias="mtu", description="a whole number of bytes from 576 to 9000")
     queue_bytes: SizeBytes = Field(default=4_000_000, alias="queue", description="a size such as 4MB")
     dataplane: Literal["auto", "ovs", "linux"] = Field(default="auto", description="one of auto, ovs, linux")
+    burst_frames: Annotated[
+        StrictInt,
+        _between(
+            1, MAX_BURST_FRAMES, "at least 1 frame travels at a time", f"Linux is asked for {MAX_BURST_FRAMES} at most"
+        ),
+    ] = Field(default=1, alias="burst", description=f"a whole number of frames from 1 to {MAX_BURST_FRAMES}")
+
+    @field_validator("burst_frames")
+    @classmethod
+    def _burst_can_be_made(cls, burst_frames: int, info: ValidationInfo) -> int:
+        mtu_bytes, queue_bytes = info.data.get("mtu_bytes", 0), info.data.get("queue_bytes", MAX_QUEUE_BYTES)
+        most = min(_MOST_BURST_BYTES // max(1, mtu_bytes), queue_bytes // (mtu_bytes + ETHERNET_HEADER_BYTES) - 1)
+        if burst_frames > max(1, most):
+            raise ValueError(
+                f"{burst_frames} is too large: a burst of frames of {mtu_bytes} bytes is one packet of less than 64KiB "
+                f"and fits the queue with a frame to spare, so at most {max(1, most)}"
+            )
+        return burst_frames
 
     @field_validator("queue_bytes")
     @classmethod
@@ -177,6 +204,7 @@ class FabricSpec(_Keys):
             fabric_rate_bps=self.fabric_rate_bps,
             mtu_bytes=self.mtu_bytes,
             queue_bytes=self.queue_bytes,
+            burst_frames=self.burst_frames,
         )
 
 
@@ -318,6 +346,15 @@ class Experiment(_Keys):
     captures: Literal["none", "uplinks", "hosts", "all"] = Field(
         default="none", description="one of none, uplinks, hosts, all"
     )
+
+    @field_validator("captures")
+    @classmethod
+    def _captured_as_on_a_wire(cls, captures: str, info: ValidationInfo) -> str:
+        fabric = info.data.get("fabric")
+        if captures != "none" and fabric and fabric.burst_frames > 1:
+            raise ValueError(f"{captures} captures bursts as single frames; write none, or 1 as fabric.burst")
+        return captures
+
     verify: StrictBool = Field(default=False, description="true or false")
     stall_timeout_s: TimeS = Field(default=10.0, alias="stall_timeout", description="a time such as 10s")
 

@@ -19,6 +19,7 @@ from traffic.transport import Transport
 
 _CONNECT_TIMEOUT_S = 20.0
 _SO_MAX_PACING_RATE = 47
+_DATA, _ACKNOWLEDGEMENTS = 0, 6  # SO_PRIORITY: which of them a host's queue lets go first (tc-prio(8))
 
 
 class Connections:
@@ -65,7 +66,7 @@ class Connections:
                     payload_share = 1 / fabric.wire_bytes(1.0)
                     rate_bps = fabric.host_rate_bps * subflow.pacing_share * payload_share
                     sender.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, max(1, int(rate_bps / 8)))
-                _tag(sender, subflow.path_tag)
+                _tag(sender, subflow.path_tag, _DATA)
                 sender.connect_ex((fabric.host_ip(subflow.dst_host), LISTEN_PORT))
             self.receivers = self._accept(listeners)
         finally:
@@ -101,7 +102,7 @@ class Connections:
                     host = hosts[descriptor]
                     for made, peer in _accept_all(listeners[host]):
                         subflow = expected[(*peer, host)]
-                        _tag(made, subflow.path_tag)
+                        _tag(made, subflow.path_tag, _ACKNOWLEDGEMENTS)
                         accepted[subflow.id] = made
                 if time.monotonic() > deadline:
                     missing = [s for s in plan.subflows if s.id not in accepted]
@@ -117,9 +118,11 @@ class Connections:
         return [accepted[subflow.id] for subflow in plan.subflows]
 
 
-def _tag(opened: socket.socket, path_tag: int) -> None:
+def _tag(opened: socket.socket, path_tag: int, priority: int) -> None:
+    """The tag first: to Linux it is a type of service, and decides a priority as well."""
     if path_tag:
         opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, path_tag << 2)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
 
 
 def _accept_all(listener: socket.socket) -> Iterator[tuple[socket.socket, tuple[str, int]]]:

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine
@@ -110,6 +111,8 @@ class _Player:
         self._missing = [flow.size_bytes for flow in flows]
         self._waits = [len(flow.waits_for) for flow in flows]
         self._waiters: dict[int, list[int]] = defaultdict(list)
+        sent: dict[int, Iterator[int]] = defaultdict(count)
+        self._turn = [next(sent[flow.src]) for flow in flows]
         for flow in flows:
             for awaited in flow.waits_for:
                 self._waiters[awaited].append(flow.id)
@@ -146,12 +149,12 @@ class _Player:
                 epoll.register(sender.fileno(), select.EPOLLOUT | select.EPOLLET)
                 epoll.register(receiver.fileno(), select.EPOLLIN | select.EPOLLET)
             origin = reported = moved = time.monotonic()
-            later = [(flow.start_s, flow.id) for flow in self._flows if not flow.waits_for]
+            later = [self._due(flow.id) for flow in self._flows if not flow.waits_for]
             heapq.heapify(later)
             while self._flows_left:
                 now = time.monotonic()
                 while later and origin + later[0][0] <= now:
-                    self._start(heapq.heappop(later)[1])
+                    self._start(heapq.heappop(later)[-1])
                     moved = now
                 wait = min(_PROGRESS_PERIOD_S, max(0.0, origin + later[0][0] - now) if later else _PROGRESS_PERIOD_S)
                 before = self._received
@@ -164,7 +167,7 @@ class _Player:
                         for waiter in self._waiters[flow_id]:
                             self._waits[waiter] -= 1
                             if self._waits[waiter] == 0:
-                                heapq.heappush(later, (self._flows[waiter].start_s, waiter))
+                                heapq.heappush(later, self._due(waiter))
                 now = time.monotonic()
                 if self._received > before or not self._under_way:
                     moved = now
@@ -174,6 +177,10 @@ class _Player:
                     reported = now
                     yield self._received / total
         return ReplayResult(self._started, self._finished, self._results(), self._payload.problems())
+
+    def _due(self, flow_id: int) -> tuple[float, int, int]:
+        """Orders what is to start: hosts take turns, so that none waits while another starts all it has."""
+        return self._flows[flow_id].start_s, self._turn[flow_id], flow_id
 
     def _start(self, flow_id: int) -> None:
         self._started[flow_id] = time.monotonic()

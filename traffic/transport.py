@@ -13,12 +13,14 @@ _ALWAYS = {
 }
 
 # Linux retransmits what was only late. These let it wait: RACK adapts its reordering window (1), does not give it up
-# after three duplicate acknowledgements (4), and its window follows the queue because the least RTT is forgotten.
+# after three duplicate acknowledgements (4), and its window follows the queue because the least RTT is forgotten; no
+# probe is sent for a tail that a queue holds back for longer than the two round trips it was opened with.
 _REORDER_TOLERANT = {
     "net.ipv4.tcp_recovery": "5",
     "net.ipv4.tcp_reordering": "300",
     "net.ipv4.tcp_max_reordering": "1000",
     "net.ipv4.tcp_min_rtt_wlen": "0",
+    "net.ipv4.tcp_early_retrans": "0",
 }
 
 

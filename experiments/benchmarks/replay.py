@@ -11,12 +11,13 @@ import resource
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from emulator.dataplane import Asked
 from emulator.fabric import Fabric
-from emulator.nic import start_spraying, stop_spraying
+from emulator.nic import spraying
 from emulator.sandbox import Sandbox, raise_open_files
 from emulator.topology import LeafSpine
 from experiments.bound import bound_s
@@ -28,6 +29,7 @@ from traffic.schemes import TrafficPlan, plan_traffic
 from traffic.transport import Transport
 
 _SCHEMES = ("ethereal", "subflow-8", "spray")
+_BURST_FRAMES = 4
 _HOSTS, _RATE_BPS = 16, 50_000_000
 _GROWTH_TOTAL_BPS = 400_000_000  # of all hosts together, however many they are
 _MANY_CHANNELS = 42  # between all pairs of 16 hosts: 10,080 connections, each of two sockets
@@ -42,6 +44,8 @@ def run(dataplane: Asked = "linux") -> list[dict[str, Any]]:
     includes forwarding done at once), and of the whole machine."""
     fabric = fabric_of(_HOSTS, _RATE_BPS)
     measured = [_row(scheme, fabric, dataplane, Traffic(permutation(fabric, 2.0), scheme)) for scheme in _SCHEMES]
+    bursts = fabric_of(_HOSTS, _RATE_BPS, _BURST_FRAMES)
+    measured.append(_row(f"bursts of {_BURST_FRAMES}", bursts, dataplane, Traffic(permutation(fabric, 2.0))))
     measured.append(_many(fabric, dataplane))
     for hosts in HOST_COUNTS:
         fabric = fabric_of(hosts, _GROWTH_TOTAL_BPS // hosts)
@@ -88,18 +92,15 @@ def measure(fabric: LeafSpine, dataplane: Asked, plan: TrafficPlan, seed: int) -
     transport = Transport()
     built = Fabric(fabric, sys.stderr, transport.sysctls(), seed, dataplane)
     built.program(seed, hashed_connections(plan))
-    if plan.spray_mode:
-        start_spraying(fabric, built.host_pids, plan.spray_mode, seed)
     opening = time.monotonic()
-    try:
-        with Replay(plan, fabric, built.host_pids, transport) as replay:
-            opened = time.monotonic()
-            machine, mine = _machine_s(), os.times()
-            result = _played(replay)
-            spent, now = _machine_s() - machine, os.times()
-    finally:
-        if plan.spray_mode:
-            stop_spraying(built.host_pids)
+    with (
+        spraying(built, plan.spray_mode, seed) if plan.spray_mode else nullcontext(),
+        Replay(plan, fabric, built.host_pids, transport) as replay,
+    ):
+        opened = time.monotonic()
+        machine, mine = _machine_s(), os.times()
+        result = _played(replay)
+        spent, now = _machine_s() - machine, os.times()
     return {
         "setup_s": built.timings["ready"],
         "open_s": opened - opening,

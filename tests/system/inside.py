@@ -17,7 +17,7 @@ from emulator.fabric import Fabric
 from emulator.meters import Sampler, read_counters, settled_counters
 from emulator.namespaces import inside
 from emulator.netlink import interface_up
-from emulator.nic import start_spraying, stop_spraying
+from emulator.nic import spraying
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine, Link
 from experiments.perform import hashed_connections
@@ -110,11 +110,8 @@ def tagged_paths(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> list
 def sprayed(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> np.ndarray:
     """Uplink bytes when every host sprays to the host in the same place of the next leaf."""
     fabric = build(topology, dataplane=dataplane)
-    start_spraying(topology, fabric.host_pids, "round-robin", seed=1)
-    try:
+    with spraying(fabric, "round-robin", seed=1):
         return play(fabric, shifted(topology, "spray", size_bytes))[1]
-    finally:
-        stop_spraying(fabric.host_pids)
 
 
 def shifted(

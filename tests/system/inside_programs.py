@@ -51,7 +51,7 @@ def spread(scheme: str, dataplane: str) -> dict[str, list[float]]:
     script = TALK.replace("SIZE", str(SIZE)).replace("CONNECTIONS", str(CONNECTIONS))
     launch = Launch((sys.executable, "-c", script), tuple(range(4)), 30.0, 29_500)
     before = read_counters(fabric).tx_bytes
-    with nic_scheme(SMALL, fabric.host_pids, scheme, 1):
+    with nic_scheme(fabric, scheme, 1):
         *_, ended = run_program(SMALL, launch)
     assert isinstance(ended, Ended) and ended.status == 0, ended
     sent = (read_counters(fabric).tx_bytes - before) / 1e6

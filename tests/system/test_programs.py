@@ -124,7 +124,7 @@ def test_shell_on_a_terminal(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(COMMAND[0], [*COMMAND, "shell", str(experiment(tmp_path))])
-    seen = b""
+    seen = text = b""
     for expected, typed in (
         (b"spraylab> ", b"h1 sh -c 'echo be''gun; sleep 60; echo en''ded'\n"),
         (b"begun", b"\x03"),
@@ -132,12 +132,13 @@ def test_shell_on_a_terminal(tmp_path: Path) -> None:
         (b"onward", b""),
         (b"spraylab> ", b"\x04"),
     ):
-        text, deadline = b"", time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + TIMEOUT_S
         while expected not in text and time.monotonic() < deadline:
             if select.select([terminal], [], [], 1)[0]:
                 text += os.read(terminal, 1 << 16)
         assert expected in text, (seen, text)
-        seen += text
+        before, _, text = text.partition(expected)
+        seen += before + expected
         os.write(terminal, typed)
     assert b"ended" not in seen
     _, status = os.waitpid(pid, 0)

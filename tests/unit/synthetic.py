@@ -70,8 +70,8 @@ def place(run: Run, name: str) -> int:
 
 def ports_of(fabric: LeafSpine) -> list[Port]:
     """Both ends of every link, host links first, as a built fabric lists them."""
-    host = shaping_for(fabric.host_rate_bps, fabric.mtu_bytes, fabric.queue_bytes)
-    uplink = shaping_for(fabric.fabric_rate_bps, fabric.mtu_bytes, fabric.queue_bytes)
+    host = shaping_for(fabric.host_rate_bps, fabric)
+    uplink = shaping_for(fabric.fabric_rate_bps, fabric)
     ports = []
     for number in range(fabric.hosts):
         leaf = fabric.leaf_of(number)

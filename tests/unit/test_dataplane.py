@@ -12,6 +12,8 @@ from emulator.topology import LeafSpine
 SLOW = LeafSpine(4, 4, 4, host_rate_bps=USERSPACE_LIMIT_BPS // 16)
 FAST = LeafSpine(4, 4, 4, host_rate_bps=USERSPACE_LIMIT_BPS // 16 + 1)
 
+BURSTS = LeafSpine(4, 4, 4, host_rate_bps=USERSPACE_LIMIT_BPS // 16, burst_frames=4)
+
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
@@ -34,6 +36,8 @@ WITH_MODULE, USERSPACE_ONLY, NO_SWITCH = (True, True), (True, False), (False, Fa
         (USERSPACE_ONLY, "ovs", FAST, "ovs-user", "as asked"),
         (USERSPACE_ONLY, "linux", SLOW, "linux", "as asked"),
         (NO_SWITCH, "auto", SLOW, "linux", "not installed"),
+        (USERSPACE_ONLY, "auto", BURSTS, "linux", "single frames only"),
+        (WITH_MODULE, "auto", BURSTS, "ovs-kernel", "openvswitch module"),
         (NO_SWITCH, "linux", SLOW, "linux", "as asked"),
     ],
     indirect=["machine"],
@@ -50,3 +54,15 @@ def test_the_choice_and_its_reason(
 def test_what_is_asked_for_but_not_installed_is_said(machine: None) -> None:
     with pytest.raises(EmulatorError, match=r"fabric\.dataplane.*not installed.*linux"):
         choose("ovs", SLOW)
+
+
+@pytest.mark.parametrize("machine", [USERSPACE_ONLY], indirect=True)
+def test_bursts_cannot_be_had_of_a_switch_in_user_space(machine: None) -> None:
+    with pytest.raises(EmulatorError, match=r"fabric\.burst.*single frames only.*write 1"):
+        choose("ovs", BURSTS)
+
+
+@pytest.mark.parametrize("machine", [USERSPACE_ONLY], indirect=True)
+def test_a_limit_that_was_measured_counts(machine: None) -> None:
+    assert choose("auto", FAST, 2 * USERSPACE_LIMIT_BPS).name == "ovs-user"
+    assert choose("auto", SLOW, USERSPACE_LIMIT_BPS - 16).name == "linux"

@@ -135,7 +135,7 @@ def waiting_bytes(buckets: float, lasting_s: float = 1.5) -> Fault:
     return plant
 
 
-ASKED = shaping_for(FABRIC.fabric_rate_bps, FABRIC.mtu_bytes, FABRIC.queue_bytes)
+ASKED = shaping_for(FABRIC.fabric_rate_bps, FABRIC)
 
 FAULTS: list[tuple[Fault, str, str]] = [
     (reshaped(replace(ASKED, rate_bps=19_000_000)), "shaping", r"leaf1-eth3: .*19 Mb/s.* 20 Mb/s"),
@@ -203,7 +203,7 @@ def test_port_that_was_reshaped_fails_for_its_shaping_alone(healthy: Run) -> Non
 )
 def test_bucket_in_whole_microseconds_is_as_asked(healthy: Run, rate_bps: int, mtu_bytes: int) -> None:
     """What the kernel holds after a bucket was set over netlink: its filling time, cut to microseconds."""
-    asked = shaping_for(rate_bps, mtu_bytes, 4_000_000)
+    asked = shaping_for(rate_bps, replace(FABRIC, mtu_bytes=mtu_bytes))
     fill_us = asked.burst_bytes * 8 // (rate_bps // 1_000_000)
     found = replace(asked, burst_bytes=fill_us * rate_bps // 8_000_000)
     ports = [replace(port, shaping=asked) for port in healthy.ports]

@@ -17,6 +17,7 @@ from synthetic import FABRIC, ports_of
 
 from emulator import meters, sampler
 from emulator.meters import COUNTERS, decode, read_counters
+from emulator.netlink import Netlink
 from emulator.ports import Port
 from emulator.sampler import RawSample
 
@@ -199,6 +200,10 @@ class OneHost:
     def __init__(self) -> None:
         port = PORTS[0]
         self.ports = [Port("lo", "here", "lo", os.getpid(), 1, port.shaping, 0, None, 0, up=True)]
+
+    def netlink_of(self, pid: int) -> Netlink:
+        assert pid == os.getpid()
+        return Netlink()
 
 
 def test_counters_count_what_crosses() -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from synthetic import FABRIC
 
+from emulator import caller
 from experiments import results
 from experiments.fidelity import Run
 from experiments.judge import Judged, judge
@@ -151,11 +152,13 @@ def test_run_ended_between_its_frames_and_its_row_is_absent(folder: ResultsFolde
     assert {name: len(folder.frame(name)) for name in FRAMES} == {name: 2 * count for name, count in frames.items()}
 
 
-@pytest.mark.parametrize("room_bytes", [0, 3_000, 6_000, 9_000])
-def test_full_disk_leaves_what_was_there(folder: ResultsFolder, one_run: Judged, room_bytes: int) -> None:
+@pytest.mark.parametrize("room", [0, 0.3, 0.6, 0.9])
+def test_full_disk_leaves_what_was_there(folder: ResultsFolder, one_run: Judged, room: float) -> None:
+    """There is room for so much of the largest file."""
     folder.append(named(one_run, "a"))
     before = (folder.path / "runs.csv").read_bytes()
-    with disk_that_takes(room_bytes), pytest.raises(ResultsError) as error:
+    largest = max(path.stat().st_size for path in folder.path.glob("*.parquet/*"))
+    with disk_that_takes(int(room * largest)), pytest.raises(ResultsError) as error:
         folder.append(named(one_run, "b"))
     assert re.match(rf"cannot write results to {folder.path}: \w+", one_sentence(error))
     assert (folder.path / "runs.csv").read_bytes() == before
@@ -174,6 +177,48 @@ def test_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert one_sentence(error) == f"cannot write results to {tmp_path / 'full'}: No space left on device"
     monkeypatch.undo()
     ResultsFolder.create(tmp_path / "full", MANIFEST)  # once there is room, the same command works
+
+
+# Runs that did not finish
+
+
+def test_run_that_did_not_finish_is_remembered(folder: ResultsFolder, one_run: Judged) -> None:
+    assert folder.failed_runs().empty
+    reason = 'h1: "connect": no answer,\nafter 10 s; [Errno 110]'
+    folder.append(named(one_run, "a"))
+    folder.record_failed(["007"], reason)
+    folder.record_failed(["c", "d"], "the sandbox ended")
+    failed = ResultsFolder.open(folder.path).failed_runs()
+    assert list(zip(failed.run_id, failed.reason, strict=True)) == [
+        ("007", reason), ("c", "the sandbox ended"), ("d", "the sandbox ended"),
+    ]  # fmt: skip
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", time) for time in failed.time)
+    assert list(folder.runs().run_id) == ["a"], "it has no numbers"
+
+
+def test_it_is_forgotten_once_it_finishes(folder: ResultsFolder, one_run: Judged) -> None:
+    folder.record_failed(["a", "b"], "first")
+    folder.record_failed(["b"], "second")
+    assert list(folder.failed_runs().reason) == ["first", "second"], "one line a run, its last reason"
+    folder.append(named(one_run, "b"))
+    assert list(folder.failed_runs().run_id) == ["a"]
+    folder.append(named(one_run, "a"))
+    assert folder.failed_runs().empty
+    assert not (folder.path / "failed_runs.csv").exists(), "who looks into the folder sees that nothing is missing"
+
+
+def test_run_that_finished_never_counts_as_failed(folder: ResultsFolder, one_run: Judged) -> None:
+    """Not even if the power went between the one file and the other."""
+    folder.append(named(one_run, "a"))
+    (folder.path / "failed_runs.csv").write_text("run_id,reason,time\na,gone,now\nb,gone,now\n")
+    assert list(folder.failed_runs().run_id) == ["b"]
+
+
+def test_damaged_list_of_failures_is_reported(folder: ResultsFolder) -> None:
+    (folder.path / "failed_runs.csv").write_text("run,why\na,b\n")
+    with pytest.raises(ResultsError) as error:
+        folder.failed_runs()
+    assert "failed_runs.csv" in one_sentence(error)
 
 
 # Folders that will not do
@@ -260,6 +305,23 @@ def test_files_belong_to_the_user_who_called_sudo(
     assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {(NOBODY, NOBODY)}
     assert len(written) > 8
     assert (os.geteuid(), os.getegid(), os.getgroups()) == (0, 0, groups), "and we are who we were"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_folder_of_a_group_that_the_user_is_in_will_do(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = 54_321
+    monkeypatch.setenv("SUDO_UID", str(NOBODY))
+    monkeypatch.setenv("SUDO_GID", str(NOBODY))
+    os.chown(shared, 0, group)
+    shared.chmod(0o770)
+    with pytest.raises(ResultsError, match="Permission denied"):
+        ResultsFolder.create(shared / "no member", MANIFEST)
+    caller._groups_of.cache_clear()
+    with monkeypatch.context() as member:
+        member.setattr(os, "getgrouplist", lambda _, own: [own, group])
+        ResultsFolder.create(shared / "member", MANIFEST)
+    caller._groups_of.cache_clear()
+    assert (shared / "member").stat().st_uid == NOBODY
 
 
 def test_what_is_no_results_folder_is_not_opened(tmp_path: Path) -> None:

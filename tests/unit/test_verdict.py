@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from experiments.verdict import AS_GOOD, render, summary, verdict
+from experiments.verdict import AS_GOOD, cells, render, summary, verdict
 
 Planted = dict[tuple[str, str], Sequence[float]]
 
@@ -132,7 +132,7 @@ def test_summary_has_a_row_for_each_traffic_and_scheme_in_the_order_they_ran() -
     table = summary(planted(GOOD, failed={("perm", "ecmp"): [3.1]}))
     assert list(zip(table.traffic, table.scheme, strict=True)) == list(GOOD)
     row = table.iloc[0]
-    assert (row.cct_over_bound, row.cct_over_bound_min, row.cct_over_bound_max) == pytest.approx((2.1, 1.5, 3.1))
+    assert (row.cct_over_bound, row.cct_over_bound_min, row.cct_over_bound_max) == pytest.approx((1.9, 1.5, 2.3))
     assert (row.runs, row.trusted) == (4, 3)
     assert list(table.trusted[1:]) == [3] * 5
     assert (table.congestion_ratio_max[1], table.retransmitted_segments[1]) == (3.0, 10)
@@ -144,9 +144,29 @@ def test_table_shows_every_number_and_what_can_be_trusted() -> None:
         console.print(render(planted(GOOD, failed={("perm", "ecmp"): [2.9]})))
     lines = shown.get().splitlines()
     [ecmp] = [line for line in lines if "ecmp" in line and "perm" in line]
-    assert "2.10" in ecmp and "(1.50-2.90)" in ecmp and "3/4 pass" in ecmp
+    assert "1.90" in ecmp and "(1.50-2.30)" in ecmp and "3/4 pass" in ecmp
     assert sum("3/3 pass" in line for line in lines) == 5
     assert sum("perm" in line for line in lines) == 1, "a traffic's name is shown once"
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    st.lists(st.floats(1.0, 3.0), min_size=1, max_size=5), st.lists(st.floats(1.0, 90.0), min_size=1, max_size=5)
+)
+def test_what_cannot_be_trusted_moves_no_number(passed: list[float], failed: list[float]) -> None:
+    """It is only counted; whatever it measured, the line is that of the others alone."""
+    alone = summary(planted({("perm", "ecmp"): passed})).iloc[0]
+    among = summary(planted({("perm", "ecmp"): passed}, failed={("perm", "ecmp"): failed})).iloc[0]
+    assert (among.runs, among.trusted) == (len(passed) + len(failed), len(passed))
+    assert cells(among)[:3] == cells(alone)[:3]
+
+
+def test_where_no_run_can_be_trusted_no_number_is_shown() -> None:
+    console = Console(width=140, color_system=None)
+    with console.capture() as shown:
+        console.print(render(planted(GOOD, failed={("ring", "spray"): [1.23, 1.24]})))
+    [line] = [line for line in shown.get().splitlines() if "ring" in line]
+    assert line.split() == ["ring", "spray", "untrusted", "-", "-", "0/2", "pass"]
 
 
 def test_labels_are_shown_as_they_are() -> None:

@@ -1,0 +1,227 @@
+"""What a results folder, and the answer, say of runs that did not finish and of machines that changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from results_example import results_folder
+from rich.console import Console
+from synthetic import ports_of
+
+from emulator.sandbox import EmulatorError
+from experiments import conduct
+from experiments.measurement import Built, Event, Failed, Job
+from experiments.planner import Planner
+from experiments.results import ResultsFolder
+from experiments.spec import load_experiment
+
+EXPERIMENT = """\
+name: tiny
+fabric: {leaves: 2, spines: 2, hosts_per_leaf: 2, host_rate: 10mbit}
+traffic: [{collective: permutation, size: 1MB}]
+schemes: [ecmp, spray, ethereal]
+seeds: [1]
+"""
+REASON = "h1: no answer [errno 110] from h3"
+Events = Callable[[Sequence[Job]], Iterator[Event]]
+
+
+@pytest.fixture
+def planner(tmp_path: Path) -> Planner:
+    (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
+    return Planner(load_experiment(str(tmp_path / "tiny.yaml")))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, planner: Planner) -> ResultsFolder:
+    return ResultsFolder.create(tmp_path / "results", conduct.manifest(planner.experiment))
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Callable[[Events], None]:
+    """Has runs end as a test wants them to, where a fabric would be built."""
+
+    def install(events: Events) -> None:
+        class Sandbox:
+            def __init__(self, _log: Path) -> None: ...
+
+            def __enter__(self) -> Sandbox:
+                return self
+
+            def __exit__(self, *_: object) -> None: ...
+
+            def stream(self, *arguments: Any, timeout_s: float) -> Iterator[Event]:
+                return events(arguments[3])
+
+        monkeypatch.setattr(conduct, "Sandbox", Sandbox)
+        monkeypatch.setitem(sys.modules, "experiments.perform", SimpleNamespace(perform=None))
+
+    return install
+
+
+def built(planner: Planner, dataplane: str = "ovs-user") -> Built:
+    return Built(dataplane, "a test", None, {"ready": 0.1}, None, ports_of(planner.fabric), {})
+
+
+def console() -> Console:
+    return Console(file=StringIO(), width=300, color_system=None)
+
+
+def said(console: Console) -> str:
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_runs_that_did_not_finish_are_in_the_folder_and_in_the_answer(
+    planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]
+) -> None:
+    def all_fail(jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(planner)
+        yield from (Failed(job.run_id, REASON) for job in jobs)
+
+    sandbox(all_fail)
+    assert not conduct.conduct(planner, folder, console())
+    ids = [run.run_id for run in planner.runs]
+    assert list(folder.failed_runs().run_id) == ids
+    assert set(folder.failed_runs().reason) == {REASON}
+    last = console()
+    conduct.answer(folder, planner, last)
+    for run_id in ids:
+        assert f"{run_id} did not finish: {REASON}" in said(last)
+    assert f"--resume {folder.path}" in said(last)
+
+
+def test_what_ends_the_sandbox_is_why_the_rest_did_not_finish(
+    planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]
+) -> None:
+    def breaks(jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(planner)
+        yield Failed(jobs[0].run_id, REASON)
+        raise EmulatorError("the sandbox ended")
+
+    sandbox(breaks)
+    with pytest.raises(EmulatorError):
+        conduct.conduct(planner, folder, console())
+    assert list(folder.failed_runs().reason) == [REASON, "the sandbox ended", "the sandbox ended"]
+
+
+def test_an_interruption_is_no_failure(
+    planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]
+) -> None:
+    def interrupted(jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(planner)
+        raise KeyboardInterrupt
+
+    sandbox(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        conduct.conduct(planner, folder, console())
+    assert folder.failed_runs().empty
+
+
+def test_resume_tries_them_again(
+    planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]
+) -> None:
+    tried: list[str] = []
+
+    def try_all(jobs: Sequence[Job]) -> Iterator[Event]:
+        tried.extend(job.run_id for job in jobs)
+        yield built(planner)
+
+    folder.record_failed([planner.runs[0].run_id], REASON)
+    sandbox(try_all)
+    conduct.conduct(planner, folder, console())
+    assert tried == [run.run_id for run in planner.runs]
+
+
+def test_an_answer_with_numbers_names_them_too(tmp_path: Path, planner: Planner) -> None:
+    folder = results_folder(tmp_path / "some", traffics=["permutation"], schemes=["ecmp"], seeds=[1])
+    folder.record_failed([f"{number:03d}-late" for number in range(2, 14)], REASON)
+    last = console()
+    conduct.answer(folder, planner, last)
+    assert f"002-late did not finish: {REASON}" in said(last)
+    assert said(last).count("did not finish") == 10 and "2 more are in failed_runs.csv" in said(last)
+    assert (folder.path / "report.html").exists()
+
+
+# Machines
+
+
+def elsewhere(folder: ResultsFolder, **machine: object) -> None:
+    """As if the folder's runs came from a machine of another kind."""
+    manifest = folder.manifest()
+    folder.write_manifest({**manifest, "machine": {**manifest["machine"], **machine}})
+
+
+def test_the_same_machine_goes_on_without_a_word(folder: ResultsFolder) -> None:
+    elsewhere(folder, memory_bytes=1)
+    before, said_now = folder.manifest(), console()
+    conduct.note_machine(folder, said_now)
+    assert folder.manifest() == before and not said(said_now)
+
+
+def test_another_machine_is_said_and_both_are_kept(
+    tmp_path: Path, planner: Planner, sandbox: Callable[[Events], None]
+) -> None:
+    folder = results_folder(
+        tmp_path / "some",
+        traffics=["permutation"],
+        schemes=["ecmp"],
+        seeds=[1],
+        manifest=conduct.manifest(planner.experiment) | {"fabric": {"dataplane": "ovs-kernel"}},
+    )
+    elsewhere(folder, kernel="2.6.32", cores=640)
+    first = folder.manifest()
+
+    def one_fabric(jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(planner, "linux")
+
+    sandbox(one_fabric)
+    warned = console()
+    conduct.conduct(planner, folder, warned)
+    for words in ("warning", str(folder.path), "kernel was 2.6.32, is ", "cores was 640, is "):
+        assert words in said(warned)
+    manifest = folder.manifest()
+    [session] = manifest.pop("resumed").values()
+    assert manifest == first, "what was known of the first machine stays as it was"
+    here = conduct.manifest(planner.experiment)
+    assert (session["machine"], session["versions"]) == (here["machine"], here["versions"])
+    assert session["runs_before"] == 1
+    assert session["fabric"]["dataplane"] == "linux"
+
+    again = console()
+    conduct.note_machine(folder, again)
+    assert not said(again), "this machine is known by now"
+
+
+def test_another_version_is_another_machine(folder: ResultsFolder) -> None:
+    manifest = folder.manifest()
+    folder.write_manifest({**manifest, "versions": {**manifest["versions"], "spraylab": "0.0.1"}})
+    warned = console()
+    conduct.note_machine(folder, warned)
+    assert "spraylab was 0.0.1, is " in said(warned)
+
+
+def test_rows_are_told_apart_by_their_number(folder: ResultsFolder) -> None:
+    """There and back again: three sessions, of which the last is on the first's machine."""
+    here = folder.manifest()
+    other: dict[str, Any] = {"machine": {**here["machine"], "kernel": "2.6.32"}, "versions": here["versions"]}
+    folder.write_manifest({**here, "resumed": {"2000-01-01T00:00:00+0000": {**other, "runs_before": 0}}})
+    conduct.note_machine(folder, console())
+    kernels = [session["machine"]["kernel"] for session in folder.manifest()["resumed"].values()]
+    assert kernels == ["2.6.32", here["machine"]["kernel"]]
+
+
+def test_report_of_two_machines_shows_both(tmp_path: Path, planner: Planner) -> None:
+    from experiments.report import write_report
+
+    folder = results_folder(tmp_path / "some", traffics=["permutation"], schemes=["ecmp"], seeds=[1])
+    conduct.note_machine(folder, console())
+    write_report([folder], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "6.1.0-example" in page and conduct.manifest(planner.experiment)["machine"]["kernel"] in page
