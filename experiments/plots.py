@@ -293,14 +293,15 @@ def _figure(height_in: float, title: str, columns: int = 1) -> tuple[Figure, Seq
 
 
 def _points(axes: Axes, runs: pd.DataFrame, column: str, schemes: Sequence[str], words: Callable[[float], str]) -> None:
-    """A row a scheme; hollow points are runs whose fidelity failed; the median, in digits as well, is of all."""
+    """A row a scheme; hollow points are runs whose fidelity failed; the median, in digits as well, is of the others."""
     for row, scheme in enumerate(schemes):
         mine = runs[runs.scheme == scheme].dropna(subset=column)
         if mine.empty:
             continue
-        style, median = look(scheme), mine[column].median()
+        style, median = look(scheme), mine[column][mine.fidelity == PASS].median()
         heights = row + (np.linspace(-0.22, 0.22, len(mine)) if len(mine) > 1 else np.zeros(1))
-        axes.vlines(median, row - 0.34, row + 0.34, color=style.colour, linewidth=1.6)
+        if not np.isnan(median):
+            axes.vlines(median, row - 0.34, row + 0.34, color=style.colour, linewidth=1.6)
         for trusted in (True, False):
             chosen = ((mine.fidelity == PASS) == trusted).to_numpy()
             axes.scatter(
@@ -313,7 +314,8 @@ def _points(axes: Axes, runs: pd.DataFrame, column: str, schemes: Sequence[str],
                 linewidths=0.9,
                 alpha=0.85,
             )
-        axes.text(1.02, row, words(median), transform=axes.get_yaxis_transform(), va="center")
+        shown = "untrusted" if np.isnan(median) else words(median)
+        axes.text(1.02, row, shown, transform=axes.get_yaxis_transform(), va="center")
     axes.set_yticks(range(len(schemes)), schemes)
     axes.set_ylim(len(schemes) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -142,8 +142,8 @@ SECTIONS = (
         "cct",
         "Completion time against the bound",
         "Each point is one seed's collective completion time (CCT) over the least that any scheme could reach on this "
-        "fabric, the bar and the number are their median: the nearer to 1.00, the better. Hollow points are runs that "
-        "failed fidelity.",
+        "fabric: the nearer to 1.00, the better. Hollow points are runs that failed fidelity; the bar and the number "
+        "are the median of the others.",
         _ratio("cct_over_bound", "CCT / bound (1.00 is best)"),
         common_axes="x",
     ),

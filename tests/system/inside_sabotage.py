@@ -13,8 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
+from unittest.mock import patch
+
+import pandas as pd
 
 from controllers import client
+from emulator.capture import Captures
 from emulator.dataplane import Asked
 from emulator.namespaces import inside
 from emulator.netlink import Netlink
@@ -78,17 +83,46 @@ def reshaped(
         yield event
 
 
+def missed(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked) -> Iterator[Event]:
+    """The first run's capturing process stands still until the run is over, with little room for what waits."""
+    inattention = patch("experiments.perform.Captures", _Inattentive)
+    inattention.start()
+    for event in perform(topology, transport, jobs, dataplane):
+        if isinstance(event, Measured):
+            inattention.stop()
+        yield event
+
+
 def paused(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> Iterator[Event]:
     """The OpenFlow controller stands still after the first run, until the second has failed."""
-    client._PROGRAM_TIMEOUT_S = 1.0
     controller = 0
-    for event in perform(topology, transport, jobs, "ovs"):
-        if isinstance(event, Measured) and not controller:
-            controller = _process("controllers.app")
-            os.kill(controller, signal.SIGSTOP)
-        elif isinstance(event, Failed):
-            os.kill(controller, signal.SIGCONT)
-        yield event
+    with patch.object(client, "_PROGRAM_TIMEOUT_S", 3.0):  # for the test to be short
+        for event in perform(topology, transport, jobs, "ovs"):
+            if isinstance(event, Measured) and not controller:
+                controller = _process("controllers.app")
+                os.kill(controller, signal.SIGSTOP)
+            elif isinstance(event, Failed):
+                os.kill(controller, signal.SIGCONT)
+            yield event
+
+
+class _Inattentive(Captures):
+    """What crosses the ports after the first quarter of a second finds the only block of the buffer taken."""
+
+    def __init__(self, points: Sequence[Port], directory: Path, log: TextIO) -> None:
+        super().__init__(points, directory, log, buffer_bytes=1)
+
+    def start(self) -> None:
+        super().start()
+        self._send(signal.SIGSTOP)
+
+    def stop(self) -> pd.DataFrame:
+        self._send(signal.SIGCONT)
+        return super().stop()
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self.pid
+        os.kill(self.pid, number)
 
 
 def _shape(port: Port, factor: float) -> None:

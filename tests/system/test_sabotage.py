@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import inside_sabotage
 import pytest
+from neighbours import Neighbours
 
-from emulator.dataplane import Asked
+from emulator.capture import Which
+from emulator.dataplane import Asked, kernel_datapath
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
 from experiments.bound import bound_s
-from experiments.calibrate import busy_part
-from experiments.fidelity import Run, failures
+from experiments.captures.summary import analyse
+from experiments.fidelity import MAX_SAMPLER_LATE_S, Run, failures, samples_within
 from experiments.measurement import Built, Event, Failed, Job, Measured
 from experiments.perform import perform
 from traffic.collectives import build_schedule
 from traffic.schemes import plan_traffic
 from traffic.transport import Transport
 
-SMALL = LeafSpine(2, 2, 2, host_rate_bps=10_000_000, fabric_rate_bps=10_000_000)
+# Links so slow that their buckets make up for the milliseconds that a busy machine is late: whatever runs beside a
+# test, only one invariant can tell, the one that judges the machine.
+SMALL = LeafSpine(2, 2, 2, host_rate_bps=5_000_000, fabric_rate_bps=5_000_000)
 HOSTS = range(SMALL.hosts)
+PORT = "leaf1-eth3"
 UNPACED = Transport(pacing="none")
 TIMEOUT_S = 60.0
-QUIET_WAIT_S = 5.0
-ATTEMPTS = 3
 
-Verdicts = list[dict[str, list[str]] | str]
+Verdict = dict[str, list[str]] | str
+"""The invariants that fail with their reasons, or why the run did not finish."""
 
 
 def verdicts(
@@ -39,16 +47,18 @@ def verdicts(
     seconds: float = 1.5,
     seeds: tuple[int, ...] = (1,),
     transport: Transport = UNPACED,
-) -> Verdicts:
-    """Of every run in turn: the invariants that fail with their reasons, or why it did not finish."""
+    captures: Which = "none",
+    excusing: bool = True,
+) -> list[Verdict]:
+    """Of every run in turn. That the machine did not keep up is excused where others kept it from doing so."""
     schedule = build_schedule(
         "permutation", ranks=SMALL.hosts, size_bytes=int(seconds * SMALL.host_rate_bps / 8), channels=2, shift=2
     )
-    plan = plan_traffic(schedule, SMALL, HOSTS, "ethereal")
-    jobs = [Job(str(seed), plan, seed) for seed in seeds]
-    found: Verdicts = []
+    plan, least_s = plan_traffic(schedule, SMALL, HOSTS, "ethereal"), bound_s(schedule, SMALL, HOSTS)
+    jobs = [Job(str(seed), plan, seed, captures=captures, capture_directory=folder / str(seed)) for seed in seeds]
+    found: list[Verdict] = []
     built: Built | None = None
-    with Sandbox(folder / "run.log") as sandbox:
+    with Neighbours() as neighbours, Sandbox(folder / "run.log") as sandbox:
         for event in sandbox.stream(sabotage, SMALL, transport, jobs, *arguments, timeout_s=TIMEOUT_S):
             if isinstance(event, Built):
                 built = event
@@ -56,22 +66,26 @@ def verdicts(
                 found.append(event.reason)
             elif isinstance(event, Measured):
                 assert built
-                found.append(failures(Run(event, plan, built.ports, bound_s(schedule, SMALL, HOSTS))))
+                seen = None if event.captures is None else analyse(folder / event.run_id, built.ports, SMALL)
+                run = Run(event, plan, built.ports, least_s, seen)
+                failed = failures(run)
+                if excusing:
+                    excuse_machine(failed, run, neighbours)
+                found.append(failed)
     return found
 
 
-def when_quiet(attempt: Callable[[], Verdicts]) -> Verdicts:
-    """What other programs on this machine spoil is tried again; if they go on and on, the test is skipped."""
-    for _ in range(ATTEMPTS):
-        deadline = time.monotonic() + QUIET_WAIT_S
-        while busy_part(0.3) > 0.3 and time.monotonic() < deadline:
-            pass
-        found = attempt()
-        if not any("machine" in each for each in found):
-            return found
-    if busy_part() > 0.3:
-        pytest.skip("other programs keep this machine busy")
-    return found
+def excuse_machine(failed: dict[str, list[str]], run: Run, neighbours: Neighbours) -> None:
+    """Leave out what `machine` says of a run beside which others used the machine, and say so; all else is judged.
+
+    They did if, while it was judged, they took more of the CPU than is enough to make one sample come too late.
+    """
+    judged = samples_within(run).time_s
+    others_s = neighbours.took_s(judged.min(), judged.max())
+    if "machine" in failed and others_s > MAX_SAMPLER_LATE_S:
+        reasons = "; ".join(failed.pop("machine"))
+        beside = f"for others took {others_s:.1f} s of CPU in {judged.max() - judged.min():.1f} s"
+        warnings.warn(f"run {run.measured.run_id}: machine is not judged, {beside}: {reasons}", stacklevel=3)
 
 
 @pytest.fixture(params=["ovs", "linux"])
@@ -81,43 +95,65 @@ def plane(request: pytest.FixtureRequest) -> Asked:
 
 
 def test_undisturbed_runs_pass(tmp_path: Path, plane: Asked) -> None:
-    seeds, paced = (1, 2, 3, 4, 5), Transport()
-    found = when_quiet(lambda: verdicts(tmp_path, perform, plane, seeds=seeds, seconds=0.8, transport=paced))
-    assert found == [{}] * len(seeds)
+    seeds = tuple(range(1, 11))
+    assert verdicts(tmp_path, perform, plane, seeds=seeds, seconds=0.8, transport=Transport()) == [{}] * len(seeds)
 
 
 def test_a_hog_beside_the_run(tmp_path: Path) -> None:
-    [failed] = verdicts(tmp_path, inside_sabotage.hogged, "linux")
+    """It is ours; but whosever it is, here nothing is excused."""
+    [failed] = verdicts(tmp_path, inside_sabotage.hogged, "linux", excusing=False)
     assert list(failed) == ["machine"], failed
 
 
-def test_a_switch_starved_of_buffer(tmp_path: Path) -> None:
-    [failed] = when_quiet(lambda: verdicts(tmp_path, inside_sabotage.starved, "ovs", 1))
+def test_what_a_test_does_to_the_machine_is_no_excuse() -> None:
+    """Hogs of ours on every core: there is no more for others to have taken than the hogs have left."""
+    cores, before_s, began_s = os.cpu_count() or 1, os.times().children_user, time.monotonic()
+    with Neighbours() as neighbours:
+        hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+        time.sleep(1.0)
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+        ended_s = time.monotonic()
+        others_s = neighbours.took_s(began_s, ended_s)
+    hogs_s = os.times().children_user - before_s
+    assert hogs_s > 0.1
+    assert others_s + hogs_s < cores * (ended_s - began_s) + MAX_SAMPLER_LATE_S
+
+
+def test_a_switch_starved_of_buffer(tmp_path: Path, sandbox: Sandbox) -> None:
+    if sandbox.call(kernel_datapath, timeout_s=TIMEOUT_S):
+        pytest.skip("this kernel's own Open vSwitch sends through no socket that could be starved")
+    [failed] = verdicts(tmp_path, inside_sabotage.starved, "ovs", 1)
     assert list(failed) == ["conservation"], failed
-
-
-PORT = "leaf1-eth3"
 
 
 @pytest.mark.parametrize(("plane", "factor"), [("ovs", 2.0), ("linux", 0.5)])
 def test_a_port_shaped_to_another_rate_behind_its_back(tmp_path: Path, plane: Asked, factor: float) -> None:
-    [failed] = when_quiet(lambda: verdicts(tmp_path, inside_sabotage.reshaped, plane, PORT, factor, False))
-    assert failed == {"shaping": [f"{PORT}: shaped to {10 * factor:g} Mb/s, 10 Mb/s was asked"]}
+    [failed] = verdicts(tmp_path, inside_sabotage.reshaped, plane, PORT, factor, False)
+    assert failed == {"shaping": [f"{PORT}: shaped to {5 * factor:g} Mb/s, 5 Mb/s was asked"]}
 
 
 def test_a_port_that_was_slow_for_a_while(tmp_path: Path) -> None:
     """Its shaping is as asked when it is read back."""
-    [failed] = when_quiet(
-        lambda: verdicts(tmp_path, inside_sabotage.reshaped, "linux", PORT, 0.5, True, seconds=2.0)
-    )
+    [failed] = verdicts(tmp_path, inside_sabotage.reshaped, "linux", PORT, 0.5, True, seconds=2.0)
     assert isinstance(failed, dict) and list(failed) == ["work conservation"], failed
     assert all(reason.startswith(f"{PORT} stayed below its rate") for reason in failed["work conservation"])
 
 
+def test_a_dropped_capture(tmp_path: Path) -> None:
+    """The loss is told, and seen in the file as well; the next run's capture is whole."""
+    missed, whole = verdicts(tmp_path, inside_sabotage.missed, "linux", seeds=(1, 2), captures="uplinks")
+    assert isinstance(missed, dict) and list(missed) == ["captures"], missed
+    for evidence in ("packets were not captured", "bytes were captured, the interface counted"):
+        assert any(PORT in reason and evidence in reason for reason in missed["captures"]), missed
+    assert whole == {}
+
+
 def test_a_paused_controller(tmp_path: Path) -> None:
     """The run says so, and the next goes on."""
-    first, second, third = when_quiet(
-        lambda: verdicts(tmp_path, inside_sabotage.paused, seeds=(1, 2, 3), seconds=0.5, transport=Transport())
+    first, second, third = verdicts(
+        tmp_path, inside_sabotage.paused, seeds=(1, 2, 3), seconds=0.5, transport=Transport()
     )
     assert (first, third) == ({}, {})
     assert second == "the OpenFlow controller does not answer: timed out"
