@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from emulator.dataplane import Asked
 from experiments.command import FAILED, become_root, foot
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _BENCHMARKS = {
     **{"predict": False, "decode": False},
@@ -126,26 +130,41 @@ def bench(name: str, json_file: Path | None) -> None:
     """
     import importlib
     import json
+    from itertools import groupby
 
-    import pandas as pd
     from rich.console import Console
-    from rich.table import Table
 
     from experiments.results import write_file
 
     if _BENCHMARKS[name]:
         become_root()
     rows = importlib.import_module(f"experiments.benchmarks.{name}").run()
-    frame = pd.DataFrame(rows)
-    reasons = [reason for reason in frame.pop("reasons") if reason] if "reasons" in frame else []
-    table = Table(title=f"bench {name}")
-    for column in frame.columns:
-        table.add_column(column, justify="left" if frame[column].dtype == object else "right", overflow="fold")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
     console = Console()
-    console.print(table)
-    for reason in reasons:
+    for _, alike in groupby(rows, key=tuple):
+        console.print(_table(name, list(alike)))
+    for reason in filter(None, (row.get("reasons") for row in rows)):
         console.print(f"not trusted: {reason}", highlight=False)
     if json_file:
         write_file(json_file, json.dumps(rows, indent=2, default=str) + "\n")
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> Table:
+    """What is the same in all rows is said once, above."""
+    from rich import box
+    from rich.table import Table
+
+    columns = [column for column in rows[0] if column != "reasons"]
+    words = [[_in_words(row[column]) for column in columns] for row in rows]
+    same = [len(rows) > 1 and len(set(column)) == 1 for column in zip(*words, strict=True)]
+    said = ", ".join(f"{name} {word}" for name, word, alike in zip(columns, words[0], same, strict=True) if alike)
+    shown = Table(title=f"bench {name}" + (f": {said}" if said else ""), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column, alike in zip(columns, same, strict=True):
+        if not alike:
+            shown.add_column(column.replace("_", " "), justify="left" if isinstance(rows[0][column], str) else "right")
+    for line in words:
+        shown.add_row(*(word for word, alike in zip(line, same, strict=True) if not alike))
+    return shown
+
+
+def _in_words(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
