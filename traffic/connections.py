@@ -17,6 +17,10 @@ from emulator.topology import LeafSpine
 from traffic.schemes import LISTEN_PORT, TrafficPlan
 from traffic.transport import Transport
 
+PACING_HEADROOM = 1.25
+"""Pace of a connection over its fair share. At the share itself, what a timer loses by coming late is lost for good;
+the port, which shapes the sum, holds the host to its rate."""
+
 _CONNECT_TIMEOUT_S = 20.0
 _SO_MAX_PACING_RATE = 47
 _DATA, _ACKNOWLEDGEMENTS = 0, 6  # SO_PRIORITY: which of them a host's queue lets go first (tc-prio(8))
@@ -63,8 +67,8 @@ class Connections:
                 self.senders.append(sender)
                 sender.bind((fabric.host_ip(subflow.src_host), subflow.src_port))
                 if self.transport.pacing == "fair":
-                    payload_share = 1 / fabric.wire_bytes(1.0)
-                    rate_bps = fabric.host_rate_bps * subflow.pacing_share * payload_share
+                    share = PACING_HEADROOM * subflow.pacing_share / fabric.wire_bytes(1.0)
+                    rate_bps = fabric.host_rate_bps * share
                     sender.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, max(1, int(rate_bps / 8)))
                 _tag(sender, subflow.path_tag, _DATA)
                 sender.connect_ex((fabric.host_ip(subflow.dst_host), LISTEN_PORT))

@@ -23,6 +23,7 @@ from traffic.schemes import Piece, TrafficPlan
 from traffic.transport import Transport
 
 _PROGRESS_PERIOD_S = 0.2
+_NOTE_PERIOD_S = 0.05
 # A receiver is woken once a batch, not once a packet: after so much, or what its subflow's share brings in so long.
 _WAKE_BYTES, _WAKE_S = 1 << 16, 0.05
 
@@ -46,13 +47,15 @@ class SubflowResult:
 class ReplayResult:
     """Times are of CLOCK_MONOTONIC, per flow in the order of the schedule.
 
-    `data_problems` says what is wrong with the data that was carried; None where none was checked.
+    `data_problems` says what is wrong with the data that was carried; None where none was checked. `waited` are pairs
+    of a time and how long, up to then, the replay has waited for the network instead of keeping it waiting.
     """
 
     started_s: Sequence[float]
     finished_s: Sequence[float]
     subflows: Sequence[SubflowResult]
     data_problems: Sequence[str] | None = None
+    waited: Sequence[tuple[float, float]] = ()
 
     @property
     def cct_s(self) -> float:
@@ -149,6 +152,7 @@ class _Player:
                 epoll.register(sender.fileno(), select.EPOLLOUT | select.EPOLLET)
                 epoll.register(receiver.fileno(), select.EPOLLIN | select.EPOLLET)
             origin = reported = moved = time.monotonic()
+            waited_s, waited = 0.0, [(origin, 0.0)]
             later = [self._due(flow.id) for flow in self._flows if not flow.waits_for]
             heapq.heapify(later)
             while self._flows_left:
@@ -158,7 +162,13 @@ class _Player:
                     moved = now
                 wait = min(_PROGRESS_PERIOD_S, max(0.0, origin + later[0][0] - now) if later else _PROGRESS_PERIOD_S)
                 before = self._received
-                for descriptor, _ in epoll.poll(wait):
+                asked = time.monotonic()
+                ready = epoll.poll(wait)
+                answered = time.monotonic()
+                waited_s += answered - asked
+                if answered - waited[-1][0] > _NOTE_PERIOD_S:
+                    waited.append((answered, waited_s))
+                for descriptor, _ in ready:
                     end = ends[descriptor]
                     if end <= 0:
                         self._send(-end)
@@ -176,7 +186,8 @@ class _Player:
                 if now - reported > _PROGRESS_PERIOD_S:
                     reported = now
                     yield self._received / total
-        return ReplayResult(self._started, self._finished, self._results(), self._payload.problems())
+        waited.append((now, waited_s))
+        return ReplayResult(self._started, self._finished, self._results(), self._payload.problems(), waited)
 
     def _due(self, flow_id: int) -> tuple[float, int, int]:
         """Orders what is to start: hosts take turns, so that none waits while another starts all it has."""

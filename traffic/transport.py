@@ -26,8 +26,9 @@ _REORDER_TOLERANT = {
 
 @dataclass(frozen=True)
 class Transport:
-    """`pacing` "fair": each subflow sends at most its share of its host's rate. `reordering` "tolerant": TCP waits for
-    late packets instead of retransmitting them. A run in which nothing arrives for `stall_timeout_s` ends."""
+    """`pacing` "fair": each subflow sends at little more than its share of its host's rate. `reordering` "tolerant":
+    TCP waits for late packets instead of retransmitting them. A run in which nothing arrives for `stall_timeout_s`
+    ends."""
 
     congestion_control: str = "cubic"
     pacing: Literal["fair", "none"] = "fair"

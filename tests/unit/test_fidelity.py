@@ -135,6 +135,19 @@ def waiting_bytes(buckets: float, lasting_s: float = 1.5) -> Fault:
     return plant
 
 
+def busy_replay(part: float) -> Fault:
+    """The replay waits for the network for `part` of 1.1 s from 0.2 s on, and most of the time before and after."""
+
+    def plant(run: Run) -> Run:
+        time_s = sample_times(run.measured.replay.cct_s)
+        busy = (time_s > START_S + 0.2) & (time_s < START_S + 1.3)
+        waited_s = np.cumsum(np.where(busy, part, 0.8) * np.diff(time_s, prepend=time_s[0]))
+        waited = list(zip(time_s.tolist(), waited_s.tolist(), strict=True))
+        return planted(run, replay=replace(run.measured.replay, waited=waited))
+
+    return plant
+
+
 ASKED = shaping_for(FABRIC.fabric_rate_bps, FABRIC)
 
 FAULTS: list[tuple[Fault, str, str]] = [
@@ -153,6 +166,7 @@ FAULTS: list[tuple[Fault, str, str]] = [
     (during_a_second(idle_s=0.02, busy_s=1.98), "machine", r"99% busy for a second"),
     (waiting_bytes(2.1), "machine", r"too slow: 38 kB waited for it at leaf1-eth3 for a second, at most 36 kB"),
     (late_by(0.25), "machine", r"250 ms late"),
+    (busy_replay(0.03), "machine", r"the replay waited for the network for \d\.\d% of a second: less than 8%"),
     (received_less(1_000), "bytes", r"1 connections .* 1665666 of 1666666 bytes"),
     (finished_at(0.95), "bytes", r"CCT 1\.9140 s is below the bound of 2\.0148 s"),
 ]  # fmt: skip
@@ -345,6 +359,10 @@ def test_half_a_busy_second_is_no_busy_second() -> None:
 def test_run_shorter_than_a_second_is_one_window() -> None:
     idle = np.full(11, 0.01)  # half a second
     assert least_idle(cpu(idle)) == pytest.approx(0.01)
+
+
+def test_replay_that_waits_now_and_then_keeps_up(healthy: Run) -> None:
+    assert failures(busy_replay(0.12)(healthy)) == {}
 
 
 def test_offered_load_makes_the_healthy_ports_busy(healthy: Run) -> None:
