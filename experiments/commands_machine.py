@@ -160,7 +160,8 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     shown = Table(title=f"bench {name}" + (f": {said}" if said else ""), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column, alike in zip(columns, same, strict=True):
         if not alike:
-            shown.add_column(column.replace("_", " "), justify="left" if isinstance(rows[0][column], str) else "right", overflow="fold")
+            shown.add_column(column.replace("_", " "), overflow="fold")
+            shown.columns[-1].justify = "left" if isinstance(rows[0][column], str) else "right"
     for line in words:
         shown.add_row(*(word for word, alike in zip(line, same, strict=True) if not alike))
     return shown
