@@ -45,7 +45,8 @@ class Samples:
     """Decoded samples.
 
     `queues`: time_s, port (its place in Fabric.ports), sent_bytes, backlog_bytes, drops_packets; totals since the
-    port was made. `cpu`: time_s, late_s, idle_s, busy_s (all cores together), process_s; totals since boot.
+    port was made. `cpu`: time_s, late_s, idle_s, busy_s (all cores together), process_s; totals since boot; what users'
+    programs took counts as idle, for they yield to the fabric.
     `waiting`: time_s, port, waiting_bytes: what had arrived at a port of a userspace switch and the switch had not
     taken yet, with the kernel's overhead (up to twice the packets' size).
     """
@@ -58,7 +59,8 @@ class Samples:
 class Sampler:
     """The sampling process; `start` and `stop` bracket a run."""
 
-    def __init__(self, fabric: Fabric, watched_pids: Sequence[int], log: TextIO) -> None:
+    def __init__(self, fabric: Fabric, watched_pids: Sequence[int], log: TextIO, programs: bool = False) -> None:
+        """`programs`: users' programs will run beside it, niced, and what they use of the CPU counts as idle."""
         self._ports = fabric.ports
         self._pids = sorted({port.pid for port in fabric.ports})
         self._watched = watched_pids
@@ -66,7 +68,7 @@ class Sampler:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "emulator.sampler", str(theirs.fileno())),
-                *(",".join(map(str, self._pids)), ",".join(map(str, watched_pids))),
+                *(",".join(map(str, self._pids)), ",".join(map(str, watched_pids)), "programs" if programs else ""),
             ],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -159,7 +161,8 @@ def _qdisc(message: bytes) -> Iterator[tuple[int, int, int, int]]:
 def _cpu(sample: RawSample) -> dict[str, float]:
     # user nice system idle iowait irq softirq steal (proc_stat(5)); stolen time is time the machine did not have
     ticks = [int(field) for field in sample.machine_cpu.split()[1:9]]
-    idle = ticks[3] + ticks[4]
+    # What yields to the fabric takes nothing from it: MPI's ranks wait in busy loops, at the least priority there is.
+    idle = min(ticks[3] + ticks[4] + sample.yielding_ticks, sum(ticks))
     # utime and stime, counted from the end of the command name, which may hold anything (proc_pid_stat(5))
     process = [data.rpartition(b") ")[2].split() for data in sample.process_cpu]
     return {

@@ -1,4 +1,4 @@
-"""Samples queues, counters and CPU while a run is under way: `python -m emulator.sampler FD PIDS...`.
+"""Samples queues, counters and CPU while a run is under way: `python -m emulator.sampler FD PIDS WATCHED PROGRAMS`.
 
 A process of its own, so that it neither delays the replay nor is delayed by it. While sampling it only asks the kernel
 and keeps the raw answers; they are decoded after the run (`emulator.samples`). One netlink request returns every
@@ -35,7 +35,8 @@ class RawSample:
     """One wake-up: when it was due and when it came; the kernel's answers for each namespace, each with its time.
 
     Times are of CLOCK_MONOTONIC, in seconds. `machine_cpu` is the first line of /proc/stat; `process_cpu` the
-    /proc/PID/stat, and `packet_sockets` the /proc/PID/net/packet, of the watched processes.
+    /proc/PID/stat, and `packet_sockets` the /proc/PID/net/packet, of the watched processes. `yielding_ticks` is the CPU
+    time, in clock ticks, of all niced processes of the sandbox: users' programs, where they run.
     """
 
     due_s: float
@@ -44,6 +45,7 @@ class RawSample:
     machine_cpu: bytes
     process_cpu: list[bytes]
     packet_sockets: list[bytes] = field(default_factory=list)
+    yielding_ticks: int = 0
 
 
 class _QueueReader:
@@ -87,11 +89,30 @@ def _read_all(path: str) -> bytes:
         return file.readall()
 
 
+class Yielding:
+    """The CPU time of all niced processes there are and were, as far as samples saw them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, bytes], int] = {}
+
+    def ticks(self) -> int:
+        for name in os.listdir("/proc"):  # noqa: PTH208
+            if name.isdigit():
+                with contextlib.suppress(OSError):  # it has ended
+                    # From the state on, for a name may hold anything (proc_pid_stat(5)): utime and stime at 11 and 12,
+                    # niceness at 16, and when it was started at 19, for numbers come again.
+                    fields = _read(f"/proc/{name}/stat").rpartition(b") ")[2].split()
+                    if int(fields[16]) > 0:
+                        self._seen[name, fields[19]] = int(fields[11]) + int(fields[12])
+        return sum(self._seen.values())
+
+
 def _sample(
-    connection: Connection, readers: list[_QueueReader], watched: list[int], period_s: float
+    connection: Connection, readers: list[_QueueReader], watched: list[int], period_s: float, programs: bool = False
 ) -> list[RawSample]:
     """One sample a period until the other end has something to say; one more at the end."""
     samples: list[RawSample] = []
+    yielding = Yielding() if programs else None
     due = time.monotonic()
     spent = time.process_time()
     while True:
@@ -104,6 +125,7 @@ def _sample(
                 _read("/proc/stat").split(b"\n", 1)[0],
                 [_read(f"/proc/{pid}/stat") for pid in watched],
                 [_read_all(f"/proc/{pid}/net/packet") for pid in watched],
+                yielding.ticks() if yielding else 0,
             )
         )
         if connection.poll(0):
@@ -128,7 +150,7 @@ def main() -> None:
             period_s = connection.recv()
         except EOFError:
             return
-        samples = _sample(connection, readers, watched, period_s)
+        samples = _sample(connection, readers, watched, period_s, bool(sys.argv[4]))
         connection.recv()
         connection.send(samples)
 

@@ -33,7 +33,7 @@ def perform_programs(
 ) -> Iterator[Built | Output | ProgramMeasured]:
     """Runs in the sandbox, until the first program that fails. Raises EmulatorError."""
     fabric, built = _furnished_fabric(topology, transport, jobs[0].seed, dataplane, userspace_limit_bps)
-    sampler = Sampler(fabric, fabric.watched_pids, sys.stderr)
+    sampler = Sampler(fabric, fabric.watched_pids, sys.stderr, programs=True)
     yield built
     for job in jobs:
         print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=sys.stderr, flush=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +22,7 @@ from emulator import meters, sampler
 from emulator.meters import COUNTERS, decode, read_counters
 from emulator.netlink import Netlink
 from emulator.ports import Port
-from emulator.sampler import RawSample
+from emulator.sampler import RawSample, Yielding
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ROOT, CHILD = 0xFFFFFFFF, 0x10001
@@ -126,6 +129,24 @@ def test_what_waits_for_a_userspace_switch() -> None:
         {"time_s": 5.25, "port": 1, "waiting_bytes": 16640},
         {"time_s": 5.25, "port": 3, "waiting_bytes": 0},
     ]
+
+
+def test_what_yields_to_the_fabric_counts_as_idle() -> None:
+    [row] = decode([replace(sample(), yielding_ticks=30)], [], PORTS).cpu.to_dict("records")
+    assert row["idle_s"] == pytest.approx((4000 + 50 + 30) / TICKS_PER_S)
+    assert row["busy_s"] == pytest.approx((100 + 20 + 30 + 6 + 7 + 8 - 30) / TICKS_PER_S)
+
+
+def test_what_a_niced_process_used_stays_counted_when_it_has_ended() -> None:
+    yielding, ended_by_s = Yielding(), time.monotonic() + 30
+    before = yielding.ticks()
+    with subprocess.Popen([sys.executable, "-c", "import os; os.nice(7)\nwhile True: pass"]) as niced:
+        while yielding.ticks() - before < 10 and time.monotonic() < ended_by_s:
+            time.sleep(0.05)
+        niced.kill()
+    used = yielding.ticks() - before
+    assert used >= 10
+    assert yielding.ticks() - before >= used
 
 
 def test_cpu_totals() -> None:
