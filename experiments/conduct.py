@@ -64,7 +64,7 @@ def note_machine(folder: ResultsFolder, console: Console) -> None:
     `resumed` there is by the time it went on; the rows of runs.csv after the first `runs_before` are from then.
     """
     manifest, here = folder.manifest(), _here()
-    last = _last_session(manifest)
+    last = _latest_machine(manifest)
     changed = [
         f"{key} was {last[part][key]}, is {now}"
         for part, values in here.items()
@@ -79,12 +79,12 @@ def note_machine(folder: ResultsFolder, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    session = {**here, "runs_before": len(folder.runs())}
-    manifest["resumed"] = {**manifest.get("resumed", {}), time.strftime("%Y-%m-%dT%H:%M:%S%z"): session}
+    entry = {**here, "runs_before": len(folder.runs())}
+    manifest["resumed"] = {**manifest.get("resumed", {}), time.strftime("%Y-%m-%dT%H:%M:%S%z"): entry}
     folder.write_manifest(manifest)
 
 
-def _last_session(manifest: dict[str, Any]) -> dict[str, Any]:
+def _latest_machine(manifest: dict[str, Any]) -> dict[str, Any]:
     """Where a manifest describes the machine of its latest runs."""
     return list(manifest.get("resumed", {}).values() or [manifest])[-1]
 
@@ -196,7 +196,7 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
 
 def record_fabric(folder: ResultsFolder, built: measurement.Built) -> None:
     manifest = folder.manifest()
-    _last_session(manifest)["fabric"] = {
+    _latest_machine(manifest)["fabric"] = {
         "dataplane": built.dataplane,
         "openvswitch": built.ovs_version,
         "setup_s": built.setup_s,

@@ -55,6 +55,7 @@ class Planner:
             "host_rate_bps": fabric.host_rate_bps,
             "fabric_rate_bps": fabric.fabric_rate_bps,
             "mtu_bytes": fabric.mtu_bytes,
+            "burst_frames": fabric.burst_frames,
             "dataplane": dataplane,
             "size_bytes": schedule.size_bytes,
             "seed": run.seed,

@@ -187,12 +187,12 @@ def test_another_machine_is_said_and_both_are_kept(
     for words in ("warning", str(folder.path), "kernel was 2.6.32, is ", "cores was 640, is "):
         assert words in said(warned)
     manifest = folder.manifest()
-    [session] = manifest.pop("resumed").values()
+    [part] = manifest.pop("resumed").values()
     assert manifest == first, "what was known of the first machine stays as it was"
     here = conduct.manifest(planner.experiment)
-    assert (session["machine"], session["versions"]) == (here["machine"], here["versions"])
-    assert session["runs_before"] == 1
-    assert session["fabric"]["dataplane"] == "linux"
+    assert (part["machine"], part["versions"]) == (here["machine"], here["versions"])
+    assert part["runs_before"] == 1
+    assert part["fabric"]["dataplane"] == "linux"
 
     again = console()
     conduct.note_machine(folder, again)
@@ -208,12 +208,12 @@ def test_another_version_is_another_machine(folder: ResultsFolder) -> None:
 
 
 def test_rows_are_told_apart_by_their_number(folder: ResultsFolder) -> None:
-    """There and back again: three sessions, of which the last is on the first's machine."""
+    """There and back again: three times, of which the last is on the first's machine."""
     here = folder.manifest()
     other: dict[str, Any] = {"machine": {**here["machine"], "kernel": "2.6.32"}, "versions": here["versions"]}
     folder.write_manifest({**here, "resumed": {"2000-01-01T00:00:00+0000": {**other, "runs_before": 0}}})
     conduct.note_machine(folder, console())
-    kernels = [session["machine"]["kernel"] for session in folder.manifest()["resumed"].values()]
+    kernels = [part["machine"]["kernel"] for part in folder.manifest()["resumed"].values()]
     assert kernels == ["2.6.32", here["machine"]["kernel"]]
 
 
