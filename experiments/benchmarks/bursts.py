@@ -43,4 +43,5 @@ def _summary(burst_frames: int, same: list[dict[str, Any]]) -> dict[str, Any]:
         "burst_frames": burst_frames,
         **{name: median(row[name] for row in same) for name in numbers},
         "pass": f"{sum(row['fidelity'] == 'pass' for row in same)}/{len(same)}",
+        "reasons": "; ".join(sorted({row["fidelity_reasons"] for row in same if row["fidelity_reasons"]})),
     }
