@@ -32,16 +32,20 @@ def run(dataplane: Asked = "linux") -> list[dict[str, Any]]:
             found.append(_summary(burst_frames, same))
             print(found[-1], file=sys.stderr, flush=True)
     single = {(row["collective"], row["scheme"]): row["cct_s"] for row in found if row["burst_frames"] == 1}
-    return [row | {"cct_over_single": row["cct_s"] / single[row["collective"], row["scheme"]]} for row in found]
+    for row in found:
+        whole = single[row["collective"], row["scheme"]]
+        row["cct_over_single"] = row["cct_s"] / whole if row["cct_s"] and whole else None
+    return found
 
 
 def _summary(burst_frames: int, same: list[dict[str, Any]]) -> dict[str, Any]:
+    finished = [row for row in same if "cct_s" in row]
     numbers = ("cct_s", "cct_over_bound", "congestion_ratio", "queue_peak_bytes", "cpu_idle_min")
     return {
         "collective": same[0]["collective"],
         "scheme": same[0]["scheme"],
         "burst_frames": burst_frames,
-        **{name: median(row[name] for row in same) for name in numbers},
+        **{name: median(row[name] for row in finished) if finished else None for name in numbers},
         "pass": f"{sum(row['fidelity'] == 'pass' for row in same)}/{len(same)}",
         "reasons": "; ".join(sorted({row["fidelity_reasons"] for row in same if row["fidelity_reasons"]})),
     }
