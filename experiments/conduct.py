@@ -24,12 +24,12 @@ from experiments.fidelity import Run as Evidence
 from experiments.judge import judge
 from experiments.plan import Run
 from experiments.planner import Planner
-from experiments.results import CAPTURES, FAILED_RUNS, LOG, ResultsFolder
+from experiments.results import CAPTURES, LOG, ResultsFolder
 from experiments.spec import Experiment
 from experiments.verdict import render, verdict
 
 _SILENCE_S = 60.0  # on top of the experiment's own stall time-out
-_MOST_NAMED = 10
+_MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
 
 
 def manifest(experiment: Experiment) -> dict[str, Any]:
@@ -183,11 +183,10 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
 
             write_report([folder], report_path([folder]))
         console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
-    failed = folder.failed_runs()
-    for row in failed.head(_MOST_NAMED).itertuples():
-        console.print(f"[red]{row.run_id} did not finish:[/red] {escape(row.reason)}", highlight=False)
-    if len(failed) > _MOST_NAMED:
-        console.print(f"[red]{len(failed) - _MOST_NAMED} more[/red] are in {FAILED_RUNS}", highlight=False)
+    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
+        named = ", ".join(failed.run_id.head(_MOST_NAMED))
+        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+        console.print(f"[red]{named}{more} did not finish:[/red] {escape(str(reason))}", highlight=False)
     if len(runs) < len(planner.runs):
         done = f"{len(runs)} of {len(planner.runs)} runs are done"
         console.print(f"{done}; go on with: spraylab run --resume {folder.path}", highlight=False, soft_wrap=True)
