@@ -23,7 +23,8 @@ the port, which shapes the sum, holds the host to its rate."""
 
 _CONNECT_TIMEOUT_S = 20.0
 _SO_MAX_PACING_RATE = 47
-_DATA, _ACKNOWLEDGEMENTS = 0, 6  # SO_PRIORITY: which of them a host's queue lets go first (tc-prio(8))
+DATA, ACKNOWLEDGEMENTS = 0, 6
+"""SO_PRIORITY of either: which of them a host's queue lets go first (tc-prio(8))."""
 
 
 class Connections:
@@ -70,7 +71,7 @@ class Connections:
                     share = PACING_HEADROOM * subflow.pacing_share / fabric.wire_bytes(1.0)
                     rate_bps = fabric.host_rate_bps * share
                     sender.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, max(1, int(rate_bps / 8)))
-                _tag(sender, subflow.path_tag, _DATA)
+                _tag(sender, subflow.path_tag, DATA)
                 sender.connect_ex((fabric.host_ip(subflow.dst_host), LISTEN_PORT))
             self.receivers = self._accept(listeners)
         finally:
@@ -106,7 +107,7 @@ class Connections:
                     host = hosts[descriptor]
                     for made, peer in _accept_all(listeners[host]):
                         subflow = expected[(*peer, host)]
-                        _tag(made, subflow.path_tag, _ACKNOWLEDGEMENTS)
+                        _tag(made, subflow.path_tag, ACKNOWLEDGEMENTS)
                         accepted[subflow.id] = made
                 if time.monotonic() > deadline:
                     missing = [s for s in plan.subflows if s.id not in accepted]

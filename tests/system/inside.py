@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from emulator.nic import spraying
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine, Link
 from experiments.perform import hashed_connections
+from traffic.connections import ACKNOWLEDGEMENTS
 from traffic.replay import Replay
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic
@@ -112,6 +114,42 @@ def sprayed(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> np.ndarra
     fabric = build(topology, dataplane=dataplane)
     with spraying(fabric, "round-robin", seed=1):
         return play(fabric, shifted(topology, "spray", size_bytes))[1]
+
+
+def overtaken(topology: LeafSpine, dataplane: Asked, bulk: int) -> int:
+    """How many of `bulk` waiting datagrams of a host one of an acknowledgement's priority overtakes."""
+    fabric = build(topology, dataplane=dataplane)
+    ends = []
+    for host in (0, 0, topology.hosts - 1):
+        with inside(fabric.host_pids[host]):
+            ends.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    ordinary, urgent, receiver = ends
+    receiver.bind(("", 4000))
+    receiver.settimeout(10)
+    urgent.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, ACKNOWLEDGEMENTS)
+    address = (topology.host_ip(topology.hosts - 1), 4000)
+    for _ in range(bulk):
+        ordinary.sendto(bytes(8000), address)
+    urgent.sendto(b"urgent", address)
+    arrived = [receiver.recv(9000) for _ in range(bulk + 1)]
+    for end in ends:
+        end.close()
+    return bulk - arrived.index(b"urgent")
+
+
+def sent_by_hosts(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> dict[str, tuple[float, float]]:
+    """By scheme: bytes that a host sent, as its port counted them, and bytes a packet, as its interface saw them."""
+    fabric = build(topology, dataplane=dataplane)
+    ports = [number for number, port in enumerate(fabric.ports) if port.at_host]
+    found = {}
+    for scheme in ("ethereal", "spray", "ethereal"):  # and afterwards, frames travel together again
+        plan = shifted(topology, scheme, size_bytes)
+        with spraying(fabric, "round-robin", seed=1) if scheme == "spray" else nullcontext():
+            before = read_counters(fabric)
+            play(fabric, plan)
+            delta = (settled_counters(fabric) - before).iloc[ports].mean()
+        found[scheme] = (float(delta.tx_bytes), float(delta.tx_bytes / delta.tx_packets))
+    return found
 
 
 def shifted(

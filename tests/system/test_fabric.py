@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import inside
@@ -10,7 +11,7 @@ import pytest
 
 from emulator.dataplane import Asked
 from emulator.sandbox import Sandbox
-from emulator.topology import LeafSpine
+from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine
 from experiments.congestion import choose_spines
 
 SMALL = LeafSpine(2, 4, 2)
@@ -54,6 +55,20 @@ def test_round_robin_spraying_loads_all_spines_alike(sandbox: Sandbox, plane: As
     assert load.sum() > 4 * SMALL.wire_bytes(2_000_000) * 0.99
     assert load.max() / load.mean(axis=1, keepdims=True).min() <= 1.05
     assert load.min() / load.mean(axis=1, keepdims=True).max() >= 0.95
+
+
+def test_acknowledgements_do_not_wait_behind_a_hosts_data(sandbox: Sandbox, plane: Asked) -> None:
+    """But for what the bucket had already let pass."""
+    assert sandbox.call(inside.overtaken, SMALL, plane, 12, timeout_s=TIMEOUT_S) >= 8
+
+
+def test_bursts_travel_as_one_but_under_spraying_and_count_in_full(sandbox: Sandbox) -> None:
+    size_bytes, bursts = 1_000_000, replace(SMALL, burst_frames=4)
+    found = sandbox.call(inside.sent_by_hosts, bursts, "linux", size_bytes, timeout_s=TIMEOUT_S)
+    frame_bytes = SMALL.mtu_bytes + ETHERNET_HEADER_BYTES
+    for sent_bytes, _ in found.values():
+        assert SMALL.wire_bytes(size_bytes) <= sent_bytes <= SMALL.wire_bytes(size_bytes) * 1.02
+    assert found["ethereal"][1] > frame_bytes > found["spray"][1]
 
 
 def predicted(fabric: LeafSpine, scheme: str, seed: int, failed: frozenset[tuple[int, int]]) -> np.ndarray:
