@@ -21,10 +21,11 @@ PACING_HEADROOM = 1.25
 """Pace of a connection over its fair share. At the share itself, what a timer loses by coming late is lost for good;
 the port, which shapes the sum, holds the host to its rate."""
 
-_CONNECT_TIMEOUT_S = 20.0
-_SO_MAX_PACING_RATE = 47
 DATA, ACKNOWLEDGEMENTS = 0, 6
 """SO_PRIORITY of either: which of them a host's queue lets go first (tc-prio(8))."""
+
+_CONNECT_TIMEOUT_S = 20.0
+_SO_MAX_PACING_RATE = 47
 
 
 class Connections:
