@@ -26,7 +26,7 @@ from emulator.sandbox import EmulatorError, connection_pair
 
 SAMPLE_PERIOD_S = 0.05
 _SETTLE_TIMEOUT_S = 5.0
-_QUIET_S = 0.03
+_QUIET_S = 0.06  # longer than Linux delays an acknowledgement at first (TCP_DELACK_MIN, 40 ms)
 _REPLY_TIMEOUT_S = 20.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
