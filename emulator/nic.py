@@ -68,8 +68,13 @@ def _choice(spines: Sequence[int], mode: SprayMode, start: int) -> str:
 
 
 @contextmanager
-def spraying(fabric: Fabric, mode: SprayMode, seed: int, failed: frozenset[Link] = frozenset()) -> Iterator[None]:
-    """Meanwhile, every frame that leaves a host for another leaf takes a path of its own."""
+def spraying(
+    fabric: Fabric, mode: SprayMode | None, seed: int, failed: frozenset[Link] = frozenset()
+) -> Iterator[None]:
+    """Meanwhile, every frame that leaves a host for another leaf takes a path of its own; without a mode, none does."""
+    if mode is None:
+        yield
+        return
     topology, pids = fabric.topology, fabric.host_pids
     fabric.burst(1)
     load({pid: spray_ruleset(topology, host, mode, seed, failed) for host, pid in enumerate(pids)})

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import nullcontext
 
 from controllers.tables import Connection
 from emulator.capture import Captures, capture_points
@@ -71,7 +70,7 @@ def hashed_connections(plan: TrafficPlan) -> list[Connection]:
 
 
 def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> Iterator[Event]:
-    with spraying(fabric, job.plan.spray_mode, job.seed) if job.plan.spray_mode else nullcontext():
+    with spraying(fabric, job.plan.spray_mode, job.seed):
         payload = RealData(job.plan, job.seed) if job.verify else Anything()
         points = capture_points(fabric.ports, job.captures)
         with Replay(job.plan, fabric.topology, fabric.host_pids, transport, payload) as replay:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from emulator.capture import Which
@@ -100,6 +101,29 @@ def rows(
                     bound = bound_s(traffic[number].schedule, fabric, hosts)
                     evidence = Evidence(event, plans[number], built.ports, bound)
                     yield dict(judge(evidence, fabric, _identity(traffic[number], fabric, built)).row)
+
+
+def medians(
+    fabric: LeafSpine,
+    dataplane: Asked,
+    schedules: Sequence[Schedule],
+    schemes: Sequence[str],
+    seeds: Sequence[int],
+    numbers: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    """A row a schedule and scheme, all on one fabric: the medians of `numbers` over the seeds that finished (None if
+    none did), how many seeds had fidelity "pass", and why the others had not. Otherwise as `rows`."""
+    traffic = [Traffic(schedule, scheme, seed) for schedule in schedules for scheme in schemes for seed in seeds]
+    done = list(rows(fabric, dataplane, traffic))
+    for first in range(0, len(done), len(seeds)):
+        same = done[first : first + len(seeds)]
+        finished = [row for row in same if "cct_s" in row]
+        yield {
+            **{name: same[0][name] for name in ("dataplane", "collective", "scheme")},
+            **{name: median(row[name] for row in finished) if finished else None for name in numbers},
+            "pass": f"{sum(row['fidelity'] == PASS for row in same)}/{len(same)}",
+            "reasons": "; ".join(sorted({row["fidelity_reasons"] for row in same if row["fidelity_reasons"]})),
+        }
 
 
 def faithful(row: dict[str, Any], most_over_bound: float) -> bool:

@@ -7,12 +7,11 @@ Needs root, and a machine that does nothing else meanwhile.
 from __future__ import annotations
 
 import sys
-from statistics import median
 from typing import Any
 
 from emulator.dataplane import Asked
 from experiments.calibrate import calibrate
-from experiments.probe import Traffic, alltoall, fabric_of, permutation, rows
+from experiments.probe import alltoall, fabric_of, medians, permutation
 
 _POINTS = ((16, 100_000_000), (64, 25_000_000))
 _SCHEMES = ("ethereal", "spray")
@@ -49,28 +48,11 @@ def point(dataplane: Asked, hosts: int, rate_bps: int, burst_frames: int) -> lis
     """One row a collective and scheme, all on one fabric."""
     fabric = fabric_of(hosts, rate_bps, burst_frames)
     schedules = [permutation(fabric), alltoall(fabric)]
-    traffic = [Traffic(schedule, scheme, seed) for schedule in schedules for scheme in _SCHEMES for seed in _SEEDS]
-    done = list(rows(fabric, dataplane, traffic))
+    where = {"hosts": hosts, "burst_frames": burst_frames, "link_mbps": rate_bps / 1e6}
+    where["total_gbps"] = hosts * rate_bps / 1e9
     found = []
-    for first in range(0, len(done), len(_SEEDS)):
-        same = done[first : first + len(_SEEDS)]
-        finished = [row for row in same if "cct_s" in row]
-        found.append(
-            {
-                "what": "point",
-                "dataplane": same[0]["dataplane"],
-                "hosts": hosts,
-                "burst_frames": burst_frames,
-                "link_mbps": rate_bps / 1e6,
-                "total_gbps": hosts * rate_bps / 1e9,
-                "collective": same[0]["collective"],
-                "scheme": same[0]["scheme"],
-                "cct_over_bound": median(row["cct_over_bound"] for row in finished) if finished else None,
-                "cpu_idle_min": median(row["cpu_idle_min"] for row in finished) if finished else None,
-                "pass": f"{sum(row['fidelity'] == 'pass' for row in same)}/{len(same)}",
-                "reasons": "; ".join(sorted({row["fidelity_reasons"] for row in same if row["fidelity_reasons"]})),
-            }
-        )
+    for row in medians(fabric, dataplane, schedules, _SCHEMES, _SEEDS, ("cct_over_bound", "cpu_idle_min")):
+        found.append({"what": "point", **where, **row})
         _say(str(found[-1]))
     return found
 

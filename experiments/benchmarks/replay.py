@@ -11,7 +11,6 @@ import resource
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def measure(fabric: LeafSpine, dataplane: Asked, plan: TrafficPlan, seed: int) -
     built.program(seed, hashed_connections(plan))
     opening = time.monotonic()
     with (
-        spraying(built, plan.spray_mode, seed) if plan.spray_mode else nullcontext(),
+        spraying(built, plan.spray_mode, seed),
         Replay(plan, fabric, built.host_pids, transport) as replay,
     ):
         opened = time.monotonic()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -144,7 +143,7 @@ def sent_by_hosts(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> dic
     found = {}
     for scheme in ("ethereal", "spray", "ethereal"):  # and afterwards, frames travel together again
         plan = shifted(topology, scheme, size_bytes)
-        with spraying(fabric, "round-robin", seed=1) if scheme == "spray" else nullcontext():
+        with spraying(fabric, plan.spray_mode, seed=1):
             before = read_counters(fabric)
             play(fabric, plan)
             delta = (settled_counters(fabric) - before).iloc[ports].mean()
