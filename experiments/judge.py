@@ -45,6 +45,7 @@ def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any]) -> Judged:
         **identity,
         "flows": len(schedule.flows),
         "subflows": len(run.plan.subflows),
+        "cut_flows": run.plan.cut_flows,
         "cct_s": replay.cct_s,
         "bound_s": run.bound_s,
         "cct_over_bound": replay.cct_s / run.bound_s,

@@ -128,6 +128,7 @@ def _of_paths(plan: TrafficPlan, fabric: LeafSpine, spines: Ints, paced: bool, b
     return {
         "flows": len(plan.schedule.flows),
         "subflows": len(plan.subflows),
+        "cut_flows": plan.cut_flows,
         **_times(plan.schedule, bound_s, cct_s),
         "congestion_ratio": congestion_ratio(loads, plan.schedule, fabric, plan.hosts),
         "fct_p50_s": fct_p50_s,
@@ -144,6 +145,7 @@ def _from_counts(planner: Planner, runs: Sequence[Run], counted: CountedTraffic)
         yield _row(planner, run, TrafficPlan(unlisted, (), run.scheme, (), ())) | {
             "flows": counted.total_flows,
             "subflows": counted.subflows(run.scheme),
+            "cut_flows": counted.cut_flows(run.scheme),
             **_times(unlisted, counted.bound_s(), None),
             "congestion_ratio": counted.congestion_ratio(run.scheme, run.seed),
             "fct_p50_s": None,

@@ -188,6 +188,7 @@ def test_counts_say_what_a_list_of_flows_says(collective: str, algorithm: str, p
     for scheme in ("ethereal", "spray", "ecmp", "subflow-3"):
         plan = plan_traffic(schedule, fabric, hosts, scheme)
         assert counted.subflows(scheme) == len(plan.subflows)
+        assert counted.cut_flows(scheme) == plan.cut_flows
         loads = counted.link_bytes(scheme, seed=1)
         listed = link_bytes(plan, fabric, choose_spines(plan, fabric, 1))
         if scheme in ("ethereal", "spray"):
@@ -217,7 +218,7 @@ def test_traffic_beyond_the_fluid_model_is_counted(monkeypatch: pytest.MonkeyPat
     counted = predict(experiment(seeds=[1]))
     assert counted[["predicted_cct_s", "algbw_bps", "busbw_bps", "fct_p50_s"]].isna().all(axis=None)
     assert counted.columns.tolist() == listed.columns.tolist()
-    for column in ("run_id", "flows", "subflows", "bound_s"):
+    for column in ("run_id", "flows", "subflows", "cut_flows", "bound_s"):
         assert counted[column].tolist() == pytest.approx(listed[column].tolist())
     exact = listed.scheme.isin(["spray", "ethereal"])
     assert counted[exact].congestion_ratio.tolist() == pytest.approx(listed[exact].congestion_ratio.tolist())
