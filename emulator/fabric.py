@@ -35,8 +35,9 @@ _SINGLE_FRAMES = ("tcp-segmentation-offload", "generic-segmentation-offload", _M
 # The userspace datapath would forward packets whose checksum is still to be filled in.
 _WHOLE_FRAMES = ("tx-checksumming", *_SINGLE_FRAMES)
 # Links run at a thousandth of a data centre's rate, so queueing takes a thousand times as long: at Linux's least
-# retransmission time-out of 200 ms, a few waiting frames would count as lost.
-_RTO_MIN_MS = 1000
+# retransmission time-out of 200 ms, a few waiting frames would count as lost. It is what a full queue takes to drain,
+# within these.
+_LEAST_RTO_MIN_S, _MOST_RTO_MIN_S = 1.0, 5.0
 _LEAST_QUEUE_PACKETS = 1000  # of a host, whose own queue is to drop nothing: Linux's own default
 _LOOPBACK = 1
 _FIRST_INDEX = 1000  # of our interfaces: beyond those that a new namespace brings
@@ -108,9 +109,7 @@ class Fabric:
         """Processes that forward packets: one that is at its limit loses some."""
         return self._plane.watched_pids
 
-    def program(
-        self, seed: int, connections: Sequence[Connection] = (), failed: frozenset[Link] = frozenset()
-    ) -> None:
+    def program(self, seed: int, connections: Sequence[Connection] = (), failed: frozenset[Link] = frozenset()) -> None:
         """Have every switch hold the tables for `failed` links, hashing with `seed`; return once all do.
 
         `connections` are those that will be hashed: with the same seed, they take the same paths on every data plane.
@@ -221,7 +220,7 @@ class Fabric:
             netlink.address(port.index, topology.host_ip(port.host)),
             netlink.neighbour(port.index, gateway, topology.gateway_mac(port.leaf)),
             netlink.route(f"{gateway}/32", port.index),
-            netlink.route("0.0.0.0/0", port.index, via=gateway, rto_min_ms=_RTO_MIN_MS),
+            netlink.route("0.0.0.0/0", port.index, via=gateway, rto_min_ms=round(1000 * rto_min_s(topology))),
         ]
 
     def _warm_up(self) -> None:
@@ -252,6 +251,12 @@ class Fabric:
                 opened.close()
         if missing:
             raise EmulatorError(f"the fabric does not carry {', '.join(probes[number][3] for number in missing[:8])}")
+
+
+def rto_min_s(topology: LeafSpine) -> float:
+    """Return the least retransmission time-out, in seconds, of a fabric's hosts."""
+    drain_s = topology.queue_bytes * 8 / min(topology.host_rate_bps, topology.fabric_rate_bps)
+    return min(max(drain_s, _LEAST_RTO_MIN_S), _MOST_RTO_MIN_S)
 
 
 def _exchange(

@@ -339,7 +339,7 @@ class Experiment(_Keys):
     schemes: Annotated[tuple[Scheme, ...], AfterValidator(_one_of_each)] = Field(
         default=("ecmp", "spray", "ethereal"), description="a list such as [ecmp, spray, ethereal]"
     )
-    transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {congestion_control: cubic}")
+    transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {reordering: tolerant}")
     placement: Placement = Field(default="packed", description="one of packed, interleaved, random")
     seeds: Annotated[tuple[Seed, ...], AfterValidator(_one_of_each)] = Field(
         default=(1, 2, 3), description="a list of whole numbers such as [1, 2, 3]"

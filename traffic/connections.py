@@ -20,6 +20,7 @@ from traffic.transport import Transport
 
 _CONNECT_TIMEOUT_S = 20.0
 _LEAST_WINDOW_FRAMES = 2  # with fewer, a sender would wait for every delayed acknowledgement
+_IN_FLIGHT_S = 0.4  # about ten round trips over empty queues at 10 Mb/s, and well below the least time-out
 
 
 class Connections:
@@ -87,12 +88,7 @@ class Connections:
     def _limit_window(self, listener: socket.socket, connections: int) -> None:
         """Of every connection that is accepted: what it may have under way (TCP_WINDOW_CLAMP, tcp(7))."""
         if self.transport.windows == "fitted":
-            least_bytes = _LEAST_WINDOW_FRAMES * (self.fabric.mtu_bytes - IP_TCP_HEADER_BYTES)
-            import os
-            tot=min(self.fabric.queue_bytes // 2, int(float(os.environ.get("WS","9"))*self.fabric.host_rate_bps/8))
-            least_bytes = int(os.environ.get("WF","2")) * (self.fabric.mtu_bytes - IP_TCP_HEADER_BYTES)
-            window_bytes = max(least_bytes, tot // connections)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, window_bytes)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, window_bytes(self.fabric, connections))
 
     def _accept(self, listeners: dict[int, socket.socket]) -> list[socket.socket]:
         """The receiving end of every subflow, once all are connected."""
@@ -124,6 +120,17 @@ class Connections:
                 made.close()
             raise
         return [accepted[subflow.id] for subflow in plan.subflows]
+
+
+def window_bytes(fabric: LeafSpine, connections: int) -> int:
+    """Return the receive window of each of a host's connections, in bytes of payload.
+
+    All together may have under way what its link carries in _IN_FLIGHT_S, or half of what its port's queue holds where
+    that is less; each has two frames at least.
+    """
+    least_bytes = _LEAST_WINDOW_FRAMES * (fabric.mtu_bytes - IP_TCP_HEADER_BYTES)
+    together_bytes = min(fabric.queue_bytes / 2, fabric.host_rate_bps / 8 * _IN_FLIGHT_S)
+    return max(least_bytes, int(together_bytes / connections))
 
 
 def _tag(opened: socket.socket, path_tag: int) -> None:

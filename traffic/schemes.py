@@ -29,7 +29,7 @@ from typing import Literal
 
 from emulator.topology import LeafSpine, Link
 from traffic.collectives.layout import ELEMENT_BYTES
-from traffic.schedule import Flow, Schedule
+from traffic.schedule import Schedule
 
 UNTAGGED = 0
 FIRST_SOURCE_PORT = 10_000
@@ -48,17 +48,13 @@ Split = list[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Subflow:
-    """One TCP connection. `path_tag` is the DSCP value that pins it to spine `path_tag - 1`; 0 leaves it to the hash.
-
-    `pacing_share` is the part of its sender's host rate that it needs so that all subflows of a step end together.
-    """
+    """One TCP connection; the DSCP value `path_tag` pins it to spine `path_tag - 1`, and 0 leaves it to the hash."""
 
     id: int
     src_host: int
     dst_host: int
     src_port: int
     path_tag: int
-    pacing_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +175,10 @@ def plan_traffic(
                 tags.append((hosts[flow.src], hosts[flow.dst], tag))
             pieces.append(Piece(flow.id, lanes[lane], offset, size))
             offset += size
-    shares = _pacing_shares(schedule.flows, pieces, len(tags))
     ports: dict[int, int] = defaultdict(lambda: FIRST_SOURCE_PORT)
     subflows = []
     for number, (src_host, dst_host, tag) in enumerate(tags):
-        subflows.append(Subflow(number, src_host, dst_host, ports[src_host], tag, shares[number]))
+        subflows.append(Subflow(number, src_host, dst_host, ports[src_host], tag))
         ports[src_host] += 1
     return TrafficPlan(schedule, hosts, scheme, subflows, pieces)
 
@@ -216,19 +211,3 @@ def _assign(
         for flow_id, split in zip(flow_ids, ethereal_splits(sizes_bytes, turn), strict=True):
             assigned[flow_id] = [(spine + 1, size_bytes) for spine, size_bytes in split]
     return assigned
-
-
-def _pacing_shares(flows: Sequence[Flow], pieces: Sequence[Piece], subflows: int) -> list[float]:
-    """Each subflow's largest share of what its sender sends in one step."""
-    sent: dict[tuple[int, int], int] = defaultdict(int)
-    for flow in flows:
-        sent[flow.src, flow.step] += flow.size_bytes
-    # A subflow may carry several pieces in one step, when a schedule repeats a pair within it.
-    carried: dict[tuple[int, int, int], int] = defaultdict(int)
-    for piece in pieces:
-        flow = flows[piece.flow]
-        carried[piece.subflow, flow.src, flow.step] += piece.size_bytes
-    shares = [0.0] * subflows
-    for (subflow, src, step), size_bytes in carried.items():
-        shares[subflow] = max(shares[subflow], size_bytes / sent[src, step])
-    return shares

@@ -28,8 +28,9 @@ _REORDER_TOLERANT = {
 class Transport:
     """What every connection of a run is given, and what its fabric does for acknowledgements.
 
-    `windows` "fitted": all connections to a host, together, have at most half of what fits its port's queue under way,
-    so that cutting a flow multiplies what carries it, not what is in flight; "default": the kernel's windows.
+    `windows` "fitted": all connections to a host, together, have as much under way as its link carries in 0.4 s, or
+    half of what its port's queue holds where that is less, so that cutting a flow multiplies what carries it, not what
+    is in flight; "default": the kernel's windows.
     `acknowledgements` "first": they wait behind no data, on any port; "in-turn": they do. `reordering` "tolerant": TCP
     waits for late packets instead of retransmitting them. A run in which nothing arrives for `stall_timeout_s` ends.
     """

@@ -305,17 +305,6 @@ def test_pieces_cover_every_flow_once_and_in_order(
     assert plan == plan_traffic(plan.schedule, fabric, range(8), scheme)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_shares_of_a_host_fill_its_link_exactly(scheme: str, channels: int) -> None:
-    fabric = LeafSpine(4, 4, 4)
-    for schedule in (permutation(fabric, channels, 40_000), all_to_all(fabric, 40_000)):
-        shares: dict[int, float] = defaultdict(float)
-        for subflow in plan_traffic(schedule, fabric, range(16), scheme).subflows:
-            shares[subflow.src_host] += subflow.pacing_share
-        assert shares == {host: pytest.approx(1.0) for host in range(16)}
-
-
 def test_subflow_k_cuts_every_flow_in_k() -> None:
     fabric = LeafSpine(4, 4, 4)
     plan = plan_traffic(permutation(fabric, 2, 1001), fabric, range(16), "subflow-8")
