@@ -67,6 +67,13 @@ def bound_s(
     return _least_span_s(zip(heads, demands, tails, strict=True))
 
 
+def busiest_link_s(
+    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed: frozenset[Link] = frozenset()
+) -> float:
+    """Return how many seconds the busiest links are at work for all of `schedule`, whatever waits for what."""
+    return _least_span_s((0.0, demand, 0.0) for demand in _demands(schedule, fabric, hosts, failed))
+
+
 def _demands(
     schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed: frozenset[Link]
 ) -> list[Demand]:

@@ -151,7 +151,9 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
                     if event.captures is not None:
                         bar.console.print(f"{run_id}: decoding captures", highlight=False)
                         captured = analyse(captures / run_id, built.ports, planner.fabric)
-                    evidence = Evidence(event, plans[run_id], built.ports, planner.bound_s(run), captured)
+                    evidence = Evidence(
+                        event, plans[run_id], built.ports, planner.bound_s(run), planner.fabric, run.seed, captured
+                    )
                     folder.append(judge(evidence, planner.fabric, identity, predicted[run_id]))
                     bar.done(run)
                 case measurement.Failed(run_id, reason):

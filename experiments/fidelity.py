@@ -14,8 +14,12 @@ import pandas as pd
 
 from emulator.meters import Samples
 from emulator.ports import Port, Shaping
+from emulator.topology import LeafSpine
 from experiments.captures.summary import CaptureSummary
+from experiments.congestion import choose_spines
+from experiments.floor import head_start_s, too_short
 from experiments.measurement import Measured
+from experiments.senders import longest_unheld
 from traffic.schemes import TrafficPlan
 
 RATE_TOLERANCE = 0.03
@@ -45,6 +49,9 @@ idle)."""
 
 MAX_SAMPLER_LATE_S = 0.1
 """Latest a sampler's wake-up may come; what the sampler suffers, shaping suffers too."""
+
+MAX_UNHELD, LEAST_UNHELD_S = 0.1, 0.4
+"""Most of a run's time, and of any run, that a sender may have bytes while no link on their way is full."""
 
 CAPTURE_TOLERANCE = 0.001
 """How far the bytes of a capture may be from the interface's counters."""
@@ -91,6 +98,8 @@ class Run:
     plan: TrafficPlan
     ports: Sequence[Port]
     bound_s: float
+    topology: LeafSpine
+    seed: int
     captured: CaptureSummary | None = None
 
     @property
@@ -247,12 +256,31 @@ def bytes_are_as_asked(run: Run) -> list[str]:
         reasons.append(
             f"{len(wrong)} connections received other than was asked, the first {got[first]} of {asked[first]} bytes"
         )
-    # A bucket that is full when a step begins lets it be sooner by the bucket's depth.
-    steps = 1 + max(flow.step for flow in run.plan.schedule.flows)
-    head_start_s = steps * max(port.shaping.burst_bytes * 8 / port.shaping.rate_bps for port in run.ports)
-    if run.measured.replay.cct_s < run.bound_s * (1 - RATE_TOLERANCE) - head_start_s:
+    sooner_s = head_start_s(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s)
+    if run.measured.replay.cct_s < run.bound_s * (1 - RATE_TOLERANCE) - sooner_s:
         reasons.append(f"CCT {run.measured.replay.cct_s:.4f} s is below the bound of {run.bound_s:.4f} s")
     return [*reasons, *(run.measured.replay.data_problems or ())]
+
+
+def run_is_long_enough(run: Run) -> list[str]:
+    """7. A run too short for its windows and its buckets says nothing."""
+    reason = too_short(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s)
+    return [reason] if reason else []
+
+
+def senders_are_held_by_the_network(run: Run) -> list[str]:
+    """8. A sender with bytes keeps its link busy, unless a receiver, the fabric or its schedule is the limit."""
+    replay, cct_s = run.measured.replay, run.measured.replay.cct_s
+    spines = choose_spines(run.plan, run.topology, run.seed)
+    held = longest_unheld(
+        run.plan, run.ports, run.topology, spines, run.measured.samples.queues, replay.started_s, replay.finished_s
+    )
+    if held.seconds <= max(MAX_UNHELD * cct_s, LEAST_UNHELD_S):
+        return []
+    return [
+        f"{run.topology.host_name(held.host)} had bytes to send and no link on their way was full for "
+        f"{held.seconds:.1f} s of {cct_s:.1f} s: at most {MAX_UNHELD:.0%} is trusted"
+    ]
 
 
 def captures_are_complete(run: Run) -> list[str]:
@@ -283,6 +311,8 @@ INVARIANTS: dict[str, Callable[[Run], list[str]]] = {
     **NETWORK_INVARIANTS,
     "machine": machine_and_replay_kept_up,
     "bytes": bytes_are_as_asked,
+    "length": run_is_long_enough,
+    "senders": senders_are_held_by_the_network,
     "captures": captures_are_complete,
 }
 

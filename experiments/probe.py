@@ -99,7 +99,7 @@ def rows(
                 case measurement.Measured(run_id) if built:
                     number = int(run_id)
                     bound = bound_s(traffic[number].schedule, fabric, hosts)
-                    evidence = Evidence(event, plans[number], built.ports, bound)
+                    evidence = Evidence(event, plans[number], built.ports, bound, fabric, traffic[number].seed)
                     yield dict(judge(evidence, fabric, _identity(traffic[number], fabric, built)).row)
 
 

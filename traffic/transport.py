@@ -13,8 +13,8 @@ _ALWAYS = {
 }
 
 # Linux retransmits what was only late. These let it wait: RACK adapts its reordering window (1), does not give it up
-# after three duplicate acknowledgements (4), and its window follows the queue because the least RTT is forgotten. Probes
-# for a tail stay on: without them, a few runs in a hundred waited for a time-out though nothing was lost.
+# after three duplicate acknowledgements (4), and its window follows the queue because the least RTT is forgotten.
+# Probes for a tail stay on: without them, a few runs in a hundred waited for a time-out though nothing was lost.
 _REORDER_TOLERANT = {
     "net.ipv4.tcp_recovery": "5",
     "net.ipv4.tcp_reordering": "300",

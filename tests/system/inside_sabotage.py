@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,9 +29,12 @@ from emulator.shaping import shape
 from emulator.topology import LeafSpine
 from experiments.measurement import Built, Event, Failed, Job, Measured, Progress
 from experiments.perform import perform
+from traffic.connections import Connections
 from traffic.transport import Transport
 
 _SYS_PIDFD_GETFD = 438
+_SO_MAX_PACING_RATE = 47
+_open = Connections.open
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -104,6 +108,20 @@ def paused(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> It
             elif isinstance(event, Failed):
                 os.kill(controller, signal.SIGCONT)
             yield event
+
+
+def paced(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked) -> Iterator[Event]:
+    """Every sender holds itself to half of its share of its host's rate."""
+    with patch.object(Connections, "open", _open_paced):
+        yield from perform(topology, transport, jobs, dataplane)
+
+
+def _open_paced(connections: Connections) -> None:
+    _open(connections)
+    sent_by = Counter(subflow.src_host for subflow in connections.plan.subflows)
+    for sender, subflow in zip(connections.senders, connections.plan.subflows, strict=True):
+        share = connections.fabric.host_rate_bps // 8 // sent_by[subflow.src_host]
+        sender.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, share // 2)
 
 
 class _Inattentive(Captures):

@@ -67,7 +67,7 @@ def verdicts(
             elif isinstance(event, Measured):
                 assert built
                 seen = None if event.captures is None else analyse(folder / event.run_id, built.ports, SMALL)
-                run = Run(event, plan, built.ports, least_s, seen)
+                run = Run(event, plan, built.ports, least_s, SMALL, int(event.run_id), seen)
                 failed = failures(run)
                 if excusing:
                     excuse_machine(failed, run, neighbours)
@@ -138,6 +138,18 @@ def test_a_port_that_was_slow_for_a_while(tmp_path: Path) -> None:
     [failed] = verdicts(tmp_path, inside_sabotage.reshaped, "linux", PORT, 0.5, True, seconds=2.0)
     assert isinstance(failed, dict) and list(failed) == ["work conservation"], failed
     assert all(reason.startswith(f"{PORT} stayed below its rate") for reason in failed["work conservation"])
+
+
+def test_senders_that_hold_themselves_back(tmp_path: Path, plane: Asked) -> None:
+    """All their bytes arrive, and no port is above its rate: only that no link on the way was full tells."""
+    [failed] = verdicts(tmp_path, inside_sabotage.paced, plane)
+    assert isinstance(failed, dict) and list(failed) == ["senders"], failed
+
+
+def test_a_run_too_short_to_be_judged(tmp_path: Path) -> None:
+    [failed] = verdicts(tmp_path, perform, "linux", seconds=0.05)
+    assert isinstance(failed, dict) and list(failed) == ["length"], failed
+    assert "at least" in failed["length"][0]
 
 
 def test_a_dropped_capture(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def healthy_run(scheme: str = "ethereal", size_bytes: int = 5_000_000, channels:
         Samples(_queues(ports, wire_bytes, cct_s), _cpu(sample_times(cct_s))),
         {port.name: port.shaping for port in ports},
     )  # fmt: skip
-    return Run(measured, plan, ports, bound_s(schedule, FABRIC, hosts))
+    return Run(measured, plan, ports, bound_s(schedule, FABRIC, hosts), FABRIC, seed=1)
 
 
 def planted(run: Run, **changes: Any) -> Run:

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from synthetic import FABRIC, OFFERED, PERIOD_S, START_S, healthy_run, place, planted, sample_times, sent_at_rate
 
 from emulator.ports import Shaping, shaping_for
+from experiments.bound import bound_s
+from experiments.congestion import choose_spines
 from experiments.fidelity import Run, failures, least_idle, ports_work_at_their_rate
+from experiments.floor import head_start_s, too_short
+from experiments.senders import longest_unheld
+from traffic.schedule import Flow, Schedule
 
 PORT = "leaf1-eth3"  # to spine1
 
@@ -202,10 +207,51 @@ def test_healthy_run_passes(healthy: Run, harmless: Fault) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["ecmp", "spray", "ethereal", "subflow-4"])
-@pytest.mark.parametrize("size_bytes", [100_000, 2_000_000])
-def test_short_runs_pass(scheme: str, size_bytes: int) -> None:
-    """A run of 50 ms has next to no samples."""
-    assert failures(healthy_run(scheme, size_bytes)) == {}
+def test_short_runs_pass_and_shorter_ones_are_not_judged(scheme: str) -> None:
+    """A run of 50 ms has next to no samples: whatever else holds, it says nothing."""
+    assert failures(healthy_run(scheme, 2_000_000)) == {}
+    [reason] = failures(healthy_run(scheme, 100_000))["length"]
+    assert reason.startswith("too short: its bound is 0.04 s and runs are judged from 0.25 s") and "650KB" in reason
+    assert failures(healthy_run(scheme, 650_000)) == {}
+
+
+def test_what_full_buckets_hide_is_a_tenth_at_most() -> None:
+    """Their depth is two frames a link: one step of 20 KB is through in a fifth of its bound."""
+    slow = replace(FABRIC, host_rate_bps=2_000_000, fabric_rate_bps=2_000_000)
+    flows = [Flow(host, host, (host + 2) % 4, 20_000) for host in range(4)]
+    schedule = Schedule("permutation", "shift", 4, 1, 20_000, flows)
+    reason = too_short(schedule, slow, range(4), bound_s(schedule, slow, range(4)))
+    assert reason and "the first frames of every port pass at once, 0.072 s of it" in reason
+    [needed] = re.findall(r"at least (\d+)KB", reason)
+    larger = replace(schedule, flows=[replace(flow, size_bytes=int(needed) * 1000) for flow in flows])
+    assert too_short(larger, slow, range(4), bound_s(larger, slow, range(4))) is None
+    assert head_start_s(larger, slow, range(4), bound_s(larger, slow, range(4))) == pytest.approx(0.0721, abs=1e-4)
+
+
+def test_a_sender_that_holds_itself_back_is_found_out() -> None:
+    """Everything arrives, no port is above its rate, nobody waits for a core: and the network was never the limit."""
+    run = healthy_run()
+    queues = run.measured.samples.queues
+    lazy = queues.assign(sent_bytes=queues.sent_bytes * 0.6, backlog_bytes=0)
+    assert list(failures(planted(run, samples=replace(run.measured.samples, queues=lazy)))) == ["senders"]
+    in_one_queue = lazy.assign(backlog_bytes=9014.0 * (queues.port == place(run, "h1-eth0")))
+    held = longest_unheld(
+        run.plan, run.ports, FABRIC, choose_spines(run.plan, FABRIC, 1), in_one_queue,
+        run.measured.replay.started_s, run.measured.replay.finished_s,
+    )  # fmt: skip
+    assert held.host != 0 and held.seconds > 1, "h1's packets wait at its own port, and h1 is not to blame"
+
+
+def test_senders_whose_packets_were_dropped_are_held_by_tcp() -> None:
+    run = healthy_run()
+    queues = run.measured.samples.queues
+    lazy = queues.assign(sent_bytes=queues.sent_bytes * 0.6, backlog_bytes=0)
+    drops = lazy.assign(drops_packets=(lazy.time_s > START_S + 0.5).astype(int))
+    held = longest_unheld(
+        run.plan, run.ports, FABRIC, choose_spines(run.plan, FABRIC, 1), drops,
+        run.measured.replay.started_s, run.measured.replay.finished_s,
+    )  # fmt: skip
+    assert held.seconds == 0
 
 
 def test_port_that_was_reshaped_fails_for_its_shaping_alone(healthy: Run) -> None:
@@ -228,8 +274,8 @@ def test_bucket_in_whole_microseconds_is_as_asked(healthy: Run, rate_bps: int, m
 def test_bursts_may_beat_the_bound_of_a_tiny_run() -> None:
     """A full bucket of two frames passes at once: a run of ten frames may take a fifth less than its rate allows."""
     run = healthy_run(size_bytes=90_000)
-    assert failures(finished_at(0.85)(run)) == {}
-    assert list(failures(finished_at(0.5)(run))) == ["bytes"]
+    assert list(failures(finished_at(0.85)(run))) == ["length"]
+    assert list(failures(finished_at(0.5)(run))) == ["bytes", "length"]
 
 
 def test_packets_that_no_core_took_in_time_are_the_machines_fault(healthy: Run) -> None:
