@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from experiments.judge import PASS
-from experiments.verdict import EXPLAINED, explained
+from experiments.prediction import EXPLAINED
+from experiments.tables import table_of_collectives
 
-_TERMINAL_WIDTH, _GAP, _SHORTEST_NAME = 80, 2, 12
+EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f} x the highest"
+"""In which times theory explains a run."""
 
 _MEDIANS = (
     *("cct_over_bound", "congestion_ratio", "emulated_over_predicted"),
     *("subflows", "cut_flows", "retransmitted_segments"),
 )
-_MOST = ("drops_packets", "retransmission_timeouts")  # rare, and a median would hide what happened to one seed
+_MOST = ("drops_packets",)  # rare, and a median would hide what happened to one seed
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Per traffic and scheme, in the order they first ran: of how many runs, how many can be trusted, and of those the
-    medians over seeds, of drops and time-outs the most; NaN where there are none, or runs.csv has no such column."""
+    medians over seeds, of drops the most; NaN where there are none, or runs.csv has no such column. `unexplained` of the
+    trusted runs took another time than theory expects."""
     passed = runs.fidelity == PASS
     numbers = runs.reindex(columns=[*_MEDIANS, *_MOST]).astype(float).where(passed)
-    groups = pd.concat([runs[["run_id", "traffic", "scheme"]], numbers], axis=1).assign(passed=passed)
+    off = passed & (runs.explained == "no" if "explained" in runs else False)
+    groups = pd.concat([runs[["run_id", "traffic", "scheme"]], numbers], axis=1).assign(passed=passed, off=off)
     table = groups.groupby(["traffic", "scheme"], sort=False).agg(
         runs=("run_id", "size"),
         trusted=("passed", "sum"),
+        unexplained=("off", "sum"),
         cct_over_bound_min=("cct_over_bound", "min"),
         cct_over_bound_max=("cct_over_bound", "max"),
         **{name: (name, "median") for name in _MEDIANS},
@@ -53,6 +54,11 @@ class Column:
     cell: Callable[[Any], str]
     events: bool = False
 
+    @property
+    def title(self) -> str:
+        """The heading as a page has it, which breaks it where it likes."""
+        return self.heading.replace("-\n", "\u00ad").replace("\n", " ")
+
     def text(self, row: Any) -> str:
         """The cell as people read it; nothing where nothing is known."""
         if not row.trusted:
@@ -70,8 +76,7 @@ def _cct(row: Any) -> str:
 
 
 def _against_prediction(row: Any) -> str:
-    mark = "" if explained(row.emulated_over_predicted) else "!"
-    return f"{row.emulated_over_predicted:.2f}{mark}"
+    return f"{row.emulated_over_predicted:.2f}{'!' if row.unexplained else ''}"
 
 
 def _counted(name: str) -> Callable[[Any], str]:
@@ -83,14 +88,14 @@ RATIOS = (
     Column("congestion\nratio", "congestion_ratio", lambda row: f"{row.congestion_ratio:.2f}"),
     Column("emulated /\npredicted", "emulated_over_predicted", _against_prediction),
 )
+DROPS = Column("drops,\nmost", "drops_packets", _counted("drops_packets"), events=True)
 COUNTS = (
     Column("connec-\ntions", "subflows", _counted("subflows")),
     Column("flows\ncut", "cut_flows", _counted("cut_flows"), events=True),
     Column("retrans-\nmits", "retransmitted_segments", _counted("retransmitted_segments"), events=True),
-    Column("drops,\nmost", "drops_packets", _counted("drops_packets"), events=True),
-    Column("time-outs,\nmost", "retransmission_timeouts", _counted("retransmission_timeouts"), events=True),
+    DROPS,
 )
-"""Of a run: TCP's retransmitted segments, packets dropped, retransmission time-outs; of the last two, the run with most."""
+"""Of a run: TCP's connections, flows cut, retransmitted segments; packets dropped, of the run with most."""
 
 
 def shown(lines: pd.DataFrame, columns: Sequence[Column] = (*RATIOS, *COUNTS)) -> list[Column]:
@@ -104,51 +109,40 @@ def fidelity(row: Any) -> str:
 
 
 def render(runs: pd.DataFrame) -> Group:
-    """`summary` for 80 columns, as two tables: how close to the best, and what it took.
-
-    No cell wraps, but a long collective's name goes on beside its next schemes.
-    """
+    """`summary` for 80 columns, as two tables: how close to the best, and what it took."""
     lines = summary(runs)
     ratios, counts = shown(lines, RATIOS), shown(lines, COUNTS)
-    unexplained = any(not explained(value) for value in lines.emulated_over_predicted)
-    mark = f"; ! is not within {EXPLAINED[0]:.2f} to {EXPLAINED[1]:.2f}" if unexplained else ""
-    best = _table(lines, ratios, with_fidelity=True)
-    best.title = "CCT / bound and congestion ratio: 1.00 is the best any scheme could reach"
-    best.caption = f"medians (and ranges) of the runs whose fidelity is pass{mark}"
+    mark = f"; ! has a run that is not explained: {EXPLANATION}" if lines.unexplained.any() else ""
+    best = _table(
+        "CCT / bound and congestion ratio: 1.00 is the best any scheme could reach",
+        ["scheme", *(column.heading for column in ratios), "fidelity"],
+        [(row.traffic, [row.scheme, *_styled(row, ratios), _trust(row)]) for row in lines.itertuples()],
+        f"medians (and ranges) of the runs whose fidelity is pass{mark}",
+    )
     if not counts:
         return Group(best)
-    took = _table(lines, counts, with_fidelity=False)
-    took.title = "What it took"
-    took.caption = "medians of the same runs" + (
-        "; of what is rare, the most of any run" if any("most" in column.heading for column in counts) else ""
+    took = _table(
+        "What it took",
+        ["scheme", *(column.heading for column in counts)],
+        [(row.traffic, [row.scheme, *_styled(row, counts)]) for row in lines.itertuples()],
+        "medians of the same runs" + ("; of drops, the most of any run" if DROPS in counts else ""),
     )
     return Group(best, "", took)
 
 
-def _table(lines: pd.DataFrame, columns: Sequence[Column], with_fidelity: bool) -> Table:
-    rows = [[row.scheme, *(column.text(row) for column in columns)] for row in lines.itertuples()]
-    headings = ["scheme", *(column.heading for column in columns)]
-    if with_fidelity:
-        headings.append("fidelity")
-        rows = [[*cells, fidelity(row)] for cells, row in zip(rows, lines.itertuples(), strict=True)]
-    widths = [max(map(len, [*heading.split("\n"), *column])) for heading, *column in zip(headings, *rows, strict=True)]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("collective", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "scheme" else "right", no_wrap=True)
-    name_width = max(_SHORTEST_NAME, _TERMINAL_WIDTH - sum(widths) - _GAP * len(widths))
-    for traffic, numbers in lines.groupby("traffic", sort=False).indices.items():
-        if len(table.rows):
-            table.add_section()
-        for name, number in zip_longest(textwrap.wrap(str(traffic), name_width), numbers, fillvalue=None):
-            table.add_row(escape(name or ""), *(_styled(rows[number], lines, number) if number is not None else []))
-    return table
+def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, list[str]]], caption: str) -> Table:
+    groups: dict[str, list[list[str]]] = {}
+    for traffic, cells in rows:
+        groups.setdefault(traffic, []).append(cells)
+    return table_of_collectives(title, headings, list(groups.items()), caption)
 
 
-def _styled(cells: Sequence[str], lines: pd.DataFrame, number: int) -> list[str]:
-    """Green where all runs can be trusted, red where not, yellow what no theory explains."""
-    trust = "green" if lines.trusted[number] == lines.runs[number] else "red"
-    colours = {"pass": trust, "!": "yellow"}
-    return [
-        next((f"[{colour}]{cell}" for end, colour in colours.items() if cell.endswith(end)), cell) for cell in cells
-    ]
+def _styled(row: Any, columns: Sequence[Column]) -> list[str]:
+    """Yellow is what no theory explains."""
+    cells = [column.text(row) for column in columns]
+    return [f"[yellow]{cell}[/yellow]" if cell.endswith("!") else cell for cell in cells]
+
+
+def _trust(row: Any) -> str:
+    """Green where all runs can be trusted, red where not."""
+    return f"[{'green' if row.trusted == row.runs else 'red'}]{fidelity(row)}"

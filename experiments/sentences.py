@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from experiments.verdict import ECMP, ETHEREAL, EXPLAINED, LEAST_SEEDS, Line, Margin, Outcome, Verdict, widest
+from experiments.prediction import EXPLAINED
+from experiments.verdict import ECMP, ETHEREAL, LEAST_SEEDS, Line, Margin, Outcome, Verdict, widest
 
 SPLIT = "a single path with minimal splitting (ethereal)"
 DEALT = "a single path a connection, dealt round-robin (ethereal)"
@@ -43,7 +44,7 @@ def sentence(verdict: Verdict, single_path: str = SPLIT) -> str:
 
 
 def lines(verdict: Verdict) -> list[str]:
-    """A sentence a collective, in the order they ran."""
+    """A sentence a collective, in the order of their runs' ids."""
     return [line_sentence(verdict, line) for line in verdict.lines]
 
 
@@ -95,7 +96,8 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
                    caveats
     collectives    for each: collective, outcome, sentence, straddles, provisional; of ecmp and ethereal the ratio of
                    medians to the spraying scheme's, least and most of the ratios by seed; null where not known
-    unexplained    runs it rests on whose emulated_over_predicted is outside `explained`, the worst first
+    explained      emulated over predicted time, from and to which theory explains a run
+    unexplained    runs it rests on that theory does not explain, the worst first
     """
     return {
         "within": verdict.within,

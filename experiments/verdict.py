@@ -12,15 +12,13 @@ from typing import Any
 import pandas as pd
 
 from experiments.judge import PASS
+from experiments.results import ResultsError
 
 DEFAULT_WITHIN = 0.05
 """A scheme is as good as spraying if its median time is at most this much longer."""
 
 LEAST_SEEDS = 2
 """Trusted seeds that every compared scheme needs on a collective; where an experiment has one seed, that one."""
-
-EXPLAINED = (0.95, 1.10)
-"""Emulated over predicted CCT, from and to which theory explains a run."""
 
 ECMP, ETHEREAL, SPRAYS = "ecmp", "ethereal", ("spray", "spray-random")
 
@@ -52,7 +50,7 @@ class Asked:
         """What a manifest's `experiment` says, and `runs` where it is silent."""
         given = experiment or {}
         schemes = dict.fromkeys([*given.get("schemes", []), *runs.get("scheme", [])])
-        seeds = dict.fromkeys([*given.get("seeds", []), *map(int, runs.get("seed", []))])
+        seeds = dict.fromkeys([*given.get("seeds", []), *sorted(map(int, runs.get("seed", [])))])
         collectives = len(given.get("traffic", []))
         planned = collectives * len(given.get("schemes", [])) * len(given.get("seeds", []))
         return cls(tuple(schemes), tuple(seeds), max(planned, len(runs)), collectives)
@@ -182,15 +180,19 @@ def decide(
     lines = [_line(name, by_traffic.get(name, medians.iloc[:0]), asked, within) for name in names]
     answered = [line.traffic for line in lines if line.outcome]
     rested_on = trusted[trusted.traffic.isin(answered) & trusted.scheme.isin(compared)]
-    return Verdict(
-        within, asked, baseline, missing, len(runs), len(trusted), tuple(lines), _unexplained(rested_on)
-    )  # fmt: skip
+    counts = len(runs), len(trusted)
+    return Verdict(within, asked, baseline, missing, *counts, tuple(lines), _unexplained(rested_on))
 
 
 def of_results(runs: pd.DataFrame, manifest: Mapping[str, Any], within: float | None = None) -> Verdict:
-    """The verdict on a results folder's runs, by the threshold that `manifest` has unless another is given."""
+    """The verdict on a results folder's runs, by the threshold that `manifest` has unless another is given.
+
+    Raises ResultsError where the manifest's is none.
+    """
     if within is None:
-        within = float(manifest.get("within", DEFAULT_WITHIN))
+        within = manifest.get("within", DEFAULT_WITHIN)
+        if not isinstance(within, float | int) or not 0 <= within < 1:
+            raise ResultsError(f"manifest.json: within is {within!r}; it takes a share from 0 to below 1, such as 0.05")
     return decide(runs, within, Asked.of(runs, manifest.get("experiment")))
 
 
@@ -205,20 +207,14 @@ def widest(lines: Sequence[Line], scheme: str) -> Line | None:
     return max(known, key=lambda each: each[:2])[2] if known else None
 
 
-def explained(emulated_over_predicted: float) -> bool:
-    """Whether theory explains the time a run took. What is not known (NaN) is no contradiction."""
-    least, most = EXPLAINED
-    return not (emulated_over_predicted < least or emulated_over_predicted > most)
-
-
 def parse_within(text: str) -> float:
     """'5%' or '0.05' -> 0.05. Raises ValueError with one sentence."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)( ?%)?", text.strip())
     if match is None:
         raise ValueError(f"{text!r} is no share of the time; write 5% or 0.05")
     share = float(match[1]) / (100 if match[2] else 1)
-    if share > 1:
-        raise ValueError(f"{text!r} is more than the whole time spraying took; write 5% or 0.05")
+    if share >= 1:
+        raise ValueError(f"{text!r} is no share of the time below 100%; write 5% or 0.05")
     return share
 
 
@@ -263,9 +259,9 @@ def _outcome(ethereal: float, ecmp: float | None, limit: float) -> Outcome:
 
 def _unexplained(rested_on: pd.DataFrame) -> tuple[Unexplained, ...]:
     """The worst first."""
-    if "emulated_over_predicted" not in rested_on:
+    if "explained" not in rested_on:
         return ()
-    off = rested_on[~rested_on.emulated_over_predicted.map(explained)]
+    off = rested_on[rested_on.explained == "no"]
     found = [
         Unexplained(row.run_id, row.traffic, row.scheme, float(row.emulated_over_predicted))
         for row in off.itertuples()
