@@ -25,9 +25,11 @@ _MOST = ("drops_packets",)  # rare, and a median would hide what happened to one
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Per traffic and scheme, in the order they first ran: of how many runs, how many can be trusted, and of those the
-    medians over seeds, of drops the most; NaN where there are none, or runs.csv has no such column. `unexplained` of the
-    trusted runs took another time than theory expects."""
+    """Sum up runs per traffic and scheme, in the order they first ran.
+
+    Of the runs that can be trusted, the medians over seeds, of drops the most, and how many took another time than theory
+    expects (`unexplained`); NaN where there are none, or runs.csv has no such column.
+    """
     passed = runs.fidelity == PASS
     numbers = runs.reindex(columns=[*_MEDIANS, *_MOST]).astype(float).where(passed)
     off = passed & (runs.explained == "no" if "explained" in runs else False)
@@ -46,8 +48,10 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of numbers. `cell` takes a row of `summary` that has trusted runs; `of` is shown unless all that its
-    column holds is unknown, or nothing but zero where `events` are counted."""
+    """One column of numbers. `cell` takes a row of `summary` that has trusted runs.
+
+    It is shown unless all of `of` is unknown, or nothing but zero where `events` are counted; CCT / bound always is.
+    """
 
     heading: str
     of: str
@@ -62,12 +66,12 @@ class Column:
     def text(self, row: Any) -> str:
         """The cell as people read it; nothing where nothing is known."""
         if not row.trusted:
-            return "untrusted" if self.of == "cct_over_bound" else "-"
+            return "untrusted" if self is CCT else "-"
         return "" if pd.isna(getattr(row, self.of)) else self.cell(row)
 
     def worth_showing(self, lines: pd.DataFrame) -> bool:
         known = lines[self.of].dropna()
-        return bool((known > 0).any()) if self.events else len(known) > 0
+        return bool((known > 0).any()) if self.events else len(known) > 0 or self is CCT
 
 
 def _cct(row: Any) -> str:
@@ -83,8 +87,9 @@ def _counted(name: str) -> Callable[[Any], str]:
     return lambda row: f"{getattr(row, name):,.0f}"
 
 
+CCT = Column("CCT / bound", "cct_over_bound", _cct)
 RATIOS = (
-    Column("CCT / bound", "cct_over_bound", _cct),
+    CCT,
     Column("congestion\nratio", "congestion_ratio", lambda row: f"{row.congestion_ratio:.2f}"),
     Column("emulated /\npredicted", "emulated_over_predicted", _against_prediction),
 )

@@ -1,4 +1,4 @@
-"""The answer, computed from runs: is ECMP enough, is splitting, or does spraying pay; `experiments.sentences` says it."""
+"""The answer, computed from runs: is ECMP enough, or splitting, or does spraying pay; `experiments.sentences` says it."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _limit(within: float) -> float:
 
 
 def _line(traffic: str, by_seed: pd.DataFrame, asked: Asked, within: float) -> Line:
-    """`by_seed` has a row a seed and a column a compared scheme, the spraying one last; NaN where nothing is trusted."""
+    """Conclude from `by_seed`: a row a seed, a column a scheme, the spraying one last; NaN where nothing is trusted."""
     needed = min(LEAST_SEEDS, len(asked.seeds))
     seeds = by_seed.notna().sum()
     if lacking := tuple((str(scheme), int(count)) for scheme, count in seeds.items() if count < needed):
