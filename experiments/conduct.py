@@ -195,7 +195,6 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> Verdict
     """Print the table, a line a collective, the sentence, what did not finish, and where everything is."""
     runs = folder.runs()
     verdict = of_results(runs, folder.manifest())
-    folder.write_verdict(as_json(verdict))
     if len(runs):
         console.print(render(runs))
         for row in runs[runs.fidelity != PASS].itertuples():
@@ -209,6 +208,8 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> Verdict
 
             write_report([folder], report_path([folder]))
         console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
+    else:
+        folder.write_verdict(as_json(verdict))
     for reason, failed in folder.failed_runs().groupby("reason", sort=False):
         named = ", ".join(failed.run_id.head(_MOST_NAMED))
         more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""

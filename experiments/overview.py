@@ -27,8 +27,8 @@ _MOST = ("drops_packets",)  # rare, and a median would hide what happened to one
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Sum up runs per traffic and scheme, in the order they first ran.
 
-    Of the runs that can be trusted, the medians over seeds, of drops the most, and how many took another time than theory
-    expects (`unexplained`); NaN where there are none, or runs.csv has no such column.
+    Of the runs that can be trusted, the medians over seeds, of drops the most, and how many took another time than
+    theory expects (`unexplained`); NaN where there are none, or runs.csv has no such column.
     """
     passed = runs.fidelity == PASS
     numbers = runs.reindex(columns=[*_MEDIANS, *_MOST]).astype(float).where(passed)

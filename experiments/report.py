@@ -22,7 +22,7 @@ from experiments.judge import PASS
 from experiments.overview import EXPLANATION, fidelity, shown, summary
 from experiments.results import ResultsError, ResultsFolder
 from experiments.sections import SECTIONS, Results, Section, of_part, parts_of, schemes_of
-from experiments.sentences import lines, percent, sentence
+from experiments.sentences import as_json, lines, percent, sentence
 from experiments.verdict import of_results
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -48,9 +48,10 @@ def report_path(folders: Sequence[ResultsFolder]) -> Path:
 
 
 def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | None = None) -> None:
-    """Write the page to `out`: one folder, or two side by side. One folder's figures go into its figures/ as well.
+    """Write the page to `out`: one folder, or two side by side. One folder's figures and verdict go into it as well.
 
-    `within` is the verdict's threshold, each folder's own where it is None. The same folders give the same page. Raises ResultsError where a folder cannot be read or a file not written.
+    `within` is the verdict's threshold, each folder's own where it is None. The same folders give the same page.
+    Raises ResultsError where a folder cannot be read or a file not written.
     """
     if not 1 <= len(folders) <= 2:
         raise ResultsError(f"a report shows one results folder, or two side by side: {len(folders)} were named")
@@ -71,6 +72,7 @@ def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | No
         out.write_text(page, encoding="utf-8")
     if len(folders) == 1:
         _save_figures(sections, folders[0].path / FIGURES)
+        folders[0].write_verdict(as_json(of_results(everyone[0].runs, everyone[0].manifest, within)))
 
 
 def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:

@@ -161,18 +161,18 @@ SECTIONS = (
     Section(
         "links",
         "Bytes on every fabric link",
-        "Each cell is one link of the run with the median CCT (the slower of two in the middle), left on the way up, right "
-        "on the way down: a scheme that shares well gives a leaf's cells one colour, a bright cell beside dark ones is a "
-        "link waited for while others had room. Schemes of a collective share their colour scale.",
+        "Each cell is one link of the run with the median CCT (the slower of two in the middle), left on the way up, "
+        "right on the way down: a scheme that shares well gives a leaf's cells one colour, a bright cell beside dark ones "
+        "is a link waited for while others had room. Schemes of a collective share their colour scale.",
         _link_bytes,
         a_figure_each_scheme=True,
     ),
     Section(
         "queues",
         "Queues over time",
-        "The line is the fullest port of all fabric links at each moment of the run with the median CCT (the slower of two "
-        "in the middle), the shade reaches down to the mean of all of them: a high line over a low mean is what better "
-        "sharing avoids.",
+        "The line is the fullest port of all fabric links at each moment of the run with the median CCT (the slower of "
+        "two in the middle), the shade reaches down to the mean of all of them: a high line over a low mean is what "
+        "better sharing avoids.",
         _queue_depth,
         paired_axes="x",
     ),

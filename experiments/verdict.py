@@ -1,4 +1,4 @@
-"""The answer, computed from runs: is ECMP enough, or splitting, or does spraying pay; `experiments.sentences` says it."""
+"""The answer, computed from runs: ECMP is enough, splitting is, or spraying pays; `experiments.sentences` says it."""
 
 from __future__ import annotations
 
