@@ -117,8 +117,8 @@ def run(
 
     EXPERIMENT is a YAML file, or a name of the catalog such as quick. Every collective in it is replayed under every
     scheme with every seed; each run is measured, and has fidelity pass only if its numbers can be trusted. At the end
-    come the medians of those that can, and one sentence: ECMP is enough, or splitting is, or spraying pays. It takes two
-    thirds of all runs, and for each collective and scheme two seeds (the one, if there is one), that can be trusted.
+    come the medians of those that can, and one sentence: ECMP is enough, or splitting is, or spraying pays. That
+    takes trust in two thirds of all runs, and per collective and scheme in two seeds (in the one, if there is one).
 
     Asks sudo for root. Everything privileged happens in private namespaces that are gone when the command ends, however
     it ends. Results are written after every run, and are yours.

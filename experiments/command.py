@@ -26,8 +26,9 @@ set_option = click.option(
 within_option = click.option(
     "--within",
     metavar="SHARE",
-    callback=lambda _context, _option, text: text and _read_within(text),
-    help="A scheme is as good as spraying if its median time is at most so much longer, as in 5% or 0.05",
+    callback=lambda _context, _option, text: None if text is None else _read_within(text),
+    help="A scheme is as good as spraying if its median time is at most so much longer, as in 10% or 0.1  [default: "
+    "5%, or what DIR was run with]",
 )
 
 _COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted"}

@@ -32,9 +32,6 @@ from experiments.spec import Experiment
 from experiments.verdict import DEFAULT_WITHIN, Outcome, Verdict, of_results
 from traffic.schemes import TrafficPlan
 
-FAIL_ON = ("fidelity", "spraying-pays")
-"""What a caller may want an exit status of its own for."""
-
 _SILENCE_S = 60.0  # on top of the experiment's own stall time-out
 _MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
 
@@ -222,7 +219,7 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> Verdict
 
 
 def refusal(verdict: Verdict, fail_on: Collection[str]) -> str | None:
-    """Why a run that was asked to fail on some of FAIL_ON does, in one sentence; None: it does not."""
+    """Why `run --fail-on` fails, in one sentence; None: nothing that `fail_on` names came true."""
     failed = verdict.finished - verdict.trusted
     if "fidelity" in fail_on and failed:
         return f"--fail-on fidelity: {failed} of {verdict.finished} runs cannot be trusted"

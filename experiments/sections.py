@@ -162,8 +162,8 @@ SECTIONS = (
         "links",
         "Bytes on every fabric link",
         "Each cell is one link of the run with the median CCT (the slower of two in the middle), left on the way up, "
-        "right on the way down: a scheme that shares well gives a leaf's cells one colour, a bright cell beside dark ones "
-        "is a link waited for while others had room. Schemes of a collective share their colour scale.",
+        "right on the way down: a scheme that shares well gives a leaf's cells one colour, a bright cell beside dark "
+        "ones is a link waited for while others had room. Schemes of a collective share their colour scale.",
         _link_bytes,
         a_figure_each_scheme=True,
     ),
