@@ -263,7 +263,6 @@ def _unexplained(rested_on: pd.DataFrame) -> tuple[Unexplained, ...]:
         return ()
     off = rested_on[rested_on.explained == "no"]
     found = [
-        Unexplained(row.run_id, row.traffic, row.scheme, float(row.emulated_over_predicted))
-        for row in off.itertuples()
+        Unexplained(row.run_id, row.traffic, row.scheme, float(row.emulated_over_predicted)) for row in off.itertuples()
     ]
     return tuple(sorted(found, key=lambda run: (-abs(run.emulated_over_predicted - 1), run.run_id)))
