@@ -75,12 +75,17 @@ class Column:
 
 
 def _cct(row: Any) -> str:
-    spread = f" ({row.cct_over_bound_min:.2f}-{row.cct_over_bound_max:.2f})" if row.trusted > 1 else ""
-    return f"{row.cct_over_bound:.2f}{spread}"
+    spread = f" ({_ratio(row.cct_over_bound_min)}-{_ratio(row.cct_over_bound_max)})" if row.trusted > 1 else ""
+    return f"{_ratio(row.cct_over_bound)}{spread}"
 
 
 def _against_prediction(row: Any) -> str:
-    return f"{row.emulated_over_predicted:.2f}{'!' if row.unexplained else ''}"
+    return f"{_ratio(row.emulated_over_predicted)}{'!' if row.unexplained else ''}"
+
+
+def _ratio(value: float) -> str:
+    """Three digits will do: more would not fit the terminal."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def _counted(name: str) -> Callable[[Any], str]:
@@ -90,7 +95,7 @@ def _counted(name: str) -> Callable[[Any], str]:
 CCT = Column("CCT / bound", "cct_over_bound", _cct)
 RATIOS = (
     CCT,
-    Column("congestion\nratio", "congestion_ratio", lambda row: f"{row.congestion_ratio:.2f}"),
+    Column("congestion\nratio", "congestion_ratio", lambda row: _ratio(row.congestion_ratio)),
     Column("emulated /\npredicted", "emulated_over_predicted", _against_prediction),
 )
 DROPS = Column("drops,\nmost", "drops_packets", _counted("drops_packets"), events=True)

@@ -324,7 +324,7 @@ def test_threshold_is_read(text: str, share: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "five", "-1%", "100%", "5", "1", "nan", "1e-2"])
 def test_what_is_no_threshold_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="write 5% or 0.05"):
+    with pytest.raises(ValueError, match=r"write 5% or 0\.05"):
         parse_within(text)
 
 
