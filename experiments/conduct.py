@@ -193,7 +193,7 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> Verdict
     runs = folder.runs()
     verdict = of_results(runs, folder.manifest())
     if len(runs):
-        console.print(render(runs))
+        console.print(render(runs), end="\n\n")
         for row in runs[runs.fidelity != PASS].itertuples():
             console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
     for line in lines(verdict):

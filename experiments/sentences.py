@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from experiments.prediction import EXPLAINED
-from experiments.verdict import ECMP, ETHEREAL, LEAST_SEEDS, Line, Margin, Outcome, Verdict, widest
+from experiments.verdict import BY_NEED, ECMP, ETHEREAL, LEAST_SEEDS, Line, Margin, Outcome, Verdict, widest
 
 SPLIT = "a single path with minimal splitting (ethereal)"
 DEALT = "a single path a connection, dealt round-robin (ethereal)"
@@ -54,7 +54,8 @@ def line_sentence(verdict: Verdict, line: Line) -> str:
         return f"No verdict on {line.traffic}: {_lacking(verdict, line)}."
     outcome = _IN_SHORT[line.outcome]
     if line.straddles:
-        outcome = f"too close to call; by the medians, {outcome}"
+        least, most = (_IN_SHORT[end(line.outcomes, key=BY_NEED.index)] for end in (min, max))
+        outcome = f'seeds disagree, from "{least}" to "{most}"; by the medians, {outcome}'
     margins = [
         f"{name} took {_times(margin)} the time of {verdict.baseline}"
         for name, margin in ((ETHEREAL, line.ethereal), (ECMP, line.ecmp))

@@ -33,7 +33,7 @@ class Outcome(StrEnum):
     SPRAYING = "spraying-pays"
 
 
-_BY_NEED = list(Outcome)
+BY_NEED = list(Outcome)
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ class Verdict:
     @property
     def straddles(self) -> bool:
         """Another seed may turn the outcome: what is least needed over all seeds is not what is most needed."""
-        least = strongest([min(line.outcomes, key=_BY_NEED.index) for line in self.answered])
-        most = strongest([max(line.outcomes, key=_BY_NEED.index) for line in self.answered])
+        least = strongest([min(line.outcomes, key=BY_NEED.index) for line in self.answered])
+        most = strongest([max(line.outcomes, key=BY_NEED.index) for line in self.answered])
         return self.outcome is not None and least != most
 
     @property
@@ -198,7 +198,7 @@ def of_results(runs: pd.DataFrame, manifest: Mapping[str, Any], within: float | 
 
 def strongest(outcomes: Sequence[Outcome]) -> Outcome | None:
     """The one that needs most; None of none."""
-    return max(outcomes, key=_BY_NEED.index, default=None)
+    return max(outcomes, key=BY_NEED.index, default=None)
 
 
 def widest(lines: Sequence[Line], scheme: str) -> Line | None:

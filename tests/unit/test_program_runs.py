@@ -23,6 +23,7 @@ from experiments.programs import (
     parse_hosts,
     plan_programs,
 )
+from experiments.sentences import DEALT
 from experiments.spec import Experiment, SpecError
 
 SMALL = LeafSpine(2, 2, 4)
@@ -141,7 +142,7 @@ def test_programs_end_in_a_sentence() -> None:
     asked = experiment(schemes=["ecmp", "spray", "ethereal"], seeds=[1, 2, 3])
     jobs, _ = plan_programs(asked, ["/usr/bin/prog", "-x"], (0, 1), 5.0)
     needless = conclusion(rows_of(jobs, {"ecmp": 2.0, "spray": 1.0, "ethereal": 1.01}), jobs)
-    assert needless.startswith("No need for packet spraying on this fabric: a single path a connection, dealt round-robin")
+    assert needless.startswith(f"No need for packet spraying on this fabric: {DEALT}")
     assert "on prog (1.01 x" in needless and "9 of 9 runs trusted; 3 seeds" in needless
     pays = conclusion(rows_of(jobs, {"ecmp": 2.0, "spray": 1.0, "ethereal": 1.5}), jobs)
     assert pays.startswith("Packet spraying pays")

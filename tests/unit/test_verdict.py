@@ -192,7 +192,9 @@ def test_seeds_on_both_sides_are_too_close_to_call() -> None:
     verdict = decide(planted(on("perm", spray=[1.0] * 3, ethereal=[1.01, 1.04, 1.12])))
     assert verdict.outcome is Outcome.SPLITTING and verdict.straddles
     assert sentence(verdict).startswith("Too close to call, as seeds lie on both sides")
-    assert lines(verdict)[0].startswith("perm: too close to call; by the medians, splitting is enough")
+    assert lines(verdict)[0].startswith(
+        'perm: seeds disagree, from "splitting is enough" to "spraying pays"; by the medians, splitting is enough'
+    )
 
 
 def test_another_collective_that_needs_more_settles_what_straddles() -> None:
