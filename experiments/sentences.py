@@ -186,8 +186,8 @@ def _basis(verdict: Verdict) -> list[str]:
 
 def _no_spread(verdict: Verdict) -> str:
     if len(verdict.asked.seeds) == 1:
-        return "one seed: no spread known"
-    return "no spread known: fewer than two seeds have trusted runs of both schemes"
+        return "provisional: one seed, no spread known"
+    return "provisional: fewer than two seeds have trusted runs of both schemes, no spread known"
 
 
 def _lacking(verdict: Verdict, line: Line) -> str:

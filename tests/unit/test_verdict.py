@@ -185,7 +185,7 @@ def test_without_ecmp_it_is_said() -> None:
 def test_one_seed_is_provisional() -> None:
     verdict = decide(planted(on("perm", ecmp=[2.0], spray=[1.0], ethereal=[1.0])))
     assert verdict.outcome is Outcome.SPLITTING and verdict.provisional
-    assert "one seed: no spread known" in sentence(verdict) and "by seed" not in sentence(verdict)
+    assert "provisional: one seed, no spread known" in sentence(verdict) and "by seed" not in sentence(verdict)
 
 
 def test_seeds_on_both_sides_are_too_close_to_call() -> None:
