@@ -1,15 +1,12 @@
-"""What an ideal transport would make of a plan: a fluid model, max-min fair, that honours dependencies.
+"""What an ideal transport would make of a plan: a fluid model that honours dependencies.
 
-Every subflow sends the piece at its head at the rate max-min fairness gives it among all subflows then sending; rates
-change when a piece ends or a flow may start. A host's NIC is one more link and serves its connections in turn, as a
-RoCE NIC does its queue pairs: they get equal parts of it, however many belong to one flow; what one cannot use, being
-held elsewhere, goes to the others; and the NIC is never idle while a connection has bytes that its path would take.
-There are no packets, no delays, no losses and no slow start, so what is left is the effect of paths and of
-dependencies. Each allocation keeps within every link's rate, which is why no result is below `experiments.bound`.
-
-Max-min fairness by progressive filling (D. Bertsekas, R. Gallager, "Data Networks", 1992, section 6.5.2). SciPy has no
-solver for it: a linear program gives only the lowest rate and who is held to it, so its `linprog` would run once for
-every distinct rate at every event. The tests do that, to check the few lines here.
+Every subflow sends the piece at its head at the rate that fairness (`experiments.fairness`) gives it among all subflows
+then sending; rates change when a piece ends or a flow may start. A host's NIC is one more link and serves its
+connections in turn, as a RoCE NIC does its queue pairs: they get equal parts of it, however many belong to one flow;
+what one cannot use, being held elsewhere, goes to the others; and the NIC is never idle while a connection has bytes
+that its path would take. There are no packets, no delays, no losses and no slow start, so what is left is the effect of
+paths and of dependencies. Each allocation keeps within every link's rate, which is why no result is below
+`experiments.bound`.
 """
 
 from __future__ import annotations
@@ -23,10 +20,9 @@ import numpy as np
 
 from emulator.topology import LeafSpine, Link
 from experiments.congestion import Floats, Ints, LinkBytes, Routes, link_capacities_bps, routes, sum_over_links, total
+from experiments.fairness import ROUNDING, Sharing, max_min_rates
 from traffic.schedule import Schedule
 from traffic.schemes import TrafficPlan
-
-ROUNDING = 1e-9
 
 TOLERANCE = 0.005
 """Pieces that end within this part of their own duration of one another are taken together, once the last has ended.
@@ -63,10 +59,12 @@ def simulate(
     *,
     failed: frozenset[Link] = frozenset(),
     tolerance: float = TOLERANCE,
+    sharing: Sharing = max_min_rates,
 ) -> FluidResult:
     """Run `plan` over the paths `spines` gives (see `experiments.congestion.choose_spines`).
 
     Pieces that end within `tolerance` of their own duration of one another are taken together (see `TOLERANCE`).
+    `sharing` is how connections that meet share links.
     """
     crossed = routes(plan, fabric, spines, failed)
     capacities_bps = link_capacities_bps(fabric)
@@ -85,7 +83,7 @@ def simulate(
             step, ended, eta = 0.0, np.zeros(0, dtype=bool), np.zeros(0)
         else:
             here = subflow[active]
-            rates = max_min_rates(Routes(crossed.links[here], crossed.weights[here]), capacities_bps)
+            rates = sharing(Routes(crossed.links[here], crossed.weights[here]), capacities_bps)
             eta = left / rates
             latest = np.min(eta + tolerance * (now - began + eta))
             step = np.max(eta[eta <= latest * (1 + ROUNDING)])
@@ -106,31 +104,6 @@ def simulate(
         progress.end_s,
         sum_over_links(crossed, carried, fabric),
     )
-
-
-def max_min_rates(crossed: Routes, capacities_bps: Floats) -> Floats:
-    """Max-min fair rate in bits/s of every subflow; infinite for those that cross no link.
-
-    A subflow of rate x takes weight * x of each link it crosses. In every round all links are settled whose subflows
-    could not get more elsewhere, rather than the slowest link alone: the result is the same, in far fewer rounds.
-    """
-    rates = np.zeros(len(crossed.links))
-    free = capacities_bps
-    still = np.arange(len(rates))
-    while len(still):
-        links, weights = crossed.links[still], crossed.weights[still]
-        load = total(links, weights, len(free))
-        share = np.divide(free, load, out=np.full_like(free, np.inf), where=load > 0)
-        offers = share[links]
-        offer = offers.min(axis=1)
-        held_elsewhere = offer[:, None] < offers * (1 - ROUNDING)
-        unsettled = total(links, held_elsewhere.astype(float), len(free)) > 0
-        done = ~unsettled[links].all(axis=1)
-        rates[still[done]] = offer[done]
-        taken = np.multiply(weights, offer[:, None], out=np.zeros_like(weights), where=weights > 0)
-        free = np.maximum(free - total(links[done], taken[done], len(free)), 0.0)
-        still = still[~done]
-    return rates
 
 
 class _Progress:

@@ -1,8 +1,9 @@
 """What theory expects of one run, by the paths its seed hashes, and whether an emulated time agrees with it.
 
 A schedule whose flows wait for each other may run in lockstep, which the fluid model keeps to the last byte and a real
-network does not. So the prediction is a range as well: of the same plan with its sizes varied a little. Where that is
-narrow, the one number can be relied on; where it is wide, the run is a knife-edge.
+network does not; and connections that have more than one bottleneck share them by max-min fairness only ideally. So the
+prediction is a range as well: of the same plan with its sizes varied a little, and of proportional fairness, to which
+equal windows lead. Where that is narrow, the one number can be relied on; where it is wide, the run is a knife-edge.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 
 from emulator.topology import LeafSpine
 from experiments.congestion import Ints, choose_spines
+from experiments.fairness import ProportionalRates
 from experiments.fluid import TOLERANCE, FluidResult, simulate
 from traffic.schemes import Piece, TrafficPlan
 
@@ -36,7 +38,7 @@ room: a network has packets, slow start and acknowledgements, all of which take 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A run's time in seconds by the fluid model, and the range when sizes vary; no range where that was not tried."""
+    """A run's time in seconds by max-min fairness, and the range that other sizes and sharing give, where tried."""
 
     cct_s: float
     low_s: float | None = None
@@ -89,7 +91,9 @@ def with_range(
     repeats: int = REPEATS,
     most_pieces: int = MAX_JITTERED_PIECES,
 ) -> Predicted:
-    """Return `exact`, and the least and most of it and of `repeats` with other sizes; no range beyond `most_pieces`.
+    """Return `exact`, and the least and most of it, of `repeats` with other sizes and of proportional fairness.
+
+    No range beyond `most_pieces`, and none without `jitter`.
 
     The k-th repeat's sizes are drawn from (`seed`, k): the same run has the same range whenever it is predicted.
     """
@@ -100,6 +104,7 @@ def with_range(
         draws = (np.random.default_rng((seed, repeat)) for repeat in range(repeats))
         tolerance = min(TOLERANCE, jitter / 10)  # more would hide what the sizes do
         times_s += [simulate(jittered(plan, jitter, draw), fabric, spines, tolerance=tolerance).cct_s for draw in draws]
+        times_s.append(simulate(plan, fabric, spines, sharing=ProportionalRates()).cct_s)
     return Predicted(exact.cct_s, min(times_s), max(times_s))
 
 

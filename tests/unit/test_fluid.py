@@ -13,7 +13,8 @@ from scipy.optimize import linprog
 from emulator.topology import LeafSpine, Link
 from experiments.bound import bound_s
 from experiments.congestion import Routes, choose_spines, leaf_bytes, link_capacities_bps, routes, total
-from experiments.fluid import FluidResult, max_min_rates, simulate
+from experiments.fairness import ProportionalRates, max_min_rates
+from experiments.fluid import FluidResult, simulate
 from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule
 from traffic.placement import PLACEMENTS, place
 from traffic.schedule import Flow, Schedule
@@ -88,6 +89,21 @@ def test_the_text_book_example() -> None:
     # One long flow over two links, one short flow on each: the slower link's two share it, the other takes the rest.
     crossed = Routes(np.array([[0, 1], [0, 2], [1, 2]]), np.ones((3, 2)))
     assert max_min_rates(crossed, np.array([1.0, 2.0, np.inf])) == pytest.approx([0.5, 0.5, 1.5])
+
+
+def test_a_flow_that_waits_in_two_queues_gets_half_of_what_waits_in_one() -> None:
+    crossed = Routes(np.array([[0, 1], [0, 2], [1, 2]]), np.ones((3, 2)))
+    rates = ProportionalRates()(crossed, np.array([1.0, 1.0, np.inf]))
+    assert rates == pytest.approx([1 / 3, 2 / 3, 2 / 3], rel=0.01)
+
+
+def test_where_nobody_has_two_bottlenecks_all_fairness_is_one() -> None:
+    crossed = Routes(np.array([[0, 2], [0, 2], [0, 2], [1, 2], [2, 2]]), np.array([[1.0, 1]] * 4 + [[0.0, 0]]))
+    capacities = np.array([1.0, 2.0, np.inf])
+    fair = ProportionalRates()
+    for _ in range(2):  # prices are kept, and lead to the same again
+        assert fair(crossed, capacities)[:4] == pytest.approx(max_min_rates(crossed, capacities)[:4], rel=0.01)
+    assert np.isinf(fair(crossed, capacities)[4])
 
 
 # Known answers
@@ -210,7 +226,10 @@ def test_every_connection_is_held_by_a_full_link_that_gives_none_more(
     busy = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=len(plan.subflows), max_size=len(plan.subflows))))
     links, weights = crossed.links[busy], crossed.weights[busy]
     capacities = link_capacities_bps(fabric)
-    rates = max_min_rates(Routes(links, weights), capacities)
+    crossing = Routes(links, weights)
+    proportional = ProportionalRates()(crossing, capacities)
+    assert (total(links, weights * proportional[:, None], len(capacities)) <= capacities * (1 + 1e-7)).all()
+    rates = max_min_rates(crossing, capacities)
     used = total(links, weights * rates[:, None], len(capacities))
     assert (used <= capacities * (1 + 1e-7)).all()
     full, most = used >= capacities * (1 - 1e-7), np.zeros(len(capacities))
