@@ -7,7 +7,18 @@ from pathlib import Path
 
 import click
 
-from experiments.command import BAD_INPUT, FAILED, INTERRUPTED, become_root, end, foot, read_experiment, set_option
+from experiments.command import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    REFUSED,
+    become_root,
+    end,
+    foot,
+    read_experiment,
+    set_option,
+    within_option,
+)
 from experiments.commands_machine import bench, calibrate, doctor
 from experiments.commands_programs import exec_, shell
 
@@ -57,13 +68,15 @@ def main() -> None:
 @main.command(
     epilog=foot(
         {
-            "0": "every run finished, whatever its fidelity",
+            "0": "every run finished, and --fail-on had nothing to say",
             "1": "a run did not finish, or the fabric could not be built",
             "2": "bad input, or DIR cannot be read or written",
+            "3": "every run finished, and what --fail-on names came true",
         },
         {
             "DIR/manifest.json": "the experiment, command, machine and versions",
             "DIR/runs.csv": "a row a run; columns in _s are seconds, _bps bits/s",
+            "DIR/verdict.json": "the outcome, overall and by collective, for programs",
             "DIR/failed_runs.csv": "runs that did not finish, if any, and why",
             "DIR/*.parquet/": "flows, links, queues ...: a file a run in each",
             "DIR/captures/": "packet headers, where EXPERIMENT has captures",
@@ -83,15 +96,29 @@ def main() -> None:
     metavar="DIR",
     help="Do what DIR still lacks of its experiment; runs that did not finish are tried again",
 )
+@within_option
+@click.option(
+    "--fail-on",
+    type=click.Choice(["fidelity", "spraying-pays"]),
+    multiple=True,
+    help="End with exit status 3 if a run fails fidelity, or if spraying pays or there is no verdict; may be repeated",
+)
 @click.option("--dry-run", is_flag=True, help="Print the runs, with bounds and likely durations in seconds, and stop")
 def run(
-    experiment: str | None, overrides: tuple[str, ...], out: Path | None, resume: Path | None, dry_run: bool
+    experiment: str | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    resume: Path | None,
+    within: float | None,
+    fail_on: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Run an experiment and say what came of it.
 
     EXPERIMENT is a YAML file, or a name of the catalog such as quick. Every collective in it is replayed under every
     scheme with every seed; each run is measured, and has fidelity pass only if its numbers can be trusted. At the end
-    come the medians of those that can, and one sentence: whether spraying is needed.
+    come the medians of those that can, and one sentence: ECMP is enough, or splitting is, or spraying pays. That
+    takes trust in two thirds of all runs, and per collective and scheme in two seeds (in the one, if there is one).
 
     Asks sudo for root. Everything privileged happens in private namespaces that are gone when the command ends, however
     it ends. Results are written after every run, and are yours.
@@ -102,15 +129,17 @@ def run(
       spraylab run quick --set fabric.spines=8 --set 'seeds=[1]'
       spraylab run my.yaml --out results/mine
       spraylab run --resume results/mine
+      spraylab run quick --within 10% --fail-on spraying-pays
     """
     from rich.console import Console
 
     from emulator.sandbox import EmulatorError
     from experiments import calibration
-    from experiments.conduct import answer, conduct, manifest
+    from experiments.conduct import answer, conduct, manifest, refusal
     from experiments.planner import Planner
     from experiments.results import ResultsFolder, default_path
     from experiments.spec import restore_experiment
+    from experiments.verdict import DEFAULT_WITHIN
 
     console = Console()
     if resume:
@@ -132,7 +161,10 @@ def run(
         return
     become_root()
     if not resume:
-        folder = ResultsFolder.create(out or default_path(planner.experiment.name), manifest(planner.experiment))
+        about = manifest(planner.experiment, DEFAULT_WITHIN if within is None else within)
+        folder = ResultsFolder.create(out or default_path(planner.experiment.name), about)
+    elif within is not None:
+        folder.write_manifest({**folder.manifest(), "within": within})
     try:
         finished = conduct(planner, folder, console)
     except KeyboardInterrupt:
@@ -141,9 +173,11 @@ def run(
     except EmulatorError:
         answer(folder, planner, console)
         raise
-    answer(folder, planner, console)
+    verdict = answer(folder, planner, console)
     if not finished:
         sys.exit(FAILED)
+    if refused := refusal(verdict, fail_on):
+        end(refused, REFUSED)
 
 
 @main.command(epilog=foot({"0": "done", "2": "bad input, or FILE cannot be written"}))
@@ -223,6 +257,7 @@ def predict(
         {
             "DIR/report.html": "the page of one folder; replaced if it is there",
             "DIR/figures/*.svg": "the figures of one folder",
+            "DIR/verdict.json": "the outcome that the page of one folder has",
             "A-vs-B.html": "the page of two folders, in the current one",
         },
     )
@@ -231,7 +266,8 @@ def predict(
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The page  [default: see Files]"
 )
-def report(folders: tuple[Path, ...], out: Path | None) -> None:
+@within_option
+def report(folders: tuple[Path, ...], out: Path | None, within: float | None) -> None:
     """Write one page to hand to a colleague.
 
     From one results folder, or from two side by side: verdict, table, figures, settings, and how to repeat the run. The
@@ -247,7 +283,7 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
 
     opened = [ResultsFolder.open(folder) for folder in folders]
     page = out or report_path(opened)
-    write_report(opened, page)
+    write_report(opened, page, within)
     click.echo(f"report: {page}")
 
 

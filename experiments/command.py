@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from experiments.spec import Experiment
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
 set_option = click.option(
     "--set",
@@ -21,6 +21,14 @@ set_option = click.option(
     metavar="KEY=VALUE",
     multiple=True,
     help="Override a key of EXPERIMENT by its path, as in fabric.spines=8 or traffic.0.size=8MB; may be repeated",
+)
+
+within_option = click.option(
+    "--within",
+    metavar="SHARE",
+    callback=lambda _context, _option, text: None if text is None else _read_within(text),
+    help="A scheme is as good as spraying if its median time is at most so much longer, as in 10% or 0.1  [default: "
+    "5%, or what DIR was run with]",
 )
 
 _COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted"}
@@ -43,6 +51,16 @@ def read_experiment(name_or_path: str, overrides: Sequence[str]) -> Experiment:
     from experiments.spec import load_experiment
 
     return with_rates(load_experiment(name_or_path, overrides))
+
+
+def _read_within(text: str) -> float:
+    """The share that --within names; ends with a sentence where it is none."""
+    from experiments.verdict import parse_within
+
+    try:
+        return parse_within(text)
+    except ValueError as error:
+        end(f"--within: {error}", BAD_INPUT)
 
 
 def become_root() -> None:

@@ -68,7 +68,8 @@ def exec_(
     addresses by rank in SPRAYLAB_HOSTS, and its own in SPRAYLAB_HOST, SPRAYLAB_ADDRESS and SPRAYLAB_INTERFACE. Hosts
     know each other by name (h1, h2, ...), and mpirun on one host starts ranks on all. Asks sudo for root: programs run
     as root inside the sandbox, and see your files. If the program fails on one host, it is ended on all (SIGTERM, and
-    2 s later SIGKILL), and no further run is started.
+    2 s later SIGKILL), and no further run is started. At the end come medians and one sentence: whether the program
+    needs spraying, by how long it kept the fabric loaded.
 
     \b
     Examples:
@@ -78,9 +79,10 @@ def exec_(
       spraylab exec quick -- python3 gloo_allreduce.py --size 1000000
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from experiments.conduct import manifest
-    from experiments.programs import conduct_programs, parse_hosts, plan_programs, table
+    from experiments.programs import conclusion, conduct_programs, parse_hosts, plan_programs, table
     from experiments.results import ResultsFolder, default_path
     from experiments.spec import SpecError
     from experiments.units import parse_time_s
@@ -114,6 +116,7 @@ def exec_(
         if row["fidelity_reasons"]:
             reasons = row["fidelity_reasons"]
             console.print(f"[red]{row['run_id']}: fidelity fail:[/red] {reasons}", highlight=False, soft_wrap=True)
+    console.print(escape(conclusion(rows, jobs)), style="bold", highlight=False)
     console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
     if interrupted:
         click.echo("spraylab: interrupted; everything started is gone again", err=True)

@@ -9,7 +9,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,23 +21,26 @@ from emulator.sandbox import EmulatorError, Sandbox
 from experiments import calibration, measurement
 from experiments.captures.summary import analyse
 from experiments.fidelity import Run as Evidence
-from experiments.judge import judge
+from experiments.judge import PASS, judge
+from experiments.overview import render
 from experiments.plan import Run
 from experiments.planner import Planner
 from experiments.prediction import Predicted, predict_run
 from experiments.results import CAPTURES, LOG, ResultsFolder
+from experiments.sentences import as_json, lines, sentence
 from experiments.spec import Experiment
-from experiments.verdict import render, verdict
+from experiments.verdict import DEFAULT_WITHIN, Outcome, Verdict, of_results
 from traffic.schemes import TrafficPlan
 
 _SILENCE_S = 60.0  # on top of the experiment's own stall time-out
 _MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
 
 
-def manifest(experiment: Experiment) -> dict[str, Any]:
+def manifest(experiment: Experiment, within: float = DEFAULT_WITHIN) -> dict[str, Any]:
     """What was asked, and on what it runs; the sandbox's findings are added once the fabric is up."""
     return {
         "experiment": experiment.as_json(),
+        "within": within,
         "command": shlex.join(["spraylab", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **_here(),
@@ -187,19 +190,25 @@ def _remembered(folder: ResultsFolder, todo: Sequence[Run], failed: Sequence[mea
         raise
 
 
-def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
-    """The table, the sentence, what did not finish, and where everything is."""
+def answer(folder: ResultsFolder, planner: Planner, console: Console) -> Verdict:
+    """Print the table, a line a collective, the sentence, what did not finish, and where everything is."""
     runs = folder.runs()
+    verdict = of_results(runs, folder.manifest())
     if len(runs):
-        console.print(render(runs))
-        for row in runs[runs.fidelity != "pass"].itertuples():
+        console.print(render(runs), end="\n\n")
+        for row in runs[runs.fidelity != PASS].itertuples():
             console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
-        console.print(f"[bold]{verdict(runs)}[/bold]", highlight=False)
+    for line in lines(verdict):
+        console.print(escape(line), highlight=False)
+    console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+    if len(runs):
         with console.status("writing the report"):
             from experiments.report import report_path, write_report  # matplotlib takes a while to import
 
             write_report([folder], report_path([folder]))
         console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
+    else:
+        folder.write_verdict(as_json(verdict))
     for reason, failed in folder.failed_runs().groupby("reason", sort=False):
         named = ", ".join(failed.run_id.head(_MOST_NAMED))
         more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
@@ -208,6 +217,19 @@ def answer(folder: ResultsFolder, planner: Planner, console: Console) -> None:
         done = f"{len(runs)} of {len(planner.runs)} runs are done"
         console.print(f"{done}; go on with: spraylab run --resume {folder.path}", highlight=False, soft_wrap=True)
     console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
+    return verdict
+
+
+def refusal(verdict: Verdict, fail_on: Collection[str]) -> str | None:
+    """Why `run --fail-on` fails, in one sentence; None: nothing that `fail_on` names came true."""
+    failed = verdict.finished - verdict.trusted
+    if "fidelity" in fail_on and failed:
+        return f"--fail-on fidelity: {failed} of {verdict.finished} runs cannot be trusted"
+    if "spraying-pays" in fail_on and verdict.outcome is None:
+        return "--fail-on spraying-pays: there is no verdict"
+    if "spraying-pays" in fail_on and verdict.outcome is Outcome.SPRAYING:
+        return "--fail-on spraying-pays: packet spraying pays"
+    return None
 
 
 def record_fabric(folder: ResultsFolder, built: measurement.Built) -> None:

@@ -31,7 +31,9 @@ from experiments.fidelity import least_idle, network_failures, samples_within
 from experiments.judge import FAIL, PASS, links_of, measured_congestion_ratio, summary
 from experiments.measurement import Built, ProgramJob, ProgramMeasured
 from experiments.results import LOG, ResultsError, ResultsFolder, write_file
+from experiments.sentences import DEALT, sentence
 from experiments.spec import Experiment, SpecError
+from experiments.verdict import Asked, decide
 
 PROGRAMS = "programs.csv"
 LOADED = 0.1
@@ -192,6 +194,24 @@ def conduct_programs(
                     if (following := next(todo, None)) and not event.ended.status:
                         job = following
                         logs.begin(job)
+
+
+def conclusion(rows: Sequence[dict[str, Any]], jobs: Sequence[ProgramJob]) -> str:
+    """One sentence: whether the program needs spraying, by how long it kept the fabric loaded under each scheme.
+
+    `rows` are those of programs.csv, `jobs` all that was to run; a run in which the program failed has no result.
+    """
+    ended = [row for row in rows if not row["exit_status"]]
+    if idle := sum(not row["loaded_s"] for row in ended):
+        return f"No verdict: in {idle} of {len(ended)} runs no port was ever loaded (sent at {LOADED:.0%} of its rate)."
+    asked = Asked(
+        schemes=tuple(dict.fromkeys(job.scheme for job in jobs)),
+        seeds=tuple(dict.fromkeys(job.seed for job in jobs)),
+        runs=len(jobs),
+        collectives=1,
+    )
+    runs = pd.DataFrame(ended).assign(traffic=Path(jobs[0].launch.command[0]).name)
+    return sentence(decide(runs, asked=asked, measure="loaded_s"), single_path=DEALT)
 
 
 class OutputLogs:

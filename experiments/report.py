@@ -19,9 +19,11 @@ from ruamel.yaml import YAML
 from emulator.caller import as_caller
 from experiments import plots
 from experiments.judge import PASS
+from experiments.overview import EXPLANATION, fidelity, shown, summary
 from experiments.results import ResultsError, ResultsFolder
 from experiments.sections import SECTIONS, Results, Section, of_part, parts_of, schemes_of
-from experiments.verdict import cells, summary, verdict
+from experiments.sentences import as_json, lines, percent, sentence
+from experiments.verdict import of_results
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE, FIGURES = "report.html", "figures"
@@ -45,10 +47,11 @@ def report_path(folders: Sequence[ResultsFolder]) -> Path:
     return Path("-vs-".join(folder.path.resolve().name for folder in folders) + ".html")
 
 
-def write_report(folders: Sequence[ResultsFolder], out: Path) -> None:
-    """Write the page to `out`: one folder, or two side by side. One folder's figures go into its figures/ as well.
+def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | None = None) -> None:
+    """Write the page to `out`: one folder, or two side by side. One folder's figures and verdict go into it as well.
 
-    The same folders give the same page. Raises ResultsError where a folder cannot be read or a file not written.
+    `within` is the verdict's threshold, each folder's own where it is None. The same folders give the same page.
+    Raises ResultsError where a folder cannot be read or a file not written.
     """
     if not 1 <= len(folders) <= 2:
         raise ResultsError(f"a report shows one results folder, or two side by side: {len(folders)} were named")
@@ -57,8 +60,9 @@ def write_report(folders: Sequence[ResultsFolder], out: Path) -> None:
     templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
     page = templates.get_template(PAGE).render(
-        sides=[_side(results, mark) for results, mark in zip(everyone, _marks(everyone), strict=True)],
+        sides=[_side(results, mark, within) for results, mark in zip(everyone, _marks(everyone), strict=True)],
         table=_table(everyone),
+        explanation=EXPLANATION,
         schemes=[(scheme, plots.css_colour(scheme), _what_it_does(scheme)) for scheme in schemes_of(everyone)],
         sections=[section for section in sections if section["rows"]],
         differences=_differences(everyone) if len(everyone) > 1 else [],
@@ -68,6 +72,7 @@ def write_report(folders: Sequence[ResultsFolder], out: Path) -> None:
         out.write_text(page, encoding="utf-8")
     if len(folders) == 1:
         _save_figures(sections, folders[0].path / FIGURES)
+        folders[0].write_verdict(as_json(of_results(everyone[0].runs, everyone[0].manifest, within)))
 
 
 def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
@@ -102,21 +107,32 @@ def _marks(everyone: Sequence[Results]) -> list[str]:
     return ["A", "B"] if len(everyone) > 1 else [""]
 
 
-def _table(everyone: Sequence[Results]) -> dict[str, list[dict[str, Any]]]:
+def _table(everyone: Sequence[Results]) -> dict[str, Any]:
     """By traffic, a line a scheme and folder: the terminal's numbers, from the same frame."""
     summaries = [summary(each.runs) if len(each.runs) else pd.DataFrame() for each in everyone]
-    table: dict[str, list[dict[str, Any]]] = {}
+    if not any(map(len, summaries)):
+        return {}
+    columns = shown(pd.concat(summaries))
+    traffics: dict[str, list[dict[str, Any]]] = {}
     for part in parts_of(everyone, each_scheme=True):
-        for lines, mark in zip(summaries, _marks(everyone), strict=True):
-            for row in of_part(lines, part).itertuples():
-                line = {"scheme": row.scheme, "mark": mark, "cells": cells(row), "trusted": row.trusted == row.runs}
-                table.setdefault(part.traffic, []).append(line)
-    return table
+        for each, mark in zip(summaries, _marks(everyone), strict=True):
+            for row in of_part(each, part).itertuples():
+                line = {
+                    "scheme": row.scheme,
+                    "mark": mark,
+                    "cells": [column.text(row).partition(" ") for column in columns],
+                    "fidelity": fidelity(row),
+                    "trusted": row.trusted == row.runs,
+                }
+                traffics.setdefault(part.traffic, []).append(line)
+    return {"titles": [column.title for column in columns], "traffics": traffics}
 
 
-def _side(results: Results, mark: str) -> dict[str, Any]:
+def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:
     """What the page says of one folder in words."""
     runs, manifest = results.runs, results.manifest
+    verdict = of_results(runs, manifest, within)
+    doubts = verdict.outcome is None or verdict.straddles or verdict.provisional or verdict.unexplained
     failed = runs[runs.fidelity != PASS] if len(runs) else runs
     experiment = manifest.get("experiment", {})
     rest = {key: value for key, value in manifest.items() if key not in ("format", "experiment", "command")}
@@ -127,10 +143,14 @@ def _side(results: Results, mark: str) -> dict[str, Any]:
         "path": str(results.path),
         "experiment": str(experiment.get("name", results.name)),
         "facts": list(_facts(manifest)),
-        "verdict": verdict(runs),
-        "runs": len(runs),
-        "planned": _planned(experiment),
-        "trusted": len(runs) - len(failed),
+        "compares": not verdict.missing,
+        "verdict": sentence(verdict),
+        "lines": lines(verdict),
+        "within": percent(verdict.within),
+        "doubtful": bool(doubts) or verdict.trusted < verdict.asked.runs,
+        "runs": verdict.finished,
+        "planned": verdict.asked.runs,
+        "trusted": verdict.trusted,
         "failed": _by_reason(failed.head(MOST_FAILED_RUNS)),
         "failed_left_out": max(0, len(failed) - MOST_FAILED_RUNS),
         "command": str(manifest.get("command", "")),
@@ -160,13 +180,6 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield f"kernel {kernel}"
     if started := manifest.get("started"):
         yield f"started {str(started)[:16].replace('T', ' ')}"
-
-
-def _planned(experiment: Mapping[str, Any]) -> int:
-    count = 1
-    for key in ("traffic", "schemes", "seeds"):
-        count *= len(experiment.get(key, []))
-    return count
 
 
 def _differences(everyone: Sequence[Results]) -> list[tuple[str, str, str]]:

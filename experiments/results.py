@@ -2,6 +2,7 @@
 
 manifest.json       what was asked, and on what it ran
 runs.csv            one row a run
+verdict.json        what follows from them, as keys for programs: `experiments.sentences.as_json`
 failed_runs.csv     runs that did not finish, when and why; gone once all have
 flows.parquet/, subflows.parquet/, links.parquet/, queues.parquet/
                     one file a run in each; pandas.read_parquet reads the folder as one frame
@@ -27,7 +28,7 @@ from experiments.judge import Judged
 
 FORMAT_VERSION = 1
 RUNS, MANIFEST, LOG, CAPTURES = "runs.csv", "manifest.json", "run.log", "captures"
-FAILED_RUNS = "failed_runs.csv"
+FAILED_RUNS, VERDICT = "failed_runs.csv", "verdict.json"
 _FAILED_COLUMNS = ["run_id", "reason", "time"]
 _TEXT = (
     *("run_id", "experiment", "scheme", "traffic", "collective", "algorithm", "dataplane"),
@@ -88,9 +89,16 @@ class ResultsFolder:
         return dict(content)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        self._write_json(MANIFEST, manifest)
+
+    def write_verdict(self, verdict: Mapping[str, Any]) -> None:
+        """Replace what was concluded from fewer runs, or by another threshold."""
+        self._write_json(VERDICT, verdict)
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         with self._writing():
-            text = json.dumps({"format": FORMAT_VERSION, **manifest}, indent=2) + "\n"
-            with _replacing(self.path / MANIFEST) as file:
+            text = json.dumps({"format": FORMAT_VERSION, **content}, indent=2) + "\n"
+            with _replacing(self.path / name) as file:
                 file.write(text.encode())
 
     def append(self, judged: Judged) -> None:

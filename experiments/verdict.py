@@ -1,121 +1,268 @@
-"""The answer: a table of what was measured, and one sentence computed from it."""
+"""The answer, computed from runs: ECMP is enough, splitting is, or spraying pays; `experiments.sentences` says it."""
 
 from __future__ import annotations
 
-import textwrap
-from itertools import zip_longest
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from experiments.judge import PASS
+from experiments.results import ResultsError
 
-AS_GOOD = 1.05
-"""Single path counts as good as spraying if its CCT is at most this many times spraying's, on every traffic."""
+DEFAULT_WITHIN = 0.05
+"""A scheme is as good as spraying if its median time is at most this much longer."""
 
-_TERMINAL_WIDTH, _GAP, _SHORTEST_NAME = 80, 2, 12
+LEAST_SEEDS = 2
+"""Trusted seeds that every compared scheme needs on a collective; where an experiment has one seed, that one."""
 
+ECMP, ETHEREAL, SPRAYS = "ecmp", "ethereal", ("spray", "spray-random")
 
-_NUMBERS = ["cct_over_bound", "congestion_ratio", "retransmitted_segments"]
-
-
-def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Per traffic and scheme, in the order they first ran: of how many runs, how many can be trusted, and of those the
-    medians (and extremes) over seeds; NaN where there are none."""
-    trusted = runs.assign(**{name: runs[name].where(runs.fidelity == PASS) for name in _NUMBERS})
-    groups = trusted.groupby(["traffic", "scheme"], sort=False)
-    table = groups.agg(
-        cct_over_bound=("cct_over_bound", "median"),
-        cct_over_bound_min=("cct_over_bound", "min"),
-        cct_over_bound_max=("cct_over_bound", "max"),
-        congestion_ratio=("congestion_ratio", "median"),
-        congestion_ratio_max=("congestion_ratio", "max"),
-        retransmitted_segments=("retransmitted_segments", "median"),
-        runs=("run_id", "size"),
-        trusted=("fidelity", lambda column: int((column == PASS).sum())),
-    )
-    return table.reset_index()
+_ROUNDING = 1e-9  # a ratio that is the limit to the last digits is within it
 
 
-def cells(row: Any) -> tuple[str, str, str, str]:
-    """A row of `summary` as people read it: CCT / bound (its seeds' range), congestion ratio, retransmits, fidelity."""
-    passed = f"{row.trusted}/{row.runs} pass"
-    if not row.trusted:
-        return "untrusted", "-", "-", passed
-    spread = f" ({row.cct_over_bound_min:.2f}-{row.cct_over_bound_max:.2f})" if row.trusted > 1 else ""
-    return (
-        f"{row.cct_over_bound:.2f}{spread}",
-        f"{row.congestion_ratio:.2f}",
-        f"{row.retransmitted_segments:,.0f}",
-        passed,
-    )
+class Outcome(StrEnum):
+    """What a collective needs on this fabric, from the least to the most."""
+
+    ECMP = "ecmp-is-enough"
+    SPLITTING = "splitting-is-enough"
+    SPRAYING = "spraying-pays"
 
 
-def render(runs: pd.DataFrame) -> Table:
-    """`summary` for 80 columns: no cell wraps, but a long collective's name goes on beside its next schemes."""
-    lines = summary(runs)
-    shown = [(row.scheme, *cells(row)) for row in lines.itertuples()]
-    headings = ("scheme", "CCT / bound", "congestion\nratio", "retrans-\nmits", "fidelity")
-    widths = [max(map(len, [*heading.split("\n"), *column])) for heading, *column in zip(headings, *shown, strict=True)]
-    table = Table(
-        title="CCT / bound and congestion ratio: 1.00 is the best any scheme could reach",
-        caption="medians (and ranges) of the runs whose fidelity is pass",
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    table.add_column("collective", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "scheme" else "right", no_wrap=True)
-    name_width = max(_SHORTEST_NAME, _TERMINAL_WIDTH - sum(widths) - _GAP * len(widths))
-    for traffic, rows in lines.groupby("traffic", sort=False).indices.items():
-        if len(table.rows):
-            table.add_section()
-        for name, number in zip_longest(textwrap.wrap(str(traffic), name_width), rows, fillvalue=None):
-            known = () if number is None else shown[number]
-            distrusted = number is not None and lines.trusted[number] < lines.runs[number]
-            styled = [f"[{'red' if distrusted else 'green'}]{known[-1]}"] if known else []
-            table.add_row(escape(name or ""), *known[:-1], *styled)
-    return table
+BY_NEED = list(Outcome)
 
 
-def verdict(runs: pd.DataFrame) -> str:
-    """One sentence from the trusted runs; it says so where they do not allow an answer."""
+@dataclass(frozen=True)
+class Asked:
+    """What an experiment was to run, finished or not."""
+
+    schemes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    runs: int
+    collectives: int
+
+    @classmethod
+    def of(cls, runs: pd.DataFrame, experiment: Mapping[str, Any] | None = None) -> Asked:
+        """What a manifest's `experiment` says, and `runs` where it is silent."""
+        given = experiment or {}
+        schemes = dict.fromkeys([*given.get("schemes", []), *runs.get("scheme", [])])
+        seeds = dict.fromkeys([*given.get("seeds", []), *sorted(map(int, runs.get("seed", [])))])
+        collectives = len(given.get("traffic", []))
+        planned = collectives * len(given.get("schemes", [])) * len(given.get("seeds", []))
+        return cls(tuple(schemes), tuple(seeds), max(planned, len(runs)), collectives)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """A scheme's median over the spraying scheme's; `least` and `most` of the ratios seed by seed.
+
+    These are None where fewer than two seeds have trusted runs of both.
+    """
+
+    ratio: float
+    least: float | None
+    most: float | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One collective. Without quorum `outcome` is None, and `lacking` has (scheme, trusted seeds) of what it lacks.
+
+    `straddles`: the seeds' margins lie on both sides of the limit, so that another seed may turn the outcome.
+    `provisional`: its margins rest on a single seed each, of whose spread nothing is known.
+    """
+
+    traffic: str
+    outcome: Outcome | None
+    lacking: tuple[tuple[str, int], ...] = ()
+    ecmp: Margin | None = None
+    ethereal: Margin | None = None
+    outcomes: frozenset[Outcome] = frozenset()
+    provisional: bool = False
+
+    @property
+    def straddles(self) -> bool:
+        return len(self.outcomes) > 1
+
+
+@dataclass(frozen=True)
+class Unexplained:
+    """A run the verdict rests on, though theory expects another time."""
+
+    run_id: str
+    traffic: str
+    scheme: str
+    emulated_over_predicted: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The lines, and what follows from them for the experiment as a whole.
+
+    `missing` names the schemes without which nothing is compared; `baseline` is the spraying scheme.
+    """
+
+    within: float
+    asked: Asked
+    baseline: str
+    missing: tuple[str, ...]
+    finished: int
+    trusted: int
+    lines: tuple[Line, ...]
+    unexplained: tuple[Unexplained, ...]
+
+    @property
+    def quorum(self) -> bool:
+        """At least two thirds of the runs asked for can be trusted."""
+        return self.trusted > 0 and 3 * self.trusted >= 2 * self.asked.runs
+
+    @property
+    def answered(self) -> tuple[Line, ...]:
+        return tuple(line for line in self.lines if line.outcome)
+
+    @cached_property
+    def outcome(self) -> Outcome | None:
+        """The strongest need among the collectives with quorum; None without one."""
+        return strongest([line.outcome for line in self.answered if line.outcome]) if self.quorum else None
+
+    @property
+    def straddles(self) -> bool:
+        """Another seed may turn the outcome: what is least needed over all seeds is not what is most needed."""
+        least = strongest([min(line.outcomes, key=BY_NEED.index) for line in self.answered])
+        most = strongest([max(line.outcomes, key=BY_NEED.index) for line in self.answered])
+        return self.outcome is not None and least != most
+
+    @property
+    def provisional(self) -> bool:
+        return self.outcome is not None and any(line.provisional for line in self.answered)
+
+    @property
+    def limit(self) -> float:
+        """The largest ratio that is within the threshold."""
+        return _limit(self.within)
+
+    @property
+    def worst(self) -> Line | None:
+        """Of the collectives the outcome is about, the one with the widest margin of the scheme it is about."""
+        if self.outcome is Outcome.ECMP:
+            return widest(self.answered, ECMP)
+        if self.outcome is Outcome.SPLITTING:
+            within = [line for line in self.answered if line.ethereal and line.ethereal.ratio <= self.limit]
+            return widest(within, ETHEREAL)
+        return widest([line for line in self.answered if line.outcome is self.outcome], ETHEREAL)
+
+
+def decide(
+    runs: pd.DataFrame,
+    within: float = DEFAULT_WITHIN,
+    asked: Asked | None = None,
+    measure: str = "cct_over_bound",
+) -> Verdict:
+    """The verdict on `runs`, a frame like runs.csv, of which `measure` is compared; the order of its rows is no matter.
+
+    Runs that were asked for and have no row count as not trusted. `within` is a share: 0.05 is 5 %.
+    """
+    asked = asked or Asked.of(runs)
+    baseline = next((scheme for scheme in SPRAYS if scheme in asked.schemes), "")
+    missing = (*([] if ETHEREAL in asked.schemes else [ETHEREAL]), *([] if baseline else SPRAYS[:1]))
     if runs.empty:
-        return "No verdict: no run has finished."
+        return Verdict(within, asked, baseline, missing, 0, 0, (), ())
+    runs = runs.sort_values("run_id")
     trusted = runs[runs.fidelity == PASS]
-    if trusted.empty:
-        return "No verdict: no run can be trusted (fidelity), so its numbers say nothing about the network."
-    left_out = len(runs) - len(trusted)
-    caveats = [f"{left_out} of {len(runs)} runs left out: fidelity failed"] if left_out else []
-    medians = trusted.groupby(["traffic", "scheme"], sort=False).cct_over_bound.median().unstack(sort=False)
-    spray = next((scheme for scheme in ("spray", "spray-random") if scheme in medians), None)
-    both = medians[["ethereal", spray]].dropna() if spray and "ethereal" in medians else pd.DataFrame()
-    if both.empty:
-        best = medians.median().idxmin()
-        return (
-            f"{best} came closest to the bound (median CCT / bound {medians[best].median():.2f}); "
-            f"whether spraying is needed takes trusted runs of both ethereal and spray{_in_brackets(caveats)}."
-        )
-    medians = medians.loc[both.index]
-    if silent := [traffic for traffic in runs.traffic.unique() if traffic not in both.index]:
-        caveats.append(f"nothing is known of {', '.join(silent)}")
-    ratio = both["ethereal"] / both[spray]
-    worst = ratio.idxmax()
-    figures = (
-        f"median CCT / bound {both['ethereal'].median():.2f} with a single path and minimal splitting, "
-        f"{both[spray].median():.2f} with packet spraying"
-    )
-    if "ecmp" in medians and medians["ecmp"].notna().any():
-        figures += f", {medians['ecmp'].median():.2f} with plain ECMP"
-    if ratio[worst] <= AS_GOOD:
-        return f"No need for packet spraying on this fabric: {figures}{_in_brackets(caveats)}."
-    return (
-        f"Packet spraying pays on this fabric: {figures}; "
-        f"on {worst} the single path took {ratio[worst] - 1:.0%} longer{_in_brackets(caveats)}."
-    )
+    compared = [] if missing else [scheme for scheme in (ECMP, ETHEREAL, baseline) if scheme in asked.schemes]
+    medians = trusted.groupby(["traffic", "seed", "scheme"])[measure].median().unstack().reindex(columns=compared)
+    by_traffic = dict(list(medians.groupby("traffic")))
+    names = runs.traffic.unique() if compared else []
+    lines = [_line(name, by_traffic.get(name, medians.iloc[:0]), asked, within) for name in names]
+    answered = [line.traffic for line in lines if line.outcome]
+    rested_on = trusted[trusted.traffic.isin(answered) & trusted.scheme.isin(compared)]
+    counts = len(runs), len(trusted)
+    return Verdict(within, asked, baseline, missing, *counts, tuple(lines), _unexplained(rested_on))
 
 
-def _in_brackets(caveats: list[str]) -> str:
-    return f" ({'; '.join(caveats)})" if caveats else ""
+def of_results(runs: pd.DataFrame, manifest: Mapping[str, Any], within: float | None = None) -> Verdict:
+    """The verdict on a results folder's runs, by the threshold that `manifest` has unless another is given.
+
+    Raises ResultsError where the manifest's is none.
+    """
+    if within is None:
+        within = manifest.get("within", DEFAULT_WITHIN)
+        if not isinstance(within, float | int) or not 0 <= within < 1:
+            raise ResultsError(f"manifest.json: within is {within!r}; it takes a share from 0 to below 1, such as 0.05")
+    return decide(runs, within, Asked.of(runs, manifest.get("experiment")))
+
+
+def strongest(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The one that needs most; None of none."""
+    return max(outcomes, key=BY_NEED.index, default=None)
+
+
+def widest(lines: Sequence[Line], scheme: str) -> Line | None:
+    """That on which `scheme` (ecmp or ethereal) took longest beside spraying; None where it is not known on any."""
+    known = [(margin.ratio, line.traffic, line) for line in lines if (margin := getattr(line, scheme))]
+    return max(known, key=lambda each: each[:2])[2] if known else None
+
+
+def parse_within(text: str) -> float:
+    """'5%' or '0.05' -> 0.05. Raises ValueError with one sentence."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)( ?%)?", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no share of the time; write 5% or 0.05")
+    share = float(match[1]) / (100 if match[2] else 1)
+    if share >= 1:
+        raise ValueError(f"{text!r} is no share of the time below 100%; write 5% or 0.05")
+    return share
+
+
+def _limit(within: float) -> float:
+    return 1 + within + _ROUNDING
+
+
+def _line(traffic: str, by_seed: pd.DataFrame, asked: Asked, within: float) -> Line:
+    """Conclude from `by_seed`: a row a seed, a column a scheme, the spraying one last; NaN where nothing is trusted."""
+    needed = min(LEAST_SEEDS, len(asked.seeds))
+    seeds = by_seed.notna().sum()
+    if lacking := tuple((str(scheme), int(count)) for scheme, count in seeds.items() if count < needed):
+        return Line(traffic, None, lacking)
+    ethereal = _margin(by_seed, ETHEREAL)
+    ecmp = _margin(by_seed, ECMP) if ECMP in by_seed else None
+    cases = zip(_extremes(ethereal), _extremes(ecmp) if ecmp else [None] * 3, strict=True)
+    outcome, *others = [_outcome(*ratios, _limit(within)) for ratios in cases]
+    provisional = any(margin is not None and margin.least is None for margin in (ethereal, ecmp))
+    return Line(traffic, outcome, (), ecmp, ethereal, frozenset([outcome, *others]), provisional)
+
+
+def _margin(by_seed: pd.DataFrame, scheme: str) -> Margin:
+    baseline = by_seed.columns[-1]
+    ratio = float(by_seed[scheme].median() / by_seed[baseline].median())
+    paired = (by_seed[scheme] / by_seed[baseline]).dropna()
+    if len(paired) < LEAST_SEEDS:
+        return Margin(ratio, None, None)
+    return Margin(ratio, float(paired.min()), float(paired.max()))
+
+
+def _extremes(margin: Margin) -> tuple[float, float, float]:
+    """The ratio of the medians first; then the least and the most, where they are known."""
+    spread = [each for each in (margin.least, margin.most) if each is not None]
+    return margin.ratio, min([margin.ratio, *spread]), max([margin.ratio, *spread])
+
+
+def _outcome(ethereal: float, ecmp: float | None, limit: float) -> Outcome:
+    if ecmp is not None and ecmp <= limit:
+        return Outcome.ECMP
+    return Outcome.SPLITTING if ethereal <= limit else Outcome.SPRAYING
+
+
+def _unexplained(rested_on: pd.DataFrame) -> tuple[Unexplained, ...]:
+    """The worst first."""
+    if "explained" not in rested_on:
+        return ()
+    off = rested_on[rested_on.explained == "no"]
+    found = [
+        Unexplained(row.run_id, row.traffic, row.scheme, float(row.emulated_over_predicted)) for row in off.itertuples()
+    ]
+    return tuple(sorted(found, key=lambda run: (-abs(run.emulated_over_predicted - 1), run.run_id)))

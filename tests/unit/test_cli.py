@@ -101,6 +101,12 @@ def test_foot_keeps_a_commands_own_words() -> None:
     ]  # fmt: skip
 
 
+def test_run_says_what_its_verdict_is_good_for() -> None:
+    page = page_of("run")
+    assert any(line.startswith("DIR/verdict.json ") for line in block(page, "Files"))
+    assert any(line.startswith("3 ") and "--fail-on" in line for line in block(page, "Exit status"))
+
+
 def test_smoke_is_an_option_and_the_rest_goes_to_pytest() -> None:
     values = main.commands["test"].make_context("test", ["-x", "tests/unit", "--smoke", "-k", "ring"]).params
     assert values == {"smoke": True, "pytest_arguments": ("-x", "tests/unit", "-k", "ring")}

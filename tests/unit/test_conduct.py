@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
@@ -10,15 +11,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from results_example import results_folder
+from click.testing import CliRunner, Result
+from results_example import manifest_of, results_folder
 from rich.console import Console
 from synthetic import ports_of
 
 from emulator.sandbox import EmulatorError
-from experiments import conduct
+from experiments import cli, conduct
 from experiments.measurement import Built, Event, Failed, Job
 from experiments.planner import Planner
 from experiments.results import ResultsFolder
+from experiments.sentences import as_json, lines, sentence
 from experiments.spec import load_experiment
 
 EXPERIMENT = """\
@@ -145,6 +148,74 @@ def test_an_answer_with_numbers_names_them_too(tmp_path: Path, planner: Planner)
     conduct.answer(folder, planner, last)
     assert f"002-late, 003-late, 004-late and 9 more did not finish: {REASON}" in said(last)
     assert (folder.path / "report.html").exists()
+
+
+def test_an_answer_is_table_lines_and_sentence(tmp_path: Path, planner: Planner) -> None:
+    folder = results_folder(tmp_path / "some")
+    last = console()
+    verdict = conduct.answer(folder, planner, last)
+    words = said(last)
+    places = [words.index(each) for each in ("CCT / bound", *lines(verdict), sentence(verdict), "report:")]
+    assert places == sorted(places) and len(lines(verdict)) == 2
+    content = json.loads((folder.path / "verdict.json").read_text())
+    assert content == {"format": 1, **json.loads(json.dumps(as_json(verdict)))}
+
+
+def test_no_run_at_all_is_no_verdict_in_the_file_as_well(planner: Planner, folder: ResultsFolder) -> None:
+    assert conduct.answer(folder, planner, console()).outcome is None
+    overall = json.loads((folder.path / "verdict.json").read_text())["overall"]
+    assert (overall["outcome"], overall["runs"], overall["finished"]) == (None, 3, 0)
+
+
+# Exit statuses
+
+
+def resumed(folder: ResultsFolder, *options: str, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """What `run --resume` says of a folder to which nothing is added."""
+    monkeypatch.setattr(cli, "become_root", lambda: None)
+    monkeypatch.setattr(conduct, "conduct", lambda *_: True)
+    return CliRunner().invoke(cli.main, ["run", "--resume", str(folder.path), *options])
+
+
+@pytest.mark.parametrize(
+    ("failed", "options", "status"),
+    [
+        ((), (), 0),
+        ((), ("--fail-on", "fidelity", "--fail-on", "spraying-pays"), 0),
+        ((), ("--within", "1%", "--fail-on", "spraying-pays"), 3),
+        ((), ("--within", "1%", "--fail-on", "fidelity"), 0),
+        (("001-ecmp-s1",), ("--fail-on", "spraying-pays"), 3),
+        (("001-ecmp-s1",), ("--fail-on", "fidelity"), 3),
+        (("001-ecmp-s1",), (), 0),
+    ],
+)
+def test_fail_on_has_an_exit_status_of_its_own(
+    tmp_path: Path, failed: Sequence[str], options: Sequence[str], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collective has two seeds: where one of ECMP's cannot be trusted, there is no verdict on it."""
+    experiment = {**manifest_of()["experiment"], "traffic": [{"collective": "permutation", "size": "5MB"}]}
+    folder = results_folder(tmp_path / "r", ["permutation"], failed=failed, manifest=manifest_of(experiment=experiment))
+    done = resumed(folder, *options, monkeypatch=monkeypatch)
+    assert done.exit_code == status, done.output
+    assert ("spraylab: --fail-on " in done.output) == (status == 3)
+    assert "Traceback" not in done.output
+
+
+def test_threshold_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = results_folder(tmp_path / "r")
+    assert resumed(folder, "--within", "7.5%", monkeypatch=monkeypatch).exit_code == 0
+    assert folder.manifest()["within"] == 0.075
+    resumed(folder, monkeypatch=monkeypatch)
+    assert json.loads((folder.path / "verdict.json").read_text())["within"] == 0.075
+
+
+@pytest.mark.parametrize("command", ["run quick", "report nowhere"])
+@pytest.mark.parametrize("wrong", ["five", "100%", "-1%", ""])
+def test_wrong_threshold_is_one_sentence(command: str, wrong: str) -> None:
+    done = CliRunner().invoke(cli.main, [*command.split(), "--within", wrong])
+    assert done.exit_code == 2
+    [sentence] = done.output.splitlines()
+    assert sentence.startswith("spraylab: --within: ") and sentence.endswith("write 5% or 0.05")
 
 
 # Machines

@@ -17,11 +17,13 @@ from experiments.measurement import ProgramJob, ProgramMeasured
 from experiments.programs import (
     OutputLogs,
     ProgramRun,
+    conclusion,
     judge_program,
     loaded_span_s,
     parse_hosts,
     plan_programs,
 )
+from experiments.sentences import DEALT
 from experiments.spec import Experiment, SpecError
 
 SMALL = LeafSpine(2, 2, 4)
@@ -118,6 +120,44 @@ def test_a_file_says_that_it_was_cut(tmp_path: Path) -> None:
     assert "cut after 10 of 20.0 MB" in (tmp_path / "run" / "h1.log").read_text()
     assert (tmp_path / "run" / "h2.log").read_text() == ""
     assert said == ["h1.log is cut after 10 of 20.0 MB"]
+
+
+def rows_of(jobs: list[ProgramJob], loaded_s: dict[str, float], **changes: Any) -> list[dict[str, Any]]:
+    """What programs.csv would have of `jobs`, loaded for so long under each scheme."""
+    return [
+        {
+            "run_id": job.run_id,
+            "scheme": job.scheme,
+            "seed": job.seed,
+            "loaded_s": loaded_s[job.scheme],
+            "exit_status": 0,
+            "fidelity": "pass",
+            **changes,
+        }
+        for job in jobs
+    ]
+
+
+def test_programs_end_in_a_sentence() -> None:
+    asked = experiment(schemes=["ecmp", "spray", "ethereal"], seeds=[1, 2, 3])
+    jobs, _ = plan_programs(asked, ["/usr/bin/prog", "-x"], (0, 1), 5.0)
+    needless = conclusion(rows_of(jobs, {"ecmp": 2.0, "spray": 1.0, "ethereal": 1.01}), jobs)
+    assert needless.startswith(f"No need for packet spraying on this fabric: {DEALT}")
+    assert "on prog (1.01 x" in needless and "9 of 9 runs trusted; 3 seeds" in needless
+    pays = conclusion(rows_of(jobs, {"ecmp": 2.0, "spray": 1.0, "ethereal": 1.5}), jobs)
+    assert pays.startswith("Packet spraying pays")
+
+
+def test_programs_that_say_nothing_have_no_verdict() -> None:
+    asked = experiment(schemes=["ecmp", "spray", "ethereal"], seeds=[1])
+    jobs, _ = plan_programs(asked, ["prog"], (0, 1), 5.0)
+    even = {"ecmp": 1.0, "spray": 1.0, "ethereal": 1.0}
+    assert "in 3 of 3 runs no port was ever loaded" in conclusion(rows_of(jobs, dict.fromkeys(even, 0.0)), jobs)
+    assert conclusion(rows_of(jobs, even, exit_status=1), jobs) == "No verdict: no run has finished."
+    assert conclusion([], jobs) == "No verdict: no run has finished."
+    assert conclusion(rows_of(jobs[:1], even), jobs).startswith("No verdict: 1 of 3 runs can be trusted")
+    alone = jobs[:1]
+    assert conclusion(rows_of(alone, even), alone).endswith("lack ethereal and spray.")
 
 
 def watched(run: Run, margin_s: float = 0.0) -> ProgramRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from html.parser import HTMLParser
@@ -12,11 +13,13 @@ import pytest
 from results_example import REASON, SCHEMES, TRAFFICS, manifest_of, results_folder
 
 from experiments import report
+from experiments.overview import fidelity, shown, summary
 from experiments.report import report_path, write_report
 from experiments.results import ResultsError, ResultsFolder
 from experiments.sections import SECTIONS, typical
+from experiments.sentences import lines, sentence
 from experiments.spec import load_experiment, restore_experiment
-from experiments.verdict import cells, summary, verdict
+from experiments.verdict import Outcome, Verdict, of_results
 
 
 class Page(HTMLParser):
@@ -60,6 +63,10 @@ def page_of(*folders: ResultsFolder) -> Page:
     return Page(out.read_text())
 
 
+def verdict_on(folder: ResultsFolder) -> Verdict:
+    return of_results(folder.runs(), folder.manifest())
+
+
 FAILED = "001-ecmp-s1"
 
 
@@ -83,16 +90,32 @@ def page(html: str) -> Page:
 
 
 def test_verdict_and_trust_come_first(folder: ResultsFolder, page: Page) -> None:
-    assert verdict(folder.runs()) in page.text
+    said = sentence(verdict_on(folder))
+    assert said in page.text
     assert "11 of 12 runs can be trusted" in page.text
-    assert page.text.index(verdict(folder.runs())) < page.text.index(REASON) < page.text.index("Numbers")
+    assert page.text.index(said) < page.text.index(REASON) < page.text.index("Numbers")
     assert re.search(re.escape(REASON) + r" ?: " + FAILED, page.text)
 
 
 def test_table_has_the_terminals_numbers(folder: ResultsFolder, page: Page) -> None:
-    wanted = [[row.scheme, *cells(row)] for row in summary(folder.runs()).itertuples()]
+    numbers = summary(folder.runs())
+    columns = shown(numbers)
+    wanted = [[row.scheme, *(column.text(row) for column in columns), fidelity(row)] for row in numbers.itertuples()]
+    assert [column.title for column in columns] == next(row for row in page.rows if row)[1:-1]
     assert [row for row in page.rows if row and row[0] in SCHEMES] == wanted
     assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in TRAFFICS]
+
+
+def test_each_collective_has_its_line_and_the_threshold_is_said(folder: ResultsFolder, page: Page) -> None:
+    assert len(lines(verdict_on(folder))) == len(TRAFFICS)
+    for line in lines(verdict_on(folder)):
+        assert line in page.text
+    assert "at most 5 % longer" in page.text
+
+
+def test_verdict_is_beside_the_page_for_programs(folder: ResultsFolder, html: str) -> None:
+    content = json.loads((folder.path / "verdict.json").read_text())
+    assert content["format"] == 1 and content["overall"]["sentence"] in Page(html).text
 
 
 def test_every_section_has_its_figures_and_how_to_read_them(page: Page) -> None:
@@ -152,7 +175,7 @@ def test_typical_run_is_the_median_of_those_that_can_be_trusted(tmp_path: Path) 
     folder = results_folder(tmp_path / "r", ["ring"], ["ecmp", "spray"], (1, 2, 3, 4), failed=["002-ecmp-s2"])
     chosen = typical(folder.runs()).set_index("scheme").seed
     assert chosen["ecmp"] == 3, "of 1, 3 and 4"
-    assert chosen["spray"] == 2, "the lower of the two in the middle"
+    assert chosen["spray"] == 3, "the slower of the two in the middle"
 
 
 # Folders of other kinds
@@ -161,7 +184,7 @@ def test_typical_run_is_the_median_of_those_that_can_be_trusted(tmp_path: Path) 
 def test_no_finished_run_is_said(tmp_path: Path) -> None:
     folder = ResultsFolder.create(tmp_path / "empty", manifest_of())
     page = page_of(folder)
-    assert verdict(folder.runs()) in page.text
+    assert sentence(verdict_on(folder)) in page.text
     assert "12 of 12 runs have no result" in page.text and f"spraylab run --resume {folder.path}" in page.text
     assert "svg" not in page.tags and "leaves" in page.text
 
@@ -179,8 +202,14 @@ def test_runs_still_missing_are_counted(tmp_path: Path) -> None:
 def test_one_scheme_alone(tmp_path: Path) -> None:
     folder = results_folder(tmp_path / "r", ["ring"], ["subflow-4"], (1,))
     page = page_of(folder)
-    assert verdict(folder.runs()) in page.text and page.tags.count("svg") == len(SECTIONS)
+    assert sentence(verdict_on(folder)) in page.text and page.tags.count("svg") == len(SECTIONS)
     assert "cut into 4 connections" in page.text
+
+
+def test_what_compares_nothing_asks_nothing(tmp_path: Path) -> None:
+    manifest = manifest_of(experiment={**manifest_of()["experiment"], "schemes": ["ecmp", "spray"]})
+    page = page_of(results_folder(tmp_path / "r", ["ring"], ["ecmp", "spray"], manifest=manifest))
+    assert "need packet spraying?" not in page.text and "lack ethereal" in page.text
 
 
 def test_nothing_that_can_be_trusted(tmp_path: Path) -> None:
@@ -213,6 +242,18 @@ def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
     assert page.text.count(odd) >= 3
 
 
+def test_threshold_is_the_folders_own_unless_another_is_given(tmp_path: Path) -> None:
+    """Of 1.045 and 1.025 the ratio is 1.02."""
+    folder = results_folder(tmp_path / "r", manifest=manifest_of(within=0.01))
+    assert "at most 1 % longer" in page_of(folder).text
+    overall = json.loads((folder.path / "verdict.json").read_text())["overall"]
+    assert overall["outcome"] == Outcome.SPRAYING
+    write_report([folder], folder.path / "page.html", within=0.1)
+    assert "at most 10 % longer" in Page((folder.path / "page.html").read_text()).text
+    overall = json.loads((folder.path / "verdict.json").read_text())["overall"]
+    assert overall["outcome"] == Outcome.SPLITTING
+
+
 # Two folders
 
 
@@ -227,7 +268,7 @@ def test_two_side_by_side(two: list[ResultsFolder], tmp_path: Path) -> None:
     write_report(two, tmp_path / "both.html")
     page = Page((tmp_path / "both.html").read_text())
     for folder in two:
-        assert verdict(folder.runs()) in page.text and folder.path.name in page.text
+        assert sentence(verdict_on(folder)) in page.text and folder.path.name in page.text
     assert next(row for row in page.rows if "spray" in row)[1] == "A"
     differences = page.rows[page.rows.index(["setting", "A", "B"]) + 1 :]
     assert differences[: differences.index([])] == [["sysctls.net.ipv4.tcp_recovery", "5", "1"]]
@@ -277,5 +318,5 @@ def test_files_belong_to_the_user_who_called_sudo(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SUDO_GID", "65534")
     folder = results_folder(home / "r", ["ring"], ["ecmp"], (1,))
     write_report([folder], report_path([folder]))
-    for written in (folder.path / "report.html", *(folder.path / "figures").iterdir()):
+    for written in (folder.path / "report.html", folder.path / "verdict.json", *(folder.path / "figures").iterdir()):
         assert (written.stat().st_uid, written.stat().st_gid) == (65534, 65534)

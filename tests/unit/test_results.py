@@ -128,6 +128,12 @@ def test_manifest_is_replaced_as_a_whole(folder: ResultsFolder) -> None:
 # Interruptions
 
 
+def test_verdict_is_replaced_and_has_a_version(folder: ResultsFolder) -> None:
+    for within in (0.05, 0.1):
+        folder.write_verdict({"within": within})
+        assert json.loads((folder.path / "verdict.json").read_text()) == {"format": FORMAT_VERSION, "within": within}
+
+
 def test_resume_sees_the_finished_runs(folder: ResultsFolder, one_run: Judged) -> None:
     for run_id in ("a", "b"):
         folder.append(named(one_run, run_id))

@@ -1,176 +1,340 @@
-"""The sentence follows from the numbers, and says so where they do not allow one."""
+"""The verdict follows from the numbers that can be trusted, and there is none where they do not allow one."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import json
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
-from experiments.verdict import AS_GOOD, cells, render, summary, verdict
+from experiments.conduct import refusal
+from experiments.results import ResultsError
+from experiments.sentences import DEALT, as_json, caveats, lines, sentence
+from experiments.verdict import Asked, Outcome, Verdict, decide, of_results, parse_within
 
-Planted = dict[tuple[str, str], Sequence[float]]
+Planted = Mapping[tuple[str, str], Sequence[float]]
 
 
 def planted(ratios: Planted, failed: Planted | None = None) -> pd.DataFrame:
-    """Runs with CCT / bound by (traffic, scheme), a seed each; `failed` ones cannot be trusted."""
-    rows = []
-    for fidelity, group in (("pass", ratios), ("fail", failed or {})):
-        for (traffic, scheme), values in group.items():
-            for seed, value in enumerate(values):
-                rows.append(
-                    {
-                        "run_id": f"{traffic}-{scheme}-{seed}-{fidelity}",
-                        "traffic": traffic,
-                        "scheme": scheme,
-                        "seed": seed,
-                        "cct_over_bound": value,
-                        "congestion_ratio": 1.0 + seed,
-                        "retransmitted_segments": 10 * seed,
-                        "fidelity": fidelity,
-                    }
-                )
+    """Runs with CCT / bound by (traffic, scheme), a seed each; `failed` ones, of the seeds after, cannot be trusted."""
+    rows: list[dict[str, Any]] = []
+    for traffic, scheme in {**ratios, **(failed or {})}:
+        good, bad = ratios.get((traffic, scheme), ()), (failed or {}).get((traffic, scheme), ())
+        for seed, value in enumerate([*good, *bad], start=1):
+            rows.append(
+                {
+                    "run_id": f"{len(rows) + 1:03d}-{scheme}-s{seed}",
+                    "traffic": traffic,
+                    "scheme": scheme,
+                    "seed": seed,
+                    "cct_over_bound": value,
+                    "fidelity": "pass" if seed <= len(good) else "fail",
+                }
+            )
     return pd.DataFrame(rows)
 
 
-GOOD: Planted = {
-    ("perm", "ecmp"): [1.5, 1.9, 2.3],
-    ("perm", "spray"): [1.10, 1.12, 1.14],
-    ("perm", "ethereal"): [1.04, 1.05, 1.06],
-    ("alltoall", "ecmp"): [1.4, 1.5, 1.6],
-    ("alltoall", "spray"): [1.10, 1.10, 1.11],
-    ("alltoall", "ethereal"): [1.11, 1.12, 1.13],
-}
+def on(traffic: str, **ratios: Sequence[float]) -> dict[tuple[str, str], Sequence[float]]:
+    return {(traffic, scheme.replace("_", "-")): values for scheme, values in ratios.items()}
 
 
-def test_single_path_as_good_on_every_traffic() -> None:
-    sentence = verdict(planted(GOOD))
-    assert sentence.startswith("No need for packet spraying")
-    assert re.search(r"1\.0[89] with a single path.*1\.11 with packet spraying.*1\.70 with plain ECMP\.$", sentence)
+ECMP_ENOUGH = on("ring", ecmp=[1.02, 1.03, 1.04], spray=[1.0, 1.0, 1.0], ethereal=[1.0, 1.01, 1.01])
+SPLITTING = on("perm", ecmp=[1.5, 1.9, 2.3], spray=[1.0, 1.0, 1.0], ethereal=[1.01, 1.02, 1.02])
+SPRAYING = on("alltoall", ecmp=[1.5, 1.9, 2.3], spray=[1.0, 1.0, 1.0], ethereal=[1.2, 1.3, 1.4])
 
 
-def test_one_traffic_that_takes_longer_is_enough() -> None:
-    sentence = verdict(planted({**GOOD, ("alltoall", "ethereal"): [1.32, 1.32, 9.9]}))
-    assert sentence.startswith("Packet spraying pays")
-    assert "on alltoall the single path took 20% longer" in sentence
-
-
-@settings(max_examples=80, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.floats(1.0, 3.0), st.floats(1.0, 3.0)), min_size=1, max_size=5))
-def test_need_is_decided_by_the_worst_traffic(pairs: list[tuple[float, float]]) -> None:
-    ratios: Planted = {}
-    for number, (ethereal, spray) in enumerate(pairs):
-        ratios[f"t{number}", "spray"], ratios[f"t{number}", "ethereal"] = [spray], [ethereal]
-    worst = max(range(len(pairs)), key=lambda number: pairs[number][0] / pairs[number][1])
-    needless = pairs[worst][0] / pairs[worst][1] <= AS_GOOD
-    sentence = verdict(planted(ratios))
-    assert sentence.startswith("No need" if needless else "Packet spraying pays")
-    assert needless or f"on t{worst} " in sentence
-
-
-def test_one_bad_seed_decides_nothing() -> None:
-    """Medians over seeds do."""
-    assert verdict(planted({**GOOD, ("perm", "ethereal"): [1.05, 1.06, 9.0]})).startswith("No need")
-
-
-def test_runs_that_cannot_be_trusted_are_left_out_and_counted() -> None:
-    sentence = verdict(planted(GOOD, failed={("perm", "ethereal"): [9.0] * 7}))
-    assert sentence.startswith("No need") and "7 of 25 runs left out" in sentence
-    assert "left out" not in verdict(planted(GOOD))
-
-
-def test_nothing_trusted_is_no_verdict() -> None:
-    assert verdict(planted({}, failed=GOOD)).startswith("No verdict: no run can be trusted")
-
-
-def test_nothing_run_is_no_verdict() -> None:
-    assert verdict(pd.DataFrame()) == "No verdict: no run has finished."
-
-
-def test_traffic_that_was_not_compared_is_named() -> None:
-    """Else a verdict on one traffic would pass for one on all."""
-    rest = {key: value for key, value in GOOD.items() if key != ("alltoall", "spray")}
-    sentence = verdict(planted(rest, failed={("alltoall", "spray"): [1.0]}))
-    assert sentence.startswith("No need") and "nothing is known of alltoall" in sentence
-    assert "1.05 with a single path" in sentence and "1.90 with plain ECMP" in sentence, "of what was compared"
-
-
-@pytest.mark.parametrize("scheme", ["ecmp", "spray", "ethereal", "subflow-4"])
-def test_one_scheme_alone_answers_nothing(scheme: str) -> None:
-    sentence = verdict(planted({("perm", scheme): [1.5, 1.6]}))
-    assert "1.55" in sentence and scheme in sentence
-    assert "takes trusted runs of both ethereal and spray" in sentence
-    assert "No need" not in sentence and "pays" not in sentence
-
-
-def test_random_spraying_stands_in_for_round_robin() -> None:
-    ratios = {(traffic, scheme.replace("spray", "spray-random")): value for (traffic, scheme), value in GOOD.items()}
-    assert verdict(planted(ratios)).startswith("No need")
-
-
-def test_schemes_that_share_no_traffic_are_not_compared() -> None:
-    sentence = verdict(planted({("perm", "ethereal"): [1.0], ("alltoall", "spray"): [1.0]}))
-    assert "takes trusted runs of both" in sentence
+# The three outcomes
 
 
 @pytest.mark.parametrize(
-    "runs", [GOOD, {("perm", "ecmp"): [1.5]}, {("perm", "ethereal"): [1.0], ("perm", "spray"): [1.0]}]
+    ("ratios", "outcome", "said"),
+    [
+        (ECMP_ENOUGH, Outcome.ECMP, "Plain ECMP is enough on this fabric: within 5 % of spray on ring (1.03 x"),
+        (
+            SPLITTING,
+            Outcome.SPLITTING,
+            "No need for packet spraying on this fabric: a single path with minimal splitting",
+        ),
+        (SPRAYING, Outcome.SPRAYING, "Packet spraying pays on this fabric: on alltoall, a single path"),
+    ],
 )
-def test_it_is_one_sentence(runs: Planted) -> None:
-    for sentence in (verdict(planted(runs)), verdict(planted(runs, failed=runs))):
-        assert sentence.endswith(".") and "\n" not in sentence and "nan" not in sentence
+def test_one_collective_has_one_of_three_outcomes(ratios: Planted, outcome: Outcome, said: str) -> None:
+    verdict = decide(planted(ratios))
+    assert verdict.outcome is outcome
+    assert sentence(verdict).startswith(said)
+    assert "9 of 9 runs trusted; 3 seeds" in sentence(verdict)
+    assert not verdict.straddles and not verdict.provisional
 
 
-# The table
+def test_fabric_needs_what_its_most_demanding_collective_needs() -> None:
+    splitting = decide(planted({**ECMP_ENOUGH, **SPLITTING}))
+    assert splitting.outcome is Outcome.SPLITTING
+    assert "on every collective, at worst 1.02 x" in sentence(splitting) and "ECMP is not: 1.90 x" in sentence(
+        splitting
+    )
+    spraying = decide(planted({**ECMP_ENOUGH, **SPLITTING, **SPRAYING}))
+    assert spraying.outcome is Outcome.SPRAYING
+    assert [line.outcome for line in spraying.lines] == list(Outcome)
+    assert (
+        "on alltoall, a single path with minimal splitting (ethereal) took 1.30 x (1.20 to 1.40 by seed)"
+        in sentence(spraying)
+    )
 
 
-def test_summary_has_a_row_for_each_traffic_and_scheme_in_the_order_they_ran() -> None:
-    table = summary(planted(GOOD, failed={("perm", "ecmp"): [3.1]}))
-    assert list(zip(table.traffic, table.scheme, strict=True)) == list(GOOD)
-    row = table.iloc[0]
-    assert (row.cct_over_bound, row.cct_over_bound_min, row.cct_over_bound_max) == pytest.approx((1.9, 1.5, 2.3))
-    assert (row.runs, row.trusted) == (4, 3)
-    assert list(table.trusted[1:]) == [3] * 5
-    assert (table.congestion_ratio_max[1], table.retransmitted_segments[1]) == (3.0, 10)
+@pytest.mark.parametrize(("ethereal", "outcome"), [(1.05, Outcome.SPLITTING), (1.0501, Outcome.SPRAYING)])
+def test_exactly_the_threshold_is_within_it(ethereal: float, outcome: Outcome) -> None:
+    for best in (1.0, 1.1, 3.3):
+        ratios = on("perm", spray=[best] * 3, ethereal=[best * ethereal] * 3)
+        assert decide(planted(ratios)).outcome is outcome
 
 
-def test_table_shows_every_number_and_what_can_be_trusted() -> None:
-    console = Console(width=140, color_system=None)
-    with console.capture() as shown:
-        console.print(render(planted(GOOD, failed={("perm", "ecmp"): [2.9]})))
-    lines = shown.get().splitlines()
-    [ecmp] = [line for line in lines if "ecmp" in line and "perm" in line]
-    assert "1.90" in ecmp and "(1.50-2.30)" in ecmp and "3/4 pass" in ecmp
-    assert sum("3/3 pass" in line for line in lines) == 5
-    assert sum("perm" in line for line in lines) == 1, "a traffic's name is shown once"
+def test_threshold_is_the_askers() -> None:
+    ratios = on("perm", spray=[1.0] * 3, ethereal=[1.08] * 3)
+    assert decide(planted(ratios)).outcome is Outcome.SPRAYING
+    assert decide(planted(ratios), within=0.1).outcome is Outcome.SPLITTING
+    assert "within 10 % of spray" in sentence(decide(planted(ratios), within=0.1))
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
-@given(
-    st.lists(st.floats(1.0, 3.0), min_size=1, max_size=5), st.lists(st.floats(1.0, 90.0), min_size=1, max_size=5)
+def test_random_spraying_stands_in_and_is_named() -> None:
+    ratios = on("perm", spray_random=[1.0] * 3, ethereal=[1.01] * 3, ecmp=[2.0] * 3)
+    verdict = decide(planted(ratios))
+    assert verdict.baseline == "spray-random"
+    assert "within 5 % of spray-random" in sentence(verdict) and "time of spray-random" in lines(verdict)[0]
+
+
+def test_a_program_is_dealt_round_robin() -> None:
+    assert DEALT in sentence(decide(planted(SPLITTING)), single_path=DEALT)
+
+
+# What it takes
+
+
+def test_a_fifth_of_the_runs_is_no_verdict() -> None:
+    """Seven trusted runs of thirty say nothing, however well they look."""
+    good = {("perm", "spray"): [1.0] * 3, ("perm", "ethereal"): [1.0] * 3, ("perm", "ecmp"): [1.0]}
+    bad = {("perm", "ecmp"): [1.0] * 9, ("perm", "spray"): [1.0] * 7, ("perm", "ethereal"): [1.0] * 7}
+    verdict = decide(planted(good, bad))
+    assert verdict.outcome is None
+    assert sentence(verdict) == "No verdict: 7 of 30 runs can be trusted (fidelity), two thirds are needed."
+
+
+@pytest.mark.parametrize(("untrusted", "has_verdict"), [(3, True), (4, False)])
+def test_two_thirds_exactly_will_do(untrusted: int, has_verdict: bool) -> None:
+    """Of nine runs six; and runs that have no row count among those asked for."""
+    places = [("perm", "ecmp"), ("perm", "spray"), ("perm", "ethereal"), ("perm", "ecmp")]
+    lost = places[:untrusted]
+    good = {key: values[: 3 - lost.count(key)] for key, values in SPLITTING.items()}
+    asked = Asked(("ecmp", "spray", "ethereal"), (1, 2, 3), 9, 1)
+    failed = decide(planted(good, {key: [1.0] * lost.count(key) for key in good}))
+    unfinished = decide(planted(good), asked=asked)
+    assert [verdict.quorum for verdict in (failed, unfinished)] == [has_verdict] * 2
+    assert [verdict.outcome is not None for verdict in (failed, unfinished)] == [has_verdict] * 2
+
+
+def test_collective_without_two_seeds_of_each_is_left_out_and_named() -> None:
+    thin = {**on("alltoall", ecmp=[1.0] * 3, spray=[1.0] * 3, ethereal=[1.9])}
+    verdict = decide(planted({**SPLITTING, **thin}, on("alltoall", ethereal=[1.9] * 2)))
+    assert verdict.outcome is Outcome.SPLITTING
+    lacking = "1 of 3 seeds of ethereal can be trusted, two are needed"
+    assert f"no verdict on alltoall: {lacking}" in sentence(verdict) and "on 1 of 2 collectives" in sentence(verdict)
+    assert lines(verdict)[1] == f"No verdict on alltoall: {lacking}."
+    assert "2 runs left out: fidelity failed" in caveats(verdict)
+
+
+def test_a_collective_nobody_has_seen_is_counted() -> None:
+    verdict = decide(planted(SPLITTING), asked=Asked(("ecmp", "spray", "ethereal"), (1, 2, 3), 12, 2))
+    assert verdict.outcome is Outcome.SPLITTING
+    assert "nothing is known of 1 collective more" in sentence(verdict)
+    assert "3 runs without a result" in sentence(verdict)
+
+
+def test_nothing_trusted_or_finished_is_no_verdict() -> None:
+    assert sentence(decide(planted({}, SPLITTING))).startswith("No verdict: none of 9 runs can be trusted")
+    asked = Asked(("spray", "ethereal"), (1,), 2, 1)
+    assert sentence(decide(pd.DataFrame(), asked=asked)) == "No verdict: no run has finished."
+
+
+@pytest.mark.parametrize(
+    ("schemes", "lacked"),
+    [
+        (["ecmp"], "ethereal and spray"),
+        (["ecmp", "spray"], "ethereal"),
+        (["ecmp", "ethereal"], "spray"),
+        (["subflow-4"], "ethereal and spray"),
+    ],
 )
-def test_what_cannot_be_trusted_moves_no_number(passed: list[float], failed: list[float]) -> None:
-    """It is only counted; whatever it measured, the line is that of the others alone."""
-    alone = summary(planted({("perm", "ecmp"): passed})).iloc[0]
-    among = summary(planted({("perm", "ecmp"): passed}, failed={("perm", "ecmp"): failed})).iloc[0]
-    assert (among.runs, among.trusted) == (len(passed) + len(failed), len(passed))
-    assert cells(among)[:3] == cells(alone)[:3]
+def test_schemes_that_compare_nothing_have_no_verdict_but_what_is_missing(schemes: list[str], lacked: str) -> None:
+    verdict = decide(planted({("perm", scheme): [1.0] * 3 for scheme in schemes}))
+    assert verdict.outcome is None and not lines(verdict)
+    assert sentence(verdict).startswith("No verdict: ") and sentence(verdict).endswith(f" lack {lacked}.")
 
 
-def test_where_no_run_can_be_trusted_no_number_is_shown() -> None:
-    console = Console(width=140, color_system=None)
-    with console.capture() as shown:
-        console.print(render(planted(GOOD, failed={("ring", "spray"): [1.23, 1.24]})))
-    [line] = [line for line in shown.get().splitlines() if "ring" in line]
-    assert line.split() == ["ring", "spray", "untrusted", "-", "-", "0/2", "pass"]
+def test_without_ecmp_it_is_said() -> None:
+    verdict = decide(planted(on("perm", spray=[1.0] * 3, ethereal=[1.01] * 3)))
+    assert verdict.outcome is Outcome.SPLITTING and "ECMP was not run" in sentence(verdict)
 
 
-def test_labels_are_shown_as_they_are() -> None:
-    console = Console(width=140, color_system=None)
-    with console.capture() as shown:
-        console.print(render(planted({("[red]odd[/red] file.cm", "ecmp"): [1.0]})))
-    assert "[red]odd[/red] file.cm" in shown.get()
+# How sure it is
+
+
+def test_one_seed_is_provisional() -> None:
+    verdict = decide(planted(on("perm", ecmp=[2.0], spray=[1.0], ethereal=[1.0])))
+    assert verdict.outcome is Outcome.SPLITTING and verdict.provisional
+    assert "provisional: one seed, no spread known" in sentence(verdict) and "by seed" not in sentence(verdict)
+
+
+def test_seeds_on_both_sides_are_too_close_to_call() -> None:
+    verdict = decide(planted(on("perm", spray=[1.0] * 3, ethereal=[1.01, 1.04, 1.12])))
+    assert verdict.outcome is Outcome.SPLITTING and verdict.straddles
+    assert sentence(verdict).startswith("Too close to call, as seeds lie on both sides")
+    assert lines(verdict)[0].startswith(
+        'perm: seeds disagree, from "splitting is enough" to "spraying pays"; by the medians, splitting is enough'
+    )
+
+
+def test_another_collective_that_needs_more_settles_what_straddles() -> None:
+    close = on("perm", ecmp=[1.5] * 3, spray=[1.0] * 3, ethereal=[1.01, 1.04, 1.12])
+    verdict = decide(planted({**close, **SPRAYING}))
+    assert verdict.outcome is Outcome.SPRAYING and not verdict.straddles
+    assert [line.straddles for line in verdict.lines] == [True, False]
+
+
+def test_number_nobody_can_explain_is_named() -> None:
+    runs = planted(SPLITTING)
+    runs["emulated_over_predicted"], runs["explained"] = 1.0, "yes"
+    assert "explain" not in sentence(decide(runs))
+    runs.loc[runs.run_id.isin(["004-spray-s1", "007-ethereal-s1"]), "explained"] = "no"
+    runs.loc[runs.run_id == "004-spray-s1", "emulated_over_predicted"] = 1.31
+    verdict = decide(runs)
+    assert verdict.outcome is Outcome.SPLITTING
+    assert "rests on a number nobody can explain: perm under spray took 1.31 x its prediction, and 1 more" in sentence(
+        verdict
+    )
+    assert [run.run_id for run in verdict.unexplained] == ["004-spray-s1", "007-ethereal-s1"], "the worst first"
+
+
+def test_what_was_not_predicted_or_not_trusted_needs_no_explanation() -> None:
+    runs = planted(SPLITTING, on("perm", spray=[9.0]))
+    runs["emulated_over_predicted"], runs["explained"] = float("nan"), ""
+    runs.loc[runs.fidelity == "fail", ["emulated_over_predicted", "explained"]] = [9.0, "no"]
+    assert not decide(runs).unexplained
+
+
+# Properties
+
+times = st.lists(st.floats(1.0, 3.0), min_size=2, max_size=4)
+collectives = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.tuples(times, times, times), min_size=1)
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def of_collectives(found: Mapping[str, tuple[Sequence[float], ...]]) -> pd.DataFrame:
+    schemes = ("ecmp", "spray", "ethereal")
+    return planted(
+        {(name, scheme): each[place] for name, each in found.items() for place, scheme in enumerate(schemes)}
+    )
+
+
+@quick
+@given(collectives, st.integers(0, 10))
+def test_order_of_rows_does_not_matter(found: Mapping[str, tuple[Sequence[float], ...]], seed: int) -> None:
+    runs = of_collectives(found)
+    order = list(runs.index)
+    random.Random(seed).shuffle(order)
+    assert as_json(decide(runs.loc[order])) == as_json(decide(runs))
+
+
+@quick
+@given(collectives)
+def test_more_tolerance_never_needs_more(found: Mapping[str, tuple[Sequence[float], ...]]) -> None:
+    runs = of_collectives(found)
+    needs = [list(Outcome).index(outcome) for within in (0, 0.05, 0.5) if (outcome := decide(runs, within).outcome)]
+    assert len(needs) in (0, 3) and needs == sorted(needs, reverse=True)
+
+
+@quick
+@given(collectives, st.lists(st.floats(1.0, 90.0), min_size=1, max_size=2))
+def test_what_cannot_be_trusted_moves_no_outcome(
+    found: Mapping[str, tuple[Sequence[float], ...]], lost: list[float]
+) -> None:
+    """It is only counted."""
+    runs = of_collectives(found)
+    failed = pd.concat([runs, runs.head(len(lost)).assign(fidelity="fail", cct_over_bound=lost, run_id="999")])
+    alone, among = decide(runs), decide(failed)
+    assert among.lines == alone.lines and among.finished == alone.finished + len(lost)
+
+
+@quick
+@given(collectives, st.sampled_from([0, 1, 2, 5]))
+def test_it_is_a_sentence_whatever_came(found: Mapping[str, tuple[Sequence[float], ...]], failed: int) -> None:
+    runs = of_collectives(found)
+    runs.loc[runs.index[:failed], "fidelity"] = "fail"
+    verdict = decide(runs)
+    for text in (sentence(verdict), *lines(verdict)):
+        assert text.endswith(".") and "\n" not in text and "nan" not in text and "None" not in text
+
+
+# For programs
+
+
+def test_verdict_json_has_everything_the_sentence_rests_on() -> None:
+    content = json.loads(json.dumps(as_json(decide(planted({**SPLITTING, **ECMP_ENOUGH})))))
+    assert content.keys() == {"within", "overall", "collectives", "explained", "unexplained"}
+    overall = content["overall"]
+    assert (overall["outcome"], overall["worst_collective"], overall["trusted"]) == ("splitting-is-enough", "perm", 18)
+    assert overall.keys() >= {"sentence", "straddles", "provisional", "spraying_scheme", "runs", "finished", "caveats"}
+    [perm, ring] = content["collectives"]
+    assert (perm["collective"], perm["outcome"]) == ("perm", "splitting-is-enough")
+    assert perm["ethereal"] == pytest.approx({"ratio": 1.02, "least": 1.01, "most": 1.02})
+    assert perm["ecmp"] == pytest.approx({"ratio": 1.9, "least": 1.5, "most": 2.3})
+    assert ring["outcome"] == "ecmp-is-enough"
+    without = json.loads(json.dumps(as_json(decide(planted(on("perm", ecmp=[1.0])))), allow_nan=False))
+    assert without["overall"]["outcome"] is None and without["collectives"] == []
+
+
+def of(ratios: Planted, failed: Planted | None = None) -> Verdict:
+    return decide(planted(ratios, failed))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fail_on", "said"),
+    [
+        (of(SPRAYING), (), None),
+        (of(SPRAYING), ("spraying-pays",), "packet spraying pays"),
+        (of(SPLITTING), ("spraying-pays", "fidelity"), None),
+        (of({}, SPLITTING), ("spraying-pays",), "there is no verdict"),
+        (of(on("perm", ecmp=[1.0])), ("spraying-pays",), "there is no verdict"),
+        (of(SPLITTING, on("perm", ecmp=[1.0])), ("spraying-pays",), None),
+        (of(SPLITTING, on("perm", ecmp=[1.0])), ("spraying-pays", "fidelity"), "1 of 10 runs cannot be trusted"),
+        (of(SPRAYING), ("fidelity",), None),
+    ],
+)
+def test_fail_on(verdict: Verdict, fail_on: tuple[str, ...], said: str | None) -> None:
+    refused = refusal(verdict, fail_on)
+    assert (refused is None) == (said is None)
+    assert said is None or (refused and said in refused)
+
+
+@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("5 %", 0.05), ("0.1", 0.1), (".1", 0.1), ("0", 0.0)])
+def test_threshold_is_read(text: str, share: float) -> None:
+    assert parse_within(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "five", "-1%", "100%", "5", "1", "nan", "1e-2"])
+def test_what_is_no_threshold_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match=r"write 5% or 0\.05"):
+        parse_within(text)
+
+
+def test_threshold_of_the_manifest_holds_unless_another_is_given() -> None:
+    runs = planted(on("perm", spray=[1.0] * 3, ethereal=[1.08] * 3))
+    assert of_results(runs, {"within": 0.1}).outcome is Outcome.SPLITTING
+    assert of_results(runs, {"within": 0.1}, 0.02).outcome is Outcome.SPRAYING
+    assert of_results(runs, {}).within == 0.05
+    for wrong in ("5%", None, 5, [], float("nan")):
+        with pytest.raises(ResultsError, match="within"):
+            of_results(runs, {"within": wrong})
