@@ -35,8 +35,10 @@ class Capture:
       `ts_val`, `ts_ecr` (RFC 7323); `sack_start`, `sack_end` of the first SACK block (RFC 2018) and `dsack`, whether it
       reports a duplicate (RFC 2883).
 
-    What a packet lacks is 0. `problems` says, one sentence each, what could not be read. `counts` is of `packets`, and
-    of those that are `tcp`, `ipv6`, `not_ip`, decoded `by_scapy` (some thousands a second), `cut` within a header.
+    Of headers in headers the outermost count: a tunnel, or a packet quoted by ICMP, is payload. What a packet lacks is
+    0. `problems` says, one sentence each, what could not be read. `counts` is of `packets`, and of those that are
+    `tcp`, `ipv6`, `not_ip`, `odd` (of a layout decoded one by one, at a tenth of the speed or less), `cut` within a
+    header, `contradictory` (a version, size or length that cannot be).
     """
 
     frame: pd.DataFrame
@@ -78,6 +80,9 @@ def read_capture(path: Path | str, link: str = "", direction: str = "") -> Captu
     if capture.counts["cut"]:
         problem = f"{capture.counts['cut']} of {packets} packets were captured too short for all their headers"
         capture.problems.append(f"{problem}: what was not captured is 0 (use a larger snap length)")
+    if capture.counts["contradictory"]:
+        problem = f"{capture.counts['contradictory']} of {packets} packets have headers that cannot be"
+        capture.problems.append(f"{problem} (a version, size or length): what makes no sense of them is left out")
     capture.problems = [f"{path}: {problem}" for problem in capture.problems]
     capture.counts |= {
         "tcp": int(columns["is_tcp"].sum()),
@@ -120,7 +125,7 @@ def _decode_chunk(
     """Fill `columns` from `records`; count what was odd in `capture`, and in `strangers` unknown link types."""
     columns["time_ns"][:] = records.time_ns
     columns["wire_bytes"][:] = records.wire_bytes
-    is_odd, is_cut = headers.decode(data, records, columns)
+    is_odd, is_cut, contradictory = headers.decode(data, records, columns)
     for link_type in np.unique(records.link_type[is_odd]):
         if not odd.knows(int(link_type)):
             strange = is_odd & (records.link_type == link_type)
@@ -130,12 +135,12 @@ def _decode_chunk(
         start = records.start[row]
         packet = data[start : start + records.captured_bytes[row]].tobytes()
         decoded = odd.decode(packet, int(records.wire_bytes[row]), int(records.link_type[row]))
-        is_cut[row] = decoded.cut
+        is_cut[row], contradictory[row] = decoded.cut, decoded.contradictory
         capture.ipv6_addresses |= decoded.ipv6_addresses
         for name, value in decoded.values.items():
             columns[name][row] = value
-    capture.counts["by_scapy"] += int(is_odd.sum())
-    capture.counts["cut"] += int(is_cut.sum())
+    for name, which in (("odd", is_odd), ("cut", is_cut), ("contradictory", contradictory)):
+        capture.counts[name] += int(which.sum())
 
 
 def _category(value: str, rows: int) -> pd.Categorical:
