@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,12 +14,10 @@ from pandas.api.types import union_categoricals
 
 from experiments.captures import headers, odd, pcap, pcapng
 from experiments.captures.containers import Bytes, Container, Records, cut
+from experiments.captures.files import OTHER_COMPRESSION, CaptureError, contents
 
 CHUNK_RECORDS = 1 << 14  # headers of one chunk stay in the processor's cache
-
-
-class CaptureError(ValueError):
-    """The file is not a packet capture."""
+BYTES_A_PACKET = 800  # of memory that the frame and every analysis of it take at most
 
 
 @dataclass
@@ -50,18 +49,19 @@ class Capture:
 def read_capture(path: Path | str, link: str = "", direction: str = "") -> Capture:
     """Decode the pcap or pcapng file at `path`; `link` and `direction` say where it was taken.
 
-    A damaged or truncated file gives the packets before the damage and a problem that says where it is. Raises
-    CaptureError if the file is no capture at all, OSError if it cannot be read.
+    Compressed with gzip or not. A damaged or truncated file gives the packets before the damage and a problem that says
+    where it is. Raises CaptureError if the file is no capture at all, or one too large for this machine's memory,
+    OSError if it cannot be read.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        empty = not file.read(1)
-    data = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, "r").view(np.ndarray)
     try:
+        data, problems = contents(path)
         container = _find_records(data)
+        packets = sum(len(run.positions) for run in container.runs)
+        _check_memory(packets)
     except CaptureError as error:
         raise CaptureError(f"{path}: {error}") from None
-    packets = sum(len(run.positions) for run in container.runs)
+    container.problems += problems
     columns = {name: np.zeros(packets, kind) for name, kind in headers.COLUMNS.items()}
     capture = Capture(pd.DataFrame(), container.problems, Counter({"packets": packets}))
     strangers: Counter[int] = Counter()
@@ -115,8 +115,17 @@ def _find_records(data: Bytes) -> Container:
         return pcap.find_records(data)
     if magic == pcapng.MAGIC:
         return pcapng.find_records(data)
-    hint = "; decompress it first" if magic[:2] == b"\x1f\x8b" else ""
+    hint = "; decompress it first" if bytes(data[:6]).startswith(OTHER_COMPRESSION) else ""
     raise CaptureError(f"not a pcap or pcapng file, it starts with the bytes {magic.hex(' ')}{hint}")
+
+
+def _check_memory(packets: int) -> None:
+    """Raises CaptureError where the machine has less memory left than the analyses of so many packets may take."""
+    left = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    needed_bytes = packets * BYTES_A_PACKET
+    if left and needed_bytes > int(left[1]) * 1024:
+        sizes = f"{needed_bytes / 1e9:.1f} GB of memory, {int(left[1]) * 1024 / 1e9:.1f} GB are left"
+        raise CaptureError(f"{packets} packets may take {sizes}: split it, as editcap -c does")
 
 
 def _decode_chunk(
