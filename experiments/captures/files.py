@@ -38,13 +38,11 @@ def contents(path: Path) -> tuple[Bytes, list[str]]:
 
     Raises CaptureError if it is no regular file, or too large; OSError if it cannot be read.
     """
-    with as_caller(), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            kind = next((name for test, name in _KINDS.items() if test(found.st_mode)), "no file")
-            raise CaptureError(f"{kind}, not a file: give a pcap or pcapng file")
-        if found.st_size > MAX_FILE_BYTES:
-            raise CaptureError(f"{found.st_size} bytes large: at most {MAX_FILE_BYTES} are read")
+    with as_caller():
+        _check(path.stat())  # first, as it does something to open some devices
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: PTH123, SIM115
+    with file:
+        _check(os.fstat(file.fileno()))  # again, as it may be another by now
         if file.read(2) != GZIP:
             return _mapped(file), []
         file.seek(0)
@@ -52,6 +50,14 @@ def contents(path: Path) -> tuple[Bytes, list[str]]:
             problems = _unpack(file, unpacked)
             unpacked.flush()
             return _mapped(unpacked), problems
+
+
+def _check(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for test, name in _KINDS.items() if test(found.st_mode)), "something else")
+        raise CaptureError(f"{kind}, not a file: give a pcap or pcapng file")
+    if found.st_size > MAX_FILE_BYTES:
+        raise CaptureError(f"{found.st_size} bytes large: at most {MAX_FILE_BYTES} are read")
 
 
 def _mapped(file: IO[bytes]) -> Bytes:
@@ -64,7 +70,7 @@ def _unpack(file: IO[bytes], unpacked: IO[bytes]) -> list[str]:
     size = 0
     try:
         with gzip.open(file) as pieces:
-            while piece := pieces.read(_PIECE_BYTES):
+            while piece := pieces.read1(_PIECE_BYTES):  # what comes before damage comes
                 size += len(piece)
                 if size > MAX_UNPACKED_BYTES:
                     raise CaptureError(f"more than {MAX_UNPACKED_BYTES} bytes when unpacked: decompress it first")
