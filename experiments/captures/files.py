@@ -40,7 +40,7 @@ def contents(path: Path) -> tuple[Bytes, list[str]]:
     """
     with as_caller():
         _check(path.stat())  # first, as it does something to open some devices
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: PTH123, SIM115
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     with file:
         _check(os.fstat(file.fileno()))  # again, as it may be another by now
         if file.read(2) != GZIP:

@@ -84,11 +84,11 @@ def _network(packet: bytes, link_type: int) -> tuple[int, tuple[int, ...]]:
     """Where the network layer starts, and the IP versions it may have, none if it is something else."""
     if not packet:
         raise IndexError
-    if versions := RAW_IP.get(link_type):
-        return 0, versions
+    if link_type in RAW_IP:
+        return 0, RAW_IP[link_type]
     if link_type in LOOPBACK:
         family = _number(packet, 0, 4)
-        return 4, FAMILIES.get(family) or FAMILIES.get(int.from_bytes(packet[:4], "little"), ())
+        return 4, FAMILIES.get(family, ()) or FAMILIES.get(int.from_bytes(packet[:4], "little"), ())
     if link_type not in TYPED:
         return _network_by_scapy(packet, link_type)
     type_at, at = TYPED[link_type]

@@ -190,12 +190,8 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
-        for path, kind in (
-            (tmp_path, "a folder"),
-            (tmp_path / "pipe", "a pipe"),
-            (Path("/dev/zero"), "a device"),
-            (tmp_path / "socket", "a socket"),
-        ):
+        kinds = {".": "a folder", "pipe": "a pipe", "socket": "a socket", "/dev/zero": "a device"}
+        for path, kind in ((tmp_path / name, kind) for name, kind in kinds.items()):
             with pytest.raises(CaptureError, match=f"{path}: {kind}, not a file"):
                 read_capture(path)
 
