@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from experiments.command import BAD_INPUT, FAILED, INTERRUPTED, become_root, end, foot, read_experiment, set_option
+from experiments.commands_captures import captures
 from experiments.commands_machine import bench, calibrate, doctor
 from experiments.commands_programs import exec_, shell
 
@@ -251,7 +252,7 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     click.echo(f"report: {page}")
 
 
-for command in (exec_, shell, doctor, calibrate, bench):
+for command in (exec_, shell, captures, doctor, calibrate, bench):
     main.add_command(command)
 
 
