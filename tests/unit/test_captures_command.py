@@ -166,7 +166,7 @@ def test_where_the_caller_may_not_write_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_names_of_any_bytes(tmp_path: Path) -> None:
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff[/red]\x1b[2J\n.pcap"))
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff[red]\x1b[2J\n.pcap"))
     path.write_bytes(pcap_bytes(records_of(SAMPLE)))
     result = run(path, "--parquet", tmp_path / "out")
     assert result.exit_code == 0
@@ -174,7 +174,7 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
     assert (
         pd.read_parquet(tmp_path / "out")
         .file.iloc[0]
-        .endswith("[/red]\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}.pcap")
+        .endswith("[red]\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}.pcap")
     )
 
 
@@ -196,7 +196,7 @@ SEEDS = [
 ]  # fmt: skip
 SEEDS += [gzip.compress(data, mtime=0) for data in SEEDS[::2]]
 
-place = st.floats(0, 1, exclude_max=True)
+place = st.sampled_from([number / 997 for number in range(997)])  # anywhere alike, where floats would like 0 best
 change = st.one_of(
     st.tuples(st.just("set"), place, st.sampled_from([b"\0", b"\x01", b"\x7f", b"\x80", b"\xff"])),
     st.tuples(st.just("set"), place, st.binary(min_size=1, max_size=8)),
