@@ -163,7 +163,8 @@ def test_captures_that_are_not_there_are_missed(
     sandbox(all_finish)
     monkeypatch.setattr(conduct, "judge", judge)
     with pytest.raises(EmulatorError, match="enough"):
-        conduct.conduct(planner, ResultsFolder.create(tmp_path / "out", conduct.manifest(planner.experiment)), console())
+        folder = ResultsFolder.create(tmp_path / "out", conduct.manifest(planner.experiment))
+        conduct.conduct(planner, folder, console())
     [reasons] = judged
     points = capture_points(ports_of(planner.fabric), "all")
     if taken is None:
