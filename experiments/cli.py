@@ -19,6 +19,7 @@ from experiments.command import (
     set_option,
     within_option,
 )
+from experiments.commands_captures import captures
 from experiments.commands_machine import bench, calibrate, doctor
 from experiments.commands_programs import exec_, shell
 
@@ -287,7 +288,7 @@ def report(folders: tuple[Path, ...], out: Path | None, within: float | None) ->
     click.echo(f"report: {page}")
 
 
-for command in (exec_, shell, doctor, calibrate, bench):
+for command in (exec_, shell, captures, doctor, calibrate, bench):
     main.add_command(command)
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from emulator.capture import capture_points
 from emulator.sandbox import EmulatorError, Sandbox
 from experiments import calibration, measurement
 from experiments.captures.summary import analyse
@@ -151,11 +152,18 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
                     run = by_id[run_id]
                     identity = planner.identity(run, plans[run_id], built.dataplane)
                     captured = None
-                    if event.captures is not None:
+                    if points := capture_points(built.ports, experiment.captures):
                         bar.console.print(f"{run_id}: decoding captures", highlight=False)
-                        captured = analyse(captures / run_id, built.ports, planner.fabric)
+                        captured = analyse(captures / run_id, points, planner.fabric)
                     evidence = Evidence(
-                        event, plans[run_id], built.ports, planner.bound_s(run), planner.fabric, run.seed, captured
+                        event,
+                        plans[run_id],
+                        built.ports,
+                        planner.bound_s(run),
+                        planner.fabric,
+                        run.seed,
+                        captured,
+                        experiment.captures,
                     )
                     folder.append(judge(evidence, planner.fabric, identity, predicted[run_id]))
                     bar.done(run)

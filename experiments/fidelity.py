@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from emulator.capture import Which, capture_points
 from emulator.meters import Samples
 from emulator.ports import Port, Shaping
 from emulator.topology import LeafSpine
@@ -92,7 +93,7 @@ class Observed(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """A replay, whose bytes and bound are known as well."""
+    """A replay, whose bytes and bound are known as well. `asked` is what was to be captured, and read."""
 
     measured: Measured
     plan: TrafficPlan
@@ -101,6 +102,7 @@ class Run:
     topology: LeafSpine
     seed: int
     captured: CaptureSummary | None = None
+    asked: Which = "none"
 
     @property
     def start_s(self) -> float:
@@ -284,7 +286,11 @@ def senders_are_held_by_the_network(run: Run) -> list[str]:
 
 
 def captures_are_complete(run: Run) -> list[str]:
-    """6. Where packets were captured: none is missing, and their bytes are what the interface counted."""
+    """6. What was to be captured was; no packet is missing, and their bytes are what the interface counted."""
+    points = [port.name for port in capture_points(run.ports, run.asked)]
+    if points and (run.measured.captures is None or run.captured is None):
+        never = "taken" if run.measured.captures is None else "read"
+        return [f"{points[0]} and {len(points) - 1} other ports were to be captured, and no capture was {never}"]
     reasons = []
     if run.measured.captures is not None:
         for row in run.measured.captures.itertuples():
@@ -294,8 +300,12 @@ def captures_are_complete(run: Run) -> list[str]:
     if run.captured is not None:
         delta = run.measured.after - run.measured.before
         counted = dict(zip((port.name for port in run.ports), delta.tx_bytes + delta.rx_bytes, strict=True))
+        told = {*run.captured.wire_bytes, *(problem.partition(":")[0] for problem in run.captured.problems)}
+        reasons += [f"{name}: was to be captured, and no capture was read" for name in points if name not in told]
         for name, seen in run.captured.wire_bytes.items():
-            if abs(seen - counted[name]) > CAPTURE_TOLERANCE * counted[name]:
+            if not seen and counted[name]:
+                reasons.append(f"{name}: its capture has no packets, the interface counted {counted[name]} bytes")
+            elif abs(seen - counted[name]) > CAPTURE_TOLERANCE * counted[name]:
                 reasons.append(f"{name}: {seen} bytes were captured, the interface counted {counted[name]}")
         reasons += run.captured.problems
     return reasons

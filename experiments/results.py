@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -189,12 +190,24 @@ class ResultsFolder:
 
 def write_file(path: Path, text: str) -> None:
     """A file of the caller's. Raises ResultsError."""
+    with new_file(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """What `path` is to be, of the caller's: all of it or nothing.
+
+    Replaces nothing but a regular file. Raises ResultsError.
+    """
     with as_caller():
         try:
+            if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+                raise ResultsError(f"{path} is no regular file, and left as it is: name a new file, or one to replace")
             with _replacing(path) as file:
-                file.write(text.encode())
+                yield file
         except OSError as error:
-            raise ResultsError(f"cannot write {path}: {error.strerror}") from error
+            raise ResultsError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def default_path(name: str) -> Path:
@@ -212,11 +225,12 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write what `path` is to be: all of it is, or the file is as it was, whenever the power goes."""
     part = path.with_name(f".{path.name}.part")  # readers of parquet folders skip hidden files
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:  # whatever somebody may have put there
             yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError:
+    except BaseException:
         part.unlink(missing_ok=True)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,12 +14,10 @@ from pandas.api.types import union_categoricals
 
 from experiments.captures import headers, odd, pcap, pcapng
 from experiments.captures.containers import Bytes, Container, Records, cut
+from experiments.captures.files import OTHER_COMPRESSION, CaptureError, contents
 
 CHUNK_RECORDS = 1 << 14  # headers of one chunk stay in the processor's cache
-
-
-class CaptureError(ValueError):
-    """The file is not a packet capture."""
+BYTES_A_PACKET = 800  # of memory that the frame and every analysis of it take at most
 
 
 @dataclass
@@ -35,8 +34,10 @@ class Capture:
       `ts_val`, `ts_ecr` (RFC 7323); `sack_start`, `sack_end` of the first SACK block (RFC 2018) and `dsack`, whether it
       reports a duplicate (RFC 2883).
 
-    What a packet lacks is 0. `problems` says, one sentence each, what could not be read. `counts` is of `packets`, and
-    of those that are `tcp`, `ipv6`, `not_ip`, decoded `by_scapy` (some thousands a second), `cut` within a header.
+    Of headers in headers the outermost count: a tunnel, or a packet quoted by ICMP, is payload. What a packet lacks is
+    0. `problems` says, one sentence each, what could not be read. `counts` is of `packets`, and of those that are
+    `tcp`, `ipv6`, `not_ip`, `odd` (of a layout decoded one by one, at a tenth of the speed or less), `cut` within a
+    header, `contradictory` (a version, size or length that cannot be).
     """
 
     frame: pd.DataFrame
@@ -48,18 +49,19 @@ class Capture:
 def read_capture(path: Path | str, link: str = "", direction: str = "") -> Capture:
     """Decode the pcap or pcapng file at `path`; `link` and `direction` say where it was taken.
 
-    A damaged or truncated file gives the packets before the damage and a problem that says where it is. Raises
-    CaptureError if the file is no capture at all, OSError if it cannot be read.
+    Compressed with gzip or not. A damaged or truncated file gives the packets before the damage and a problem that says
+    where it is. Raises CaptureError if the file is no capture at all, or one too large for this machine's memory,
+    OSError if it cannot be read.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        empty = not file.read(1)
-    data = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, "r").view(np.ndarray)
     try:
+        data, problems = contents(path)
         container = _find_records(data)
+        packets = sum(len(run.positions) for run in container.runs)
+        _check_memory(packets)
     except CaptureError as error:
         raise CaptureError(f"{path}: {error}") from None
-    packets = sum(len(run.positions) for run in container.runs)
+    container.problems += problems
     columns = {name: np.zeros(packets, kind) for name, kind in headers.COLUMNS.items()}
     capture = Capture(pd.DataFrame(), container.problems, Counter({"packets": packets}))
     strangers: Counter[int] = Counter()
@@ -78,6 +80,9 @@ def read_capture(path: Path | str, link: str = "", direction: str = "") -> Captu
     if capture.counts["cut"]:
         problem = f"{capture.counts['cut']} of {packets} packets were captured too short for all their headers"
         capture.problems.append(f"{problem}: what was not captured is 0 (use a larger snap length)")
+    if capture.counts["contradictory"]:
+        problem = f"{capture.counts['contradictory']} of {packets} packets have headers that cannot be"
+        capture.problems.append(f"{problem} (a version, size or length): what makes no sense of them is left out")
     capture.problems = [f"{path}: {problem}" for problem in capture.problems]
     capture.counts |= {
         "tcp": int(columns["is_tcp"].sum()),
@@ -110,8 +115,17 @@ def _find_records(data: Bytes) -> Container:
         return pcap.find_records(data)
     if magic == pcapng.MAGIC:
         return pcapng.find_records(data)
-    hint = "; decompress it first" if magic[:2] == b"\x1f\x8b" else ""
+    hint = "; decompress it first" if bytes(data[:6]).startswith(OTHER_COMPRESSION) else ""
     raise CaptureError(f"not a pcap or pcapng file, it starts with the bytes {magic.hex(' ')}{hint}")
+
+
+def _check_memory(packets: int) -> None:
+    """Raises CaptureError where the machine has less memory left than the analyses of so many packets may take."""
+    left = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    needed_bytes = packets * BYTES_A_PACKET
+    if left and needed_bytes > int(left[1]) * 1024:
+        sizes = f"{needed_bytes / 1e9:.1f} GB of memory, {int(left[1]) * 1024 / 1e9:.1f} GB are left"
+        raise CaptureError(f"{packets} packets may take {sizes}: split it, as editcap -c does")
 
 
 def _decode_chunk(
@@ -120,7 +134,7 @@ def _decode_chunk(
     """Fill `columns` from `records`; count what was odd in `capture`, and in `strangers` unknown link types."""
     columns["time_ns"][:] = records.time_ns
     columns["wire_bytes"][:] = records.wire_bytes
-    is_odd, is_cut = headers.decode(data, records, columns)
+    is_odd, is_cut, contradictory = headers.decode(data, records, columns)
     for link_type in np.unique(records.link_type[is_odd]):
         if not odd.knows(int(link_type)):
             strange = is_odd & (records.link_type == link_type)
@@ -130,12 +144,12 @@ def _decode_chunk(
         start = records.start[row]
         packet = data[start : start + records.captured_bytes[row]].tobytes()
         decoded = odd.decode(packet, int(records.wire_bytes[row]), int(records.link_type[row]))
-        is_cut[row] = decoded.cut
+        is_cut[row], contradictory[row] = decoded.cut, decoded.contradictory
         capture.ipv6_addresses |= decoded.ipv6_addresses
         for name, value in decoded.values.items():
             columns[name][row] = value
-    capture.counts["by_scapy"] += int(is_odd.sum())
-    capture.counts["cut"] += int(is_cut.sum())
+    for name, which in (("odd", is_odd), ("cut", is_cut), ("contradictory", contradictory)):
+        capture.counts[name] += int(which.sum())
 
 
 def _category(value: str, rows: int) -> pd.Categorical:

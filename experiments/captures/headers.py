@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +38,9 @@ MAX_PAYLOAD_BYTES = np.iinfo(np.int32).max
 
 ETHERNET = 1  # LINKTYPE_ETHERNET
 TCP, UDP = 6, 17
-IPV4_TYPE = 0x0800
-SCAPY_TYPES = (IPV4_TYPE, 0x86DD, 0x8100, 0x88A8)  # IPv4 in an odd shape, IPv6, VLAN tags
+IPV4_TYPE, IPV6_TYPE, PPPOE_TYPE = 0x0800, 0x86DD, 0x8864
+VLAN_TYPES, MPLS_TYPES = (0x8100, 0x88A8, 0x9100), (0x8847, 0x8848)
+ODD_TYPES = (IPV4_TYPE, IPV6_TYPE, PPPOE_TYPE, *VLAN_TYPES, *MPLS_TYPES)  # IPv4 here in an odd shape
 
 IP_AT, TRANSPORT_AT, OPTIONS_AT = 14, 34, 54
 NOP_NOP_TIMESTAMPS = 0x0101080A  # how Linux starts the options of every segment after the SYN
@@ -74,30 +75,40 @@ LAYOUT = np.dtype(
 )
 
 
-def decode(data: Bytes, records: Records, columns: Columns) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+class Oddities(NamedTuple):
+    """Which packets of a chunk are not as they should be."""
+
+    odd: npt.NDArray[np.bool_]  # of another layout: left to odd.decode
+    cut: npt.NDArray[np.bool_]  # captured too short to hold all their headers
+    contradictory: npt.NDArray[np.bool_]  # a size or length that cannot be
+
+
+def decode(data: Bytes, records: Records, columns: Columns) -> Oddities:
     """Fill `columns` (zeroed, one item a record) from the packets of the common layout.
 
-    Returns which packets are odd, left to scapy, and which were captured too short to hold all their headers. Fields
-    that a packet does not have, or that were not captured, stay 0. `is_tcp` is set where the 20 bytes of the TCP header
-    were there. Bytes beyond the IP length are padding. Where the IP length is no length (0 for a segment larger than
-    65,535 bytes), the frame's length stands in.
+    Fields that a packet does not have, or that were not captured, stay 0. `is_tcp` is set where the 20 bytes of the TCP
+    header were there. Bytes beyond the IP length are padding. Where the IP length is no length (0 for a segment larger
+    than 65,535 bytes), or more than there was, the frame's length stands in.
     """
     rows = gather(data, records.start, LAYOUT)
     captured = records.captured_bytes
     ethernet = records.link_type == ETHERNET
     typed = ethernet & (captured >= IP_AT)
     ip = typed & (captured >= TRANSPORT_AT) & (rows["ether_type"] == IPV4_TYPE) & (rows["version_ihl"] == 0x45)
-    odd = ~ethernet | typed & ~ip & np.isin(rows["ether_type"], SCAPY_TYPES)
+    odd = ~ethernet | typed & ~ip & np.isin(rows["ether_type"], ODD_TYPES)
 
     def fill(name: str, where: npt.NDArray[np.bool_]) -> None:
         np.copyto(columns[name], rows[name], where=where, casting="same_kind")
 
-    ip_length = rows["ip_length"].astype(np.int64)
-    ip_length = np.where(ip_length >= 20, ip_length, records.wire_bytes.astype(np.int64) - IP_AT)
+    given = rows["ip_length"].astype(np.int64)
+    carried = records.wire_bytes.astype(np.int64) - IP_AT
+    ip_length = np.where(given >= 20, np.minimum(given, carried), carried)
     end = np.minimum(captured, IP_AT + ip_length)
     transport = ip & (rows["fragment"] & 0x1FFF == 0)  # later fragments have no ports
     header_bytes = (rows["data_offset"] >> 4).astype(np.int64) * 4
-    tcp = transport & (rows["protocol"] == TCP) & (end >= OPTIONS_AT) & (header_bytes >= 20)
+    tcp = transport & (rows["protocol"] == TCP) & (end >= OPTIONS_AT)
+    contradictory = ip & (given > carried) | tcp & (header_bytes < 20)
+    tcp &= header_bytes >= 20
     ports = tcp | transport & (rows["protocol"] == UDP) & (end >= TRANSPORT_AT + 8)
 
     np.copyto(columns["ip_version"], np.uint8(4), where=ip)
@@ -125,7 +136,7 @@ def decode(data: Bytes, records: Records, columns: Columns) -> tuple[npt.NDArray
     transport_bytes = np.select([rows["protocol"] == TCP, rows["protocol"] == UDP], [tcp_bytes, 8]) * transport
     needed = np.minimum(TRANSPORT_AT + transport_bytes, IP_AT + ip_length)
     short = ethernet & (captured < IP_AT) | ip & (captured < needed)
-    return odd, short & (captured < records.wire_bytes)
+    return Oddities(odd, short & (captured < records.wire_bytes), contradictory)
 
 
 def _decode_options(

@@ -28,6 +28,7 @@ MAGICS = {  # first four bytes: byte order, nanoseconds in a unit of the time's 
 }
 FILE_HEADER_BYTES = 24
 RECORD_HEADER_BYTES = 16
+NOTHING = bytes(RECORD_HEADER_BYTES)  # what a crash leaves: an empty packet has a time at least
 
 
 def find_records(data: Bytes) -> Container:
@@ -44,13 +45,18 @@ def find_records(data: Bytes) -> Container:
         return Records(
             start=positions + RECORD_HEADER_BYTES,
             captured_bytes=header["captured"].astype(np.int64),
-            wire_bytes=header["wire"].astype(np.uint32),
+            wire_bytes=np.maximum(header["wire"], header["captured"]).astype(np.uint32),
             time_ns=header["s"].astype(np.int64) * 1_000_000_000 + header["fraction"].astype(np.int64) * fraction_ns,
             link_type=np.full(len(positions), link_type, np.int32),
         )
 
     positions, problem = _walk(data, order)
-    return Container([Run(positions, read)], [problem] if problem else [])
+    container = Container([Run(positions, read)], [problem] if problem else [])
+    captured, wire = (at_every_byte(data, order + "u4", skip)[positions] for skip in (8, 12))
+    if lying := int((captured > wire).sum()):
+        problem = f"{lying} packets claim to be shorter than what was captured of them"
+        container.problems.append(f"{problem}: they are taken to be as long as that")
+    return container
 
 
 def _walk(data: Bytes, order: str) -> tuple[Positions, str | None]:
@@ -63,18 +69,19 @@ def _walk(data: Bytes, order: str) -> tuple[Positions, str | None]:
     while at <= last:  # each record tells where the next one is: the one part that cannot go in parallel
         add(at)
         (length,) = length_at(view, at)
-        if not length:
+        if not length and view[at : at + RECORD_HEADER_BYTES] == NOTHING:
             break
         at += RECORD_HEADER_BYTES + length
 
     positions = np.frombuffer(found, np.int64)
     captured = at_every_byte(data, order + "u4", skip=8)[positions]
-    wire = at_every_byte(data, order + "u4", skip=12)[positions]
-    absurd = np.flatnonzero((captured == 0) | (captured > MAX_CAPTURED_BYTES) | (captured > wire))
+    absurd = np.flatnonzero(captured > MAX_CAPTURED_BYTES)
     if len(absurd):
         stop = int(absurd[0])
-        claim = f"a record claims {captured[stop]} captured bytes of {wire[stop]}"
+        claim = f"a record claims {captured[stop]} captured bytes"
         return positions[:stop], damaged(claim, int(positions[stop]), len(data) - int(positions[stop]))
+    if at <= last:
+        return positions[:-1], damaged("a record of zeros", at, len(data) - at)
     if at > len(data):
         stop = int(positions[-1])
         return positions[:-1], cut(f"a record of {captured[-1]} captured bytes", stop, len(data) - stop)

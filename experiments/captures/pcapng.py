@@ -46,8 +46,10 @@ class Section:
     order: str
     interfaces: list[Interface] = field(default_factory=list)
     packets: array[int] = field(default_factory=lambda: array("q"))  # positions of its packet blocks
-    simple: list[int] = field(default_factory=list)  # of those, the ones without a time
     obsolete: list[int] = field(default_factory=list)  # positions of packets in blocks that are not read
+    simple: int = 0  # packets that carry no time
+    nobodys: int = 0  # packets of interfaces that are not described
+    overfull: int = 0  # packets of more captured bytes than their blocks
 
     @property
     def positions(self) -> Positions:
@@ -63,13 +65,15 @@ class Section:
         snap = self.interfaces[0].snap_bytes or MAX_BLOCK_BYTES
         ticks = block["high"].astype(np.uint64) << np.uint64(32) | block["low"]
         time_ns = np.zeros(len(block), np.int64)
-        for number, interface in enumerate(self.interfaces):
+        for number in np.unique(index):
+            interface = self.interfaces[number]
             mine = np.flatnonzero((index == number) & ~simple)
             time_ns[mine] = _nanoseconds(ticks[mine], interface.ticks_per_s) + interface.offset_s * 1_000_000_000
+        captured = np.where(simple, np.minimum(np.minimum(wire, snap), total - 16), block["captured"])
         return Records(
             start=positions + np.where(simple, 12, 28),
-            captured_bytes=np.where(simple, np.minimum(np.minimum(wire, snap), total - 16), block["captured"]),
-            wire_bytes=wire,
+            captured_bytes=captured,
+            wire_bytes=np.maximum(wire, captured).astype(np.uint32),
             time_ns=time_ns,
             link_type=np.array([each.link_type for each in self.interfaces], np.int32)[index],
         )
@@ -85,10 +89,14 @@ def find_records(data: Bytes) -> Container:
         at, problem = _walk(section, at)
         sections.append(section)
     problems = [problem] if problem else []
-    if simple := sum(len(section.simple) for section in sections):
+    if simple := sum(section.simple for section in sections):
         problems.append(f"{simple} packets carry no time (simple packet blocks): their time_ns is 0")
     if obsolete := sum(len(section.obsolete) for section in sections):
         problems.append(f"{obsolete} packets in blocks of the obsolete type {OBSOLETE_PACKET} were left out")
+    if nobodys := sum(section.nobodys for section in sections):
+        problems.append(f"{nobodys} packets of interfaces that the file does not describe were left out")
+    if overfull := sum(section.overfull for section in sections):
+        problems.append(f"{overfull} packets that claim more captured bytes than their blocks hold were left out")
     return Container([Run(section.positions, section.read) for section in sections], problems)
 
 
@@ -108,7 +116,6 @@ def _walk(section: Section, start: int) -> tuple[int, str | None]:
             section.interfaces.append(_interface(view[at : at + total], section.order))
         elif kind == SIMPLE_PACKET:
             add(at)
-            section.simple.append(at)
         elif kind == OBSOLETE_PACKET:
             section.obsolete.append(at)
         at += total
@@ -117,8 +124,8 @@ def _walk(section: Section, start: int) -> tuple[int, str | None]:
     if len(unsound):
         at = section.packets[unsound[0]]
         section.packets = section.packets[: unsound[0]]
-        section.simple = [each for each in section.simple if each < at]
         section.obsolete = [each for each in section.obsolete if each < at]
+    _leave_out(section)
     ended = at == len(view) or (at > start and view[at : at + 4] == MAGIC)
     return at, None if ended else _block_problem(section, at)
 
@@ -126,14 +133,25 @@ def _walk(section: Section, start: int) -> tuple[int, str | None]:
 def _sound(section: Section, at: Positions) -> npt.NDArray[np.bool_]:
     """Of packet blocks `at` these positions, which `_block_problem` would find nothing wrong with."""
     data, u4 = section.data, section.order + "u4"
-    kind, total, interface = (at_every_byte(data, u4, skip)[at] for skip in (0, 4, 8))
+    total = at_every_byte(data, u4, skip=4)[at]
     after = at + total
     sound = (total % 4 == 0) & (total <= MAX_BLOCK_BYTES) & (after <= len(data))
     sound &= at_every_byte(data, u4)[np.where(sound, after - 4, 0)] == total
+    return sound
+
+
+def _leave_out(section: Section) -> None:
+    """Of sound packet blocks, those whose packets cannot be told: each costs itself, not the rest of the file."""
+    data, u4, at = section.data, section.order + "u4", section.positions
+    kind, total, interface = (at_every_byte(data, u4, skip)[at] for skip in (0, 4, 8))
     enhanced = kind == ENHANCED_PACKET
-    captured = at_every_byte(data, u4, skip=20)[np.where(enhanced & sound, at, 0)]
-    described = (interface < len(section.interfaces)) & (captured <= total - np.uint32(32))
-    return sound & (described | ~enhanced)
+    nobodys = np.where(enhanced, interface, 0) >= len(section.interfaces)
+    captured = at_every_byte(data, u4, skip=20)[np.where(enhanced, at, 0)]
+    overfull = enhanced & ~nobodys & (captured > total - np.uint32(32))
+    section.simple = int((~enhanced & ~nobodys).sum())
+    section.nobodys, section.overfull = int(nobodys.sum()), int(overfull.sum())
+    if section.nobodys or section.overfull:
+        section.packets = array("q", at[~(nobodys | overfull)].tobytes())
 
 
 def _block_problem(section: Section, at: int) -> str | None:
@@ -142,7 +160,7 @@ def _block_problem(section: Section, at: int) -> str | None:
     left = len(view) - at
     if left < 12:
         return cut("a block header", at, left)
-    kind, total, third = struct.unpack_from(order + "III", view, at)
+    kind, total = struct.unpack_from(order + "II", view, at)
     if kind == SECTION and bytes(view[at + 8 : at + 12]) not in BYTE_ORDERS:
         return damaged("a section header gives no byte order", at, left)
     if total % 4 or not SMALLEST_BLOCK_BYTES.get(kind, 12) <= total <= MAX_BLOCK_BYTES:
@@ -152,13 +170,6 @@ def _block_problem(section: Section, at: int) -> str | None:
     (repeated,) = struct.unpack_from(order + "I", view, at + total - 4)
     if repeated != total:
         return damaged(f"a block gives its length as {total} bytes and again as {repeated}", at, left)
-    interface = third if kind == ENHANCED_PACKET else 0
-    if kind in (SIMPLE_PACKET, ENHANCED_PACKET) and interface >= len(section.interfaces):
-        return damaged(f"a packet of interface {interface}, which the file does not describe", at, left)
-    if kind == ENHANCED_PACKET:
-        (captured,) = struct.unpack_from(order + "I", view, at + 20)
-        if captured > total - 32:
-            return damaged(f"a block of {total} bytes claims {captured} captured bytes", at, left)
     return None
 
 

@@ -33,7 +33,10 @@ class CaptureSummary:
 
 
 def analyse(directory: Path, ports: Sequence[Port], fabric: LeafSpine) -> CaptureSummary:
-    """Everything the captures in `directory` (one file a port, named as it) can tell.
+    """Everything the captures in `directory` (one file a port, named as it) can tell of `ports`.
+
+    These are the ports that were to be captured, as emulator.capture.capture_points names them: one whose file is
+    missing or cannot be read is a problem, and has no `wire_bytes`.
 
     Frames: `path_share` where uplinks were captured; `goodput`, `reordering`, `reorder_density`, `retransmissions`,
     `incast` and `flow_starts` where hosts were; with both, `queueing` of the leaves' queues to the spines.
@@ -42,10 +45,11 @@ def analyse(directory: Path, ports: Sequence[Port], fabric: LeafSpine) -> Captur
     problems = []
     for port in ports:
         path = directory / f"{port.name}.pcap"
-        if not path.exists():
-            continue
         try:
             captures[port] = read_capture(path, link=port.name)
+        except FileNotFoundError:
+            problems.append(f"{port.name}: was to be captured, and its file is missing")
+            continue
         except (CaptureError, OSError) as error:
             problems.append(f"{port.name}: {error}")
             continue
@@ -83,9 +87,7 @@ def _ends(hosts: dict[Port, Capture], fabric: LeafSpine) -> tuple[pd.DataFrame, 
     return pd.concat(sent, ignore_index=True), pd.concat(received, ignore_index=True)
 
 
-def _leaf_queues(
-    hosts: dict[Port, Capture], uplinks: dict[Port, Capture], fabric: LeafSpine
-) -> pd.DataFrame:
+def _leaf_queues(hosts: dict[Port, Capture], uplinks: dict[Port, Capture], fabric: LeafSpine) -> pd.DataFrame:
     """What packets waited in each leaf's queues to the spines: from leaving the host to leaving the uplink."""
     rows = []
     for leaf in sorted({port.leaf for port in uplinks}):

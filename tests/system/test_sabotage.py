@@ -15,7 +15,7 @@ import inside_sabotage
 import pytest
 from neighbours import Neighbours
 
-from emulator.capture import Which
+from emulator.capture import Which, capture_points
 from emulator.dataplane import Asked, kernel_datapath
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
@@ -66,8 +66,9 @@ def verdicts(
                 found.append(event.reason)
             elif isinstance(event, Measured):
                 assert built
-                seen = None if event.captures is None else analyse(folder / event.run_id, built.ports, SMALL)
-                run = Run(event, plan, built.ports, least_s, SMALL, int(event.run_id), seen)
+                points = capture_points(built.ports, captures)
+                seen = analyse(folder / event.run_id, points, SMALL) if points else None
+                run = Run(event, plan, built.ports, least_s, SMALL, int(event.run_id), seen, captures)
                 failed = failures(run)
                 if excusing:
                     excuse_machine(failed, run, neighbours)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from results_example import manifest_of, results_folder
 from rich.console import Console
 from synthetic import ports_of
 
+from emulator.capture import capture_points
 from emulator.sandbox import EmulatorError
 from experiments import cli, conduct
+from experiments.fidelity import Run as Evidence
+from experiments.fidelity import captures_are_complete
 from experiments.measurement import Built, Event, Failed, Job
 from experiments.planner import Planner
 from experiments.results import ResultsFolder
@@ -139,6 +144,36 @@ def test_resume_tries_them_again(
     sandbox(try_all)
     conduct.conduct(planner, folder, console())
     assert tried == [run.run_id for run in planner.runs]
+
+
+@pytest.mark.parametrize("taken", [None, pd.DataFrame(columns=["port", "packets", "drops_packets"])])
+def test_captures_that_are_not_there_are_missed(
+    tmp_path: Path, sandbox: Callable[[Events], None], healthy: Evidence, monkeypatch: pytest.MonkeyPatch,
+    taken: pd.DataFrame | None,
+) -> None:  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(EXPERIMENT + "captures: all\n")
+    planner = Planner(load_experiment(str(tmp_path / "tiny.yaml")))
+    judged: list[list[str]] = []
+
+    def all_finish(jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(planner)
+        yield from (replace(healthy.measured, run_id=job.run_id, captures=taken) for job in jobs)
+
+    def judge(evidence: Evidence, *_: object) -> None:
+        judged.append(captures_are_complete(evidence))
+        raise EmulatorError("enough")
+
+    sandbox(all_finish)
+    monkeypatch.setattr(conduct, "judge", judge)
+    with pytest.raises(EmulatorError, match="enough"):
+        folder = ResultsFolder.create(tmp_path / "out", conduct.manifest(planner.experiment))
+        conduct.conduct(planner, folder, console())
+    [reasons] = judged
+    points = capture_points(ports_of(planner.fabric), "all")
+    if taken is None:
+        assert reasons == [f"h1-eth0 and {len(points) - 1} other ports were to be captured, and no capture was taken"]
+    else:
+        assert reasons == [f"{port.name}: was to be captured, and its file is missing" for port in points]
 
 
 def test_an_answer_with_numbers_names_them_too(tmp_path: Path, planner: Planner) -> None:

@@ -2,99 +2,38 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from capture_files import (
+    ETHER,
+    SAMPLE,
+    T0_NS,
+    TIMESTAMPS,
+    Record,
+    block,
+    enhanced,
+    interface,
+    pcap_bytes,
+    pcapng_bytes,
+    read_bytes,
+    records_of,
+    section,
+    tcp_packet,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
-from scapy.layers.l2 import ARP, Dot1Q, Ether
-from scapy.packet import Packet, Raw
+from scapy.layers.l2 import ARP, Dot1Q
+from scapy.packet import Raw
 from scapy.utils import PcapNgWriter, PcapWriter
 
 from experiments.captures import decode, headers, odd, pcapng
-from experiments.captures.decode import CaptureError, join, read_capture
-
-ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")  # given, or scapy asks the network who has the address
-T0_NS = 1_700_000_000_123_456_000
-
-
-def tcp_packet(payload: int = 1000, **fields: object) -> Packet:
-    values = {"sport": 40001, "dport": 5001, "seq": 1000, "ack": 1, "flags": "A", "options": TIMESTAMPS} | fields
-    return ETHER / IP(src="10.0.0.1", dst="10.1.0.1", tos=3 << 2, id=77) / TCP(**values) / Raw(b"x" * payload)
-
-
-TIMESTAMPS = [("NOP", None), ("NOP", None), ("Timestamp", (123456, 654321))]
-SAMPLE = [
-    tcp_packet(),
-    tcp_packet(0, seq=2000, options=[*TIMESTAMPS, ("NOP", None), ("NOP", None), ("SAck", (3000, 4000))], ack=2000),
-    tcp_packet(0, flags="S", options=[("MSS", 8960), ("SAckOK", b""), TIMESTAMPS[2], ("NOP", None), ("WScale", 7)]),
-    ETHER / ARP(),
-    ETHER / IPv6(src="fe80::1", dst="ff02::2", tc=4 << 2) / UDP(sport=1, dport=2) / b"hello",
-    ETHER / Dot1Q(vlan=5) / IP(src="10.0.0.9", dst="10.0.0.8") / TCP(sport=5, dport=6, seq=7),
-    ETHER / IP(src="10.0.0.1", dst="10.1.0.1") / UDP(sport=53, dport=54) / b"abc",
-]
-Record = tuple[bytes, int, int]  # captured part, wire length, time in ns
-
-
-def records_of(packets: list[Packet], snap: int = 65535) -> list[Record]:
-    raw = [bytes(packet) for packet in packets]
-    return [(each[:snap], len(each), T0_NS + 1000 * number) for number, each in enumerate(raw)]
-
-
-def pcap_bytes(records: list[Record], order: str = "<", nanoseconds: bool = False, link_type: int = 1) -> bytes:
-    unit = 1 if nanoseconds else 1000
-    magic = 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
-    out = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, link_type)
-    for data, wire, time_ns in records:
-        seconds, rest = divmod(time_ns, 10**9)
-        out += struct.pack(order + "IIII", seconds, rest // unit, len(data), wire) + data
-    return out
-
-
-def block(order: str, kind: int, body: bytes) -> bytes:
-    body += bytes(-len(body) % 4)
-    total = len(body) + 12
-    return struct.pack(order + "II", kind, total) + body + struct.pack(order + "I", total)
-
-
-def section(order: str) -> bytes:
-    return block(order, 0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
-
-
-def interface(order: str, resolution: int | None = None, offset_s: int = 0, link_type: int = 1, snap: int = 0) -> bytes:
-    options = b""
-    if resolution is not None:
-        options += struct.pack(order + "HHB3x", 9, 1, resolution)
-    if offset_s:
-        options += struct.pack(order + "HHq", 14, 8, offset_s)
-    return block(order, 1, struct.pack(order + "HHI", link_type, 0, snap) + options + bytes(4))
-
-
-def enhanced(order: str, record: Record, ticks: int, number: int = 0) -> bytes:
-    data, wire, _ = record
-    head = struct.pack(order + "IIIII", number, ticks >> 32, ticks & 0xFFFFFFFF, len(data), wire)
-    return block(order, 6, head + data)
-
-
-def pcapng_bytes(
-    records: list[Record], order: str = "<", resolution: int | None = None, ticks_per_s: int = 10**6
-) -> bytes:
-    ticks = (record[2] * ticks_per_s // 10**9 for record in records)
-    blocks = [enhanced(order, record, tick) for record, tick in zip(records, ticks, strict=True)]
-    return section(order) + interface(order, resolution) + b"".join(blocks)
-
-
-def read_bytes(folder: Path, data: bytes) -> decode.Capture:
-    path = folder / "test.pcap"
-    path.write_bytes(data)
-    return read_capture(path, link="leaf1-spine1", direction="up")
+from experiments.captures.decode import join, read_capture
 
 
 def same_frames(one: pd.DataFrame, other: pd.DataFrame) -> None:
@@ -176,7 +115,7 @@ def test_times_of_any_resolution(ticks_per_s: int) -> None:
 
 
 @pytest.mark.parametrize("writer", [PcapWriter, PcapNgWriter])
-def test_files_written_by_scapy(tmp_path: Path, reference: pd.DataFrame, writer: type) -> None:
+def test_files_written_one_by_one(tmp_path: Path, reference: pd.DataFrame, writer: type) -> None:
     path = tmp_path / "scapy"
     with writer(str(path)) as file:
         for packet in SAMPLE:
@@ -185,7 +124,7 @@ def test_files_written_by_scapy(tmp_path: Path, reference: pd.DataFrame, writer:
     same_frames(frame.drop(columns="time_ns"), reference.drop(columns="time_ns"))
 
 
-# The vectorised decoding against scapy's
+# The vectorised decoding against that of one packet at a time, and both against scapy's
 
 u16, u32 = st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1)
 pairs = st.lists(st.tuples(u32, u32), min_size=1, max_size=4)
@@ -230,37 +169,37 @@ frame = st.builds(
 )  # fmt: skip
 
 
-def assert_like_scapy(folder: Path, records: list[Record], link_type: int = 1) -> None:
+def assert_as_one_by_one(folder: Path, records: list[Record], link_type: int = 1) -> None:
     got = read_bytes(folder, pcap_bytes(records, link_type=link_type))
-    by_scapy = [odd.decode(data, wire, link_type) for data, wire, _ in records]
+    one_by_one = [odd.decode(data, wire, link_type) for data, wire, _ in records]
     assert len(got.frame) == len(records)
     for name in headers.COLUMNS.keys() - {"time_ns", "wire_bytes"}:
-        expected = np.array([packet.values.get(name, 0) for packet in by_scapy])
+        expected = np.array([packet.values.get(name, 0) for packet in one_by_one])
         wrong = np.flatnonzero(got.frame[name].to_numpy() != expected)
         assert not len(wrong), f"{name} of {records[wrong[0]][0].hex()}, captured of {records[wrong[0]][1]} bytes"
-    assert got.counts["cut"] == sum(packet.cut for packet in by_scapy)
+    assert got.counts["cut"] == sum(packet.cut for packet in one_by_one)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(frames=st.lists(frame, min_size=1, max_size=6), snap=st.one_of(st.just(128), st.integers(1, 130)))
-def test_decodes_as_scapy_does(tmp_path_factory: pytest.TempPathFactory, frames: list[bytes], snap: int) -> None:
+def test_decodes_many_as_one(tmp_path_factory: pytest.TempPathFactory, frames: list[bytes], snap: int) -> None:
     folder = tmp_path_factory.mktemp("scapy")
-    assert_like_scapy(folder, [(data[:snap], len(data), T0_NS) for data in frames])
+    assert_as_one_by_one(folder, [(data[:snap], len(data), T0_NS) for data in frames])
 
 
-def test_every_snap_length_as_scapy_decodes_it(tmp_path: Path) -> None:
+def test_every_snap_length_as_one(tmp_path: Path) -> None:
     two_blocks = ("SAck", (8000, 9000, 7000, 10000))
     packets = [*SAMPLE, tcp_packet(options=[two_blocks]), tcp_packet(options=[*TIMESTAMPS, two_blocks])]
-    assert_like_scapy(tmp_path, [record for snap in range(1, 100) for record in records_of(packets, snap)])
+    assert_as_one_by_one(tmp_path, [record for snap in range(1, 100) for record in records_of(packets, snap)])
 
 
-def test_broken_headers_as_scapy_decodes_them(tmp_path: Path) -> None:
+def test_broken_headers_as_one(tmp_path: Path) -> None:
     records = []
     for data, wire, time_ns in records_of([SAMPLE[1], SAMPLE[6]]):
         for at in (12, 13, 14, 16, 17, 20, 21, 23, 46, 47):  # type, version, lengths, fragment, protocol, offset, flags
             for value in range(0, 256, 1 if at in (14, 17, 46) else 7):
                 records.append((data[:at] + bytes([value]) + data[at + 1 :], max(wire, at + 1), time_ns))
-    assert_like_scapy(tmp_path, records)
+    assert_as_one_by_one(tmp_path, records)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -319,131 +258,6 @@ def test_ipv6_addresses_have_labels_that_keep_them_apart(tmp_path: Path) -> None
     assert len({odd.ipv6_label(number.to_bytes(16)) for number in range(5000)}) == 5000
     again = read_bytes(tmp_path, pcap_bytes(records_of(packets[7:8])))
     assert again.frame["src_ip"].iloc[0] == capture.frame["src_ip"].iloc[7]
-
-
-# Snap lengths, damage and truncation
-
-
-@pytest.mark.parametrize(
-    ("snap", "cut"), [(78, 0), (77, 1), (73, 2), (66, 2), (65, 3), (61, 4), (57, 5), (41, 6), (14, 6), (13, 7)]
-)
-def test_counts_packets_captured_too_short(tmp_path: Path, snap: int, cut: int) -> None:
-    # bytes of headers in SAMPLE: 66, 78 (SACK), 74 (SYN), 14 (ARP's own are not looked at), 62 (IPv6), 58 (VLAN), 42
-    capture = read_bytes(tmp_path, pcap_bytes(records_of(SAMPLE, snap)))
-    assert capture.counts["cut"] == cut
-    assert [f"{cut} of 7 packets were captured too short" in each for each in capture.problems] == [True] * (cut > 0)
-
-
-def test_a_header_capture_is_not_cut(tmp_path: Path, reference: pd.DataFrame) -> None:
-    capture = read_bytes(tmp_path, pcap_bytes(records_of(SAMPLE, snap=128)))
-    same_frames(capture.frame, reference)
-    assert (capture.problems, capture.counts["cut"], capture.counts["by_scapy"]) == ([], 0, 2)
-
-
-@pytest.mark.parametrize("make", [pcap_bytes, pcapng_bytes])
-def test_truncated_anywhere_it_gives_the_packets_before(tmp_path: Path, make: Callable[..., bytes]) -> None:
-    data = make(records_of(SAMPLE, snap=80))
-    whole = read_bytes(tmp_path, data).frame
-    ends = {len(make(records_of(SAMPLE[:count], snap=80))): count for count in range(len(SAMPLE) + 1)}
-    complete = 0
-    for size in range(len(data)):
-        complete = ends.get(size, complete)
-        capture = read_bytes(tmp_path, data[:size])
-        assert capture.frame.equals(whole.iloc[:complete])
-        cuts = [problem for problem in capture.problems if "left unread" in problem or "empty" in problem]
-        between_blocks = size in ends or (make is pcapng_bytes and size == len(section("<")))
-        assert len(cuts) == (0 if between_blocks else 1), f"{size} bytes: {capture.problems}"
-
-
-@pytest.mark.parametrize(
-    ("offset", "value", "said"),
-    [
-        (8, 2_000_000_000, "claims 2000000000 captured bytes of 54"),  # captured length
-        (8, 0, "claims 0 captured bytes of 54"),
-        (8, 55, "claims 55 captured bytes of 54"),  # more than there was on the wire
-        (12, 10, "claims 54 captured bytes of 10"),
-    ],
-)
-def test_an_absurd_record_ends_the_reading(tmp_path: Path, offset: int, value: int, said: str) -> None:
-    records = [(bytes(ETHER / IP(dst="10.0.0.1", src="10.0.0.2") / TCP()), 54, T0_NS)] * 5
-    data = bytearray(pcap_bytes(records))
-    third = 24 + 2 * (16 + 54)
-    struct.pack_into("<I", data, third + offset, value)
-    capture = read_bytes(tmp_path, bytes(data))
-    assert len(capture.frame) == 2
-    assert len(capture.problems) == 1
-    assert f"damaged at byte {third}" in capture.problems[0]
-    assert said in capture.problems[0]
-    assert f"{len(data) - third} bytes are left unread" in capture.problems[0]
-
-
-def test_a_packet_longer_than_any_snap_length_is_damage(tmp_path: Path) -> None:
-    longest, longer = ((bytes(size), size, T0_NS) for size in (262_144, 262_145))
-    capture = read_bytes(tmp_path, pcap_bytes([longest, longer, longest]))
-    assert len(capture.frame) == 1
-    assert "claims 262145 captured bytes" in capture.problems[0]
-
-
-@pytest.mark.parametrize(
-    ("offset", "value", "said"),
-    [
-        (4, 2**31, f"a block of type 6 claims {2**31} bytes"),
-        (4, 87, "a block of type 6 claims 87 bytes"),
-        (4, 92, "a block gives its length as 92 bytes and again as"),
-        (8, 1, "a packet of interface 1, which the file does not describe"),
-        (20, 57, "a block of 88 bytes claims 57 captured bytes"),
-        (0, 0x0A0D0D0A, "a section header gives no byte order"),
-    ],
-)
-def test_an_absurd_block_ends_the_reading(tmp_path: Path, offset: int, value: int, said: str) -> None:
-    records = [(bytes(ETHER / IP(dst="10.0.0.1", src="10.0.0.2") / TCP()), 54, T0_NS)] * 5
-    data = bytearray(pcapng_bytes(records))
-    third = len(pcapng_bytes(records[:2]))
-    struct.pack_into("<I", data, third + offset, value)
-    capture = read_bytes(tmp_path, bytes(data))
-    assert len(capture.frame) == 2
-    assert len(capture.problems) == 1
-    assert f"damaged at byte {third}" in capture.problems[0]
-    assert said in capture.problems[0]
-
-
-def test_a_file_that_a_crash_filled_with_zeros(tmp_path: Path) -> None:
-    for data in (pcap_bytes(records_of(SAMPLE)), pcapng_bytes(records_of(SAMPLE))):
-        capture = read_bytes(tmp_path, data + bytes(100_000))
-        assert len(capture.frame) == len(SAMPLE)
-        assert f"damaged at byte {len(data)}" in capture.problems[0]
-
-
-@settings(max_examples=80, deadline=None, derandomize=True)
-@given(changes=st.lists(st.tuples(st.integers(24, 700), st.integers(0, 255)), min_size=1, max_size=5), ng=st.booleans())
-def test_damage_anywhere_leaves_the_packets_before(
-    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], ng: bool
-) -> None:
-    make = pcapng_bytes if ng else pcap_bytes
-    records = records_of(SAMPLE, snap=80)
-    data = bytearray(make(records))
-    folder = tmp_path_factory.mktemp("damaged")
-    whole = read_bytes(folder, bytes(data)).frame
-    for at, value in changes:
-        data[min(at, len(data) - 1)] = value
-    first_change = min(*(at for at, _ in changes), len(data))
-    intact = sum(len(make(records[: count + 1])) <= first_change for count in range(len(records)))
-    assert read_bytes(folder, bytes(data)).frame.iloc[:intact].equals(whole.iloc[:intact])
-
-
-def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match=r"test\.pcap: not a pcap .* starts with the bytes 68 65 6c 6c"):
-        read_bytes(tmp_path, b"hello, world")
-    with pytest.raises(CaptureError, match="decompress it first"):
-        read_bytes(tmp_path, gzip.compress(pcap_bytes(records_of(SAMPLE))))
-    with pytest.raises(OSError, match="absent"):
-        read_capture(tmp_path / "absent")
-
-
-def test_a_link_type_nobody_knows(tmp_path: Path) -> None:
-    capture = read_bytes(tmp_path, pcap_bytes(records_of(SAMPLE), link_type=147))
-    assert capture.frame["wire_bytes"].tolist() == [len(packet) for packet in SAMPLE]
-    assert "7 packets have the link type 147, which is not understood" in capture.problems[0]
 
 
 # Many packets
