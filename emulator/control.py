@@ -18,23 +18,20 @@ from emulator.ports import Port
 CONTROL_BYTES = 94
 """The longest frame without data: 14 bytes of Ethernet, 20 of IP, and at most 60 of TCP."""
 
+_DEVICES_A_CHAIN = 128  # the kernel takes fewer than 256 (NFT_NETDEVICE_MAX)
 _DATA_PRIORITY, _CONTROL_PRIORITY = 0, 6  # in the second and in the first band of pfifo_fast (tc-prio(8))
 
 
 def control_ruleset(ports: Sequence[Port]) -> str:
     """The nftables ruleset of one network namespace with these ports."""
-    names = ", ".join(port.name for port in ports)
-    return "\n".join(
-        [
-            "table netdev control",
-            "delete table netdev control",
-            "table netdev control {",
-            "  chain out {",
+    lines = ["table netdev control", "delete table netdev control", "table netdev control {"]
+    for first in range(0, len(ports), _DEVICES_A_CHAIN):
+        names = ", ".join(port.name for port in ports[first : first + _DEVICES_A_CHAIN])
+        lines += [
+            f"  chain out{first} {{",
             f"    type filter hook egress devices = {{ {names} }} priority 0; policy accept;",
             f"    meta length <= {CONTROL_BYTES} meta priority set 0:{_CONTROL_PRIORITY} accept",
             f"    meta priority set 0:{_DATA_PRIORITY}",
             "  }",
-            "}",
-            "",
         ]
-    )
+    return "\n".join([*lines, "}", ""])
