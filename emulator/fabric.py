@@ -10,22 +10,24 @@ import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from mininet.log import setLogLevel
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from controllers.tables import Connection
 from emulator import netlink
+from emulator.control import control_ruleset
 from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked, Dataplane, choose
 from emulator.linux import Routers
 from emulator.namespaces import hold_namespaces, inside, set_sysctls
 from emulator.netlink import Netlink
+from emulator.nft import load
 from emulator.nodes import SANDBOX_PID, FabricNet
 from emulator.ovs import Bridges
 from emulator.ports import Port, Shaping, shaping_for
 from emulator.sandbox import EmulatorError, quiet_ipv6
-from emulator.shaping import acknowledgements_first, read_back, shape
+from emulator.shaping import control_first, read_back, shape
 from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine, Link
 
 _MERGING = "generic-receive-offload"
@@ -33,9 +35,10 @@ _SINGLE_FRAMES = ("tcp-segmentation-offload", "generic-segmentation-offload", _M
 # The userspace datapath would forward packets whose checksum is still to be filled in.
 _WHOLE_FRAMES = ("tx-checksumming", *_SINGLE_FRAMES)
 # Links run at a thousandth of a data centre's rate, so queueing takes a thousand times as long: at Linux's least
-# retransmission time-out of 200 ms, a few waiting frames would count as lost.
-_RTO_MIN_MS = 1000
-_LEAST_QUEUE_FRAMES = 1000  # Linux's own default
+# retransmission time-out of 200 ms, a few waiting frames would count as lost. It is what a full queue takes to drain,
+# within these.
+_LEAST_RTO_MIN_S, _MOST_RTO_MIN_S = 1.0, 5.0
+_LEAST_QUEUE_PACKETS = 1000  # of a host, whose own queue is to drop nothing: Linux's own default
 _LOOPBACK = 1
 _FIRST_INDEX = 1000  # of our interfaces: beyond those that a new namespace brings
 _WARM_UP_PORT = 9
@@ -58,6 +61,7 @@ class Fabric:
         seed: int = 0,
         dataplane: Asked = "auto",
         userspace_limit_bps: int = USERSPACE_LIMIT_BPS,
+        acknowledgements: Literal["first", "in-turn"] = "first",
     ) -> None:
         """Raises EmulatorError when something cannot be built as asked, naming it."""
         setLogLevel("error")
@@ -84,7 +88,7 @@ class Fabric:
         self._plane.start(self)
         self.net.start()
         self._lap("started", started)
-        self._shape()
+        self._shape(acknowledgements == "first")
         self._lap("shaped", started)
         self.program(seed)
         self._lap("programmed", started)
@@ -105,9 +109,7 @@ class Fabric:
         """Processes that forward packets: one that is at its limit loses some."""
         return self._plane.watched_pids
 
-    def program(
-        self, seed: int, connections: Sequence[Connection] = (), failed: frozenset[Link] = frozenset()
-    ) -> None:
+    def program(self, seed: int, connections: Sequence[Connection] = (), failed: frozenset[Link] = frozenset()) -> None:
         """Have every switch hold the tables for `failed` links, hashing with `seed`; return once all do.
 
         `connections` are those that will be hashed: with the same seed, they take the same paths on every data plane.
@@ -162,7 +164,8 @@ class Fabric:
 
     def _make_links(self) -> None:
         topology = self.topology
-        queue_frames = topology.queue_bytes // (topology.mtu_bytes + ETHERNET_HEADER_BYTES)
+        # What travels as one counts as one.
+        queue_packets = topology.queue_bytes // (topology.burst_frames * (topology.mtu_bytes + ETHERNET_HEADER_BYTES))
 
         def end(port: Port) -> netlink.LinkEnd:
             mac = self._plane.macs.get(port.node)
@@ -170,7 +173,7 @@ class Fabric:
                 mac = topology.host_mac(port.host)
             return netlink.LinkEnd(
                 port.index, port.name, port.pid, mac, topology.mtu_bytes, topology.burst_frames,
-                max(queue_frames, _LEAST_QUEUE_FRAMES),
+                max(queue_packets, _LEAST_QUEUE_PACKETS) if port.at_host else max(queue_packets, 1),
             )  # fmt: skip
 
         pairs = zip(self.ports[::2], self.ports[1::2], strict=True)
@@ -192,12 +195,16 @@ class Fabric:
                     requests += self._host(port)
             self.netlink[node].send(requests)
 
-    def _shape(self) -> None:
+    def _shape(self, prioritised: bool) -> None:
         """Once bridges have their ports: Open vSwitch takes away whatever shapes a port it is given."""
+        by_namespace: dict[int, list[Port]] = {}
         for node, ports in self._ports_by_node().items():
             requests = [shape(port) for port in ports]
-            requests += [acknowledgements_first(port) for port in ports if port.at_host]
+            if prioritised:
+                requests += [control_first(port) for port in ports]
+                by_namespace.setdefault(self.pids[node], []).extend(ports)
             self.netlink[node].send(requests)
+        load({pid: control_ruleset(ports) for pid, ports in by_namespace.items()})
 
     def _ports_by_node(self) -> dict[str, list[Port]]:
         by_node: dict[str, list[Port]] = {}
@@ -213,7 +220,7 @@ class Fabric:
             netlink.address(port.index, topology.host_ip(port.host)),
             netlink.neighbour(port.index, gateway, topology.gateway_mac(port.leaf)),
             netlink.route(f"{gateway}/32", port.index),
-            netlink.route("0.0.0.0/0", port.index, via=gateway, rto_min_ms=_RTO_MIN_MS),
+            netlink.route("0.0.0.0/0", port.index, via=gateway, rto_min_ms=round(1000 * rto_min_s(topology))),
         ]
 
     def _warm_up(self) -> None:
@@ -244,6 +251,12 @@ class Fabric:
                 opened.close()
         if missing:
             raise EmulatorError(f"the fabric does not carry {', '.join(probes[number][3] for number in missing[:8])}")
+
+
+def rto_min_s(topology: LeafSpine) -> float:
+    """Return the least retransmission time-out, in seconds, of a fabric's hosts."""
+    drain_s = topology.queue_bytes * 8 / min(topology.host_rate_bps, topology.fabric_rate_bps)
+    return min(max(drain_s, _LEAST_RTO_MIN_S), _MOST_RTO_MIN_S)
 
 
 def _exchange(

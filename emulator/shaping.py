@@ -18,10 +18,11 @@ def shape(port: Port) -> Request:
     return token_bucket(port.index, _HANDLE, shaping.rate_bps // 8, shaping.burst_bytes, shaping.queue_bytes)
 
 
-def acknowledgements_first(port: Port) -> Request:
-    """Of a host's port, once it is shaped. On hardware a connection's acknowledgements do not wait for the data of
-    others: a NIC takes turns among connections, and its queue is not a second long. Where they wait, senders take what
-    is late for lost, and whatever waited crosses the fabric in one storm."""
+def control_first(port: Port) -> Request:
+    """Of a port, once it is shaped: what `emulator.control` tells apart leaves its bucket in that order.
+
+    Each of the two then has the queue of packets that the interface was made with.
+    """
     return priorities(port.index, _HANDLE)
 
 

@@ -156,12 +156,20 @@ def run(
     help="Beside the predictions, show what the trusted runs of this results folder took",
 )
 @click.option(
-    "--csv",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write a row a run, in the columns of runs.csv",
+    "--jitter",
+    metavar="SHARE",
+    help="Vary the flows' sizes by so much, such as 5% or 0.05, to find a range; 0 for none  [default: 5%, of traffic "
+    "up to 5,000 flows or pieces of them]",
 )
-def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, csv: Path | None) -> None:
+@click.option(
+    "--csv",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Write a row a run, in the columns of runs.csv; - is standard output, and the table goes to standard error",
+)
+def predict(
+    experiment: str, overrides: tuple[str, ...], results: Path | None, jitter: str | None, csv: Path | None
+) -> None:
     """Say what theory expects of an experiment, without emulating it.
 
     EXPERIMENT is a YAML file, or a name of the catalog. For every collective and scheme: the collective completion time
@@ -169,9 +177,13 @@ def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, c
     congestion ratio (the fullest link over the same under ideal spraying). Traffic too large for that has the
     congestion ratio alone. Needs no root.
 
+    Flows that wait for each other may keep in step by their equal sizes alone. So each run is repeated 10 times with
+    every flow's size varied at random, the same for the same seed, and a ratio that this changes is shown as a range.
+
     \b
     Examples:
       spraylab predict quick
+      spraylab predict quick --jitter 1% --csv -
       spraylab predict scale-16x16 --csv predicted.csv
       spraylab predict quick --results results/quick-20250101-120000
     """
@@ -180,20 +192,27 @@ def predict(experiment: str, overrides: tuple[str, ...], results: Path | None, c
     from rich.progress import track
 
     from experiments.planner import Planner
-    from experiments.predict import beside_results, prediction_table, predictions
+    from experiments.predict import beside_results, parse_jitter, prediction_table, predictions
     from experiments.results import ResultsFolder, write_file
 
-    console = Console()
+    to_pipe = str(csv) == "-"
+    console = Console(stderr=to_pipe)
+    try:
+        share = None if jitter is None else parse_jitter(jitter)
+    except ValueError as error:
+        end(f"--jitter: {error}", BAD_INPUT)
     loaded = read_experiment(experiment, overrides)
     runs = ResultsFolder.open(results).runs() if results else None
     rows = track(
-        predictions(loaded), "predicting", total=len(Planner(loaded).runs), console=console, transient=True
+        predictions(loaded, share), "predicting", total=len(Planner(loaded).runs), console=console, transient=True
     )
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:
-        frame = beside_results(frame, runs)
+        frame = beside_results(frame, runs, str(results))
     console.print(prediction_table(frame))
-    if csv:
+    if to_pipe:
+        click.echo(frame.to_csv(index=False), nl=False)
+    elif csv:
         write_file(csv, frame.to_csv(index=False))
         console.print(f"written: {csv}", highlight=False, soft_wrap=True)
 

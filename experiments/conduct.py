@@ -9,7 +9,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,9 +24,11 @@ from experiments.fidelity import Run as Evidence
 from experiments.judge import judge
 from experiments.plan import Run
 from experiments.planner import Planner
+from experiments.prediction import Predicted, predict_run
 from experiments.results import CAPTURES, LOG, ResultsFolder
 from experiments.spec import Experiment
 from experiments.verdict import render, verdict
+from traffic.schemes import TrafficPlan
 
 _SILENCE_S = 60.0  # on top of the experiment's own stall time-out
 _MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
@@ -101,6 +103,7 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
         return True
     by_id = {run.run_id: run for run in todo}
     plans = {run.run_id: planner.plan(run) for run in todo}
+    predicted = _predicted(planner, todo, plans, console)
     experiment = planner.experiment
     captures = folder.path.absolute() / CAPTURES
     jobs = [
@@ -149,7 +152,7 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
                         bar.console.print(f"{run_id}: decoding captures", highlight=False)
                         captured = analyse(captures / run_id, built.ports, planner.fabric)
                     evidence = Evidence(event, plans[run_id], built.ports, planner.bound_s(run), captured)
-                    folder.append(judge(evidence, planner.fabric, identity))
+                    folder.append(judge(evidence, planner.fabric, identity, predicted[run_id]))
                     bar.done(run)
                 case measurement.Failed(run_id, reason):
                     failed.append(event)
@@ -157,6 +160,18 @@ def conduct(planner: Planner, folder: ResultsFolder, console: Console) -> bool:
                     bar.console.print(f"[red]{run_id} did not finish:[/red] {escape(reason)}", highlight=False)
                     bar.done(by_id[run_id])
     return not failed
+
+
+def _predicted(
+    planner: Planner, todo: Sequence[Run], plans: Mapping[str, TrafficPlan], console: Console
+) -> dict[str, Predicted | None]:
+    """What theory expects of every run, by its id: found before anything is emulated, which it would disturb."""
+    found = {}
+    with console.status("predicting") as status:
+        for number, run in enumerate(todo, start=1):
+            status.update(f"predicting run {number} of {len(todo)}")
+            found[run.run_id] = predict_run(plans[run.run_id], planner.fabric, run.seed)
+    return found
 
 
 @contextlib.contextmanager

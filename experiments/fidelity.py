@@ -44,7 +44,7 @@ time, CCTs were within 1.03 of the bound; at 0.07, 1.13 to 1.29; at 0.05, 1.26 t
 idle)."""
 
 MAX_SAMPLER_LATE_S = 0.1
-"""Latest a sampler's wake-up may come; what the sampler suffers, pacing and shaping suffer too."""
+"""Latest a sampler's wake-up may come; what the sampler suffers, shaping suffers too."""
 
 CAPTURE_TOLERANCE = 0.001
 """How far the bytes of a capture may be from the interface's counters."""

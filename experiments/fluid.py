@@ -1,9 +1,11 @@
 """What an ideal transport would make of a plan: a fluid model, max-min fair, that honours dependencies.
 
 Every subflow sends the piece at its head at the rate max-min fairness gives it among all subflows then sending; rates
-change when a piece ends or a flow may start. There are no packets, no delays, no losses and no slow start, so what is
-left is the effect of paths and of dependencies. Each allocation keeps within every link's rate, which is why no result
-is below `experiments.bound`.
+change when a piece ends or a flow may start. A host's NIC is one more link and serves its connections in turn, as a
+RoCE NIC does its queue pairs: they get equal parts of it, however many belong to one flow; what one cannot use, being
+held elsewhere, goes to the others; and the NIC is never idle while a connection has bytes that its path would take.
+There are no packets, no delays, no losses and no slow start, so what is left is the effect of paths and of
+dependencies. Each allocation keeps within every link's rate, which is why no result is below `experiments.bound`.
 
 Max-min fairness by progressive filling (D. Bertsekas, R. Gallager, "Data Networks", 1992, section 6.5.2). SciPy has no
 solver for it: a linear program gives only the lowest rate and who is held to it, so its `linprog` would run once for
@@ -25,7 +27,18 @@ from traffic.schedule import Schedule
 from traffic.schemes import TrafficPlan
 
 ROUNDING = 1e-9
+
 TOLERANCE = 0.005
+"""Pieces that end within this part of their own duration of one another are taken together, once the last has ended.
+
+That saves most of the work, and what ends at the same instant stays exact. It creates no lockstep of its own where
+sizes are equal, but keeps up one that sizes differing by less would break: 16 hosts, AllToAll with window 1, ethereal,
+sizes within 0.1 % of equal came to 1.001 of the bound, and without lumping to 1.005 to 1.031 (ten draws); within 0.5 %
+to 1.01 to 1.11 instead of 1.03 to 1.16; within 5 % to 1.36 to 1.98 instead of 1.37 to 1.99. So whoever varies sizes
+lumps by a tenth of that at most. A piece errs towards later only, but what waits for it may then meet other traffic,
+and the whole errs either way: 64 hosts, window 4, came to 1.27 instead of 1.30 (ethereal) and 1.52 instead of 1.50
+(ecmp). 0 turns it off.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,20 +61,15 @@ def simulate(
     fabric: LeafSpine,
     spines: Ints,
     *,
-    paced: bool = True,
     failed: frozenset[Link] = frozenset(),
     tolerance: float = TOLERANCE,
 ) -> FluidResult:
     """Run `plan` over the paths `spines` gives (see `experiments.congestion.choose_spines`).
 
-    `paced` limits every subflow to its `pacing_share` of the host rate. Pieces that end within `tolerance` of their own
-    duration of one another are taken together, once the last of them has ended: that saves most of the work, errs
-    towards later only, and leaves exact what ends at the same instant. 0 turns it off.
+    Pieces that end within `tolerance` of their own duration of one another are taken together (see `TOLERANCE`).
     """
     crossed = routes(plan, fabric, spines, failed)
     capacities_bps = link_capacities_bps(fabric)
-    shares = np.array([subflow.pacing_share for subflow in plan.subflows])
-    limits_bps = shares * fabric.host_rate_bps if paced else np.full(len(plan.subflows), np.inf)
     subflow = np.array([piece.subflow for piece in plan.pieces], dtype=np.intp)
     wire_bits = np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8
 
@@ -77,7 +85,7 @@ def simulate(
             step, ended, eta = 0.0, np.zeros(0, dtype=bool), np.zeros(0)
         else:
             here = subflow[active]
-            rates = max_min_rates(Routes(crossed.links[here], crossed.weights[here]), capacities_bps, limits_bps[here])
+            rates = max_min_rates(Routes(crossed.links[here], crossed.weights[here]), capacities_bps)
             eta = left / rates
             latest = np.min(eta + tolerance * (now - began + eta))
             step = np.max(eta[eta <= latest * (1 + ROUNDING)])
@@ -100,8 +108,8 @@ def simulate(
     )
 
 
-def max_min_rates(crossed: Routes, capacities_bps: Floats, limits_bps: Floats) -> Floats:
-    """Max-min fair rate in bits/s of every subflow, none above its limit.
+def max_min_rates(crossed: Routes, capacities_bps: Floats) -> Floats:
+    """Max-min fair rate in bits/s of every subflow; infinite for those that cross no link.
 
     A subflow of rate x takes weight * x of each link it crosses. In every round all links are settled whose subflows
     could not get more elsewhere, rather than the slowest link alone: the result is the same, in far fewer rounds.
@@ -114,10 +122,10 @@ def max_min_rates(crossed: Routes, capacities_bps: Floats, limits_bps: Floats) -
         load = total(links, weights, len(free))
         share = np.divide(free, load, out=np.full_like(free, np.inf), where=load > 0)
         offers = share[links]
-        offer = np.minimum(offers.min(axis=1), limits_bps[still])
+        offer = offers.min(axis=1)
         held_elsewhere = offer[:, None] < offers * (1 - ROUNDING)
         unsettled = total(links, held_elsewhere.astype(float), len(free)) > 0
-        done = (offer >= limits_bps[still]) | ~unsettled[links].all(axis=1)
+        done = ~unsettled[links].all(axis=1)
         rates[still[done]] = offer[done]
         taken = np.multiply(weights, offer[:, None], out=np.zeros_like(weights), where=weights > 0)
         free = np.maximum(free - total(links[done], taken[done], len(free)), 0.0)

@@ -13,6 +13,7 @@ from emulator.ports import Port
 from emulator.topology import LeafSpine
 from experiments.congestion import LinkBytes, ratio_to_ideal
 from experiments.fidelity import Observed, Run, drops_packets, failures, least_idle, samples_within
+from experiments.prediction import Predicted, agreement, predicted_columns
 
 PASS, FAIL = "pass", "fail"
 
@@ -35,8 +36,12 @@ class Judged:
         return {**own, **{f"captured_{name}": frame for name, frame in self.captures.items()}}
 
 
-def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any]) -> Judged:
-    """`identity` is what the row says of the run before it ran: its id, experiment, scheme, seed, data plane."""
+def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any], predicted: Predicted | None = None) -> Judged:
+    """Make the row of `run` and the frames behind it.
+
+    `identity` is what the row says of the run before it ran: its id, experiment, scheme, seed, data plane; `predicted`
+    is what theory expected of it, and its columns stay empty for None.
+    """
     schedule, replay = run.plan.schedule, run.measured.replay
     flows = _flows(run)
     links = links_of(run)
@@ -45,9 +50,12 @@ def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any]) -> Judged:
         **identity,
         "flows": len(schedule.flows),
         "subflows": len(run.plan.subflows),
+        "cut_flows": run.plan.cut_flows,
         "cct_s": replay.cct_s,
         "bound_s": run.bound_s,
         "cct_over_bound": replay.cct_s / run.bound_s,
+        **predicted_columns(predicted),
+        **agreement(replay.cct_s, predicted),
         "algbw_bps": schedule.size_bytes * 8 / replay.cct_s,
         "busbw_bps": schedule.size_bytes * 8 / replay.cct_s * schedule.busbw_factor,
         "congestion_ratio": measured_congestion_ratio(run.ports, links, fabric),

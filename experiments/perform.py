@@ -33,7 +33,9 @@ def perform(
 ) -> Iterator[Event]:
     """Runs in the sandbox. Raises EmulatorError when the fabric cannot be built."""
     log = sys.stderr
-    fabric = Fabric(topology, log, transport.sysctls(), jobs[0].seed, dataplane, userspace_limit_bps)
+    fabric = Fabric(
+        topology, log, transport.sysctls(), jobs[0].seed, dataplane, userspace_limit_bps, transport.acknowledgements
+    )
     sampler = Sampler(fabric, fabric.watched_pids, log)
     yield described(fabric)
     for job in jobs:

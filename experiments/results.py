@@ -31,7 +31,7 @@ FAILED_RUNS = "failed_runs.csv"
 _FAILED_COLUMNS = ["run_id", "reason", "time"]
 _TEXT = (
     *("run_id", "experiment", "scheme", "traffic", "collective", "algorithm", "dataplane"),
-    *("fidelity", "fidelity_reasons"),
+    *("explained", "fidelity", "fidelity_reasons"),
 )
 
 

@@ -64,11 +64,14 @@ class CountedTraffic:
         """Connections that `scheme` opens."""
         whole = int(self.flows.sum(dtype=np.int64))
         if scheme == "ethereal":
-            return whole + sum(
-                int(senders.sum()) * (sum(map(len, ethereal_assignment(count, range(self.fabric.spines)))) - count)
-                for count, senders in self._senders_by_count()
-            )
+            return whole + self._over_senders(lambda paths: sum(len(path) - 1 for path in paths))
         return whole * _connections_per_flow(scheme)
+
+    def cut_flows(self, scheme: str) -> int:
+        """Flows that `scheme` carries in more than one piece."""
+        if scheme == "ethereal":
+            return self.rounds * self._over_senders(lambda paths: sum(len(path) > 1 for path in paths))
+        return self.total_flows if _connections_per_flow(scheme) > 1 else 0
 
     def link_bytes(self, scheme: str, seed: int) -> LinkBytes:
         """Wire bytes of every fabric link; hashed connections meet spines as `seed` draws them."""
@@ -122,6 +125,13 @@ class CountedTraffic:
     def _by_leaf(self, of_hosts: NDArray[np.int32] | NDArray[np.bool_]) -> NDArray[np.int64]:
         fabric = self.fabric
         return of_hosts.reshape(fabric.leaves, fabric.hosts_per_leaf, fabric.leaves).sum(axis=1, dtype=np.int64)
+
+    def _over_senders(self, number: Callable[[list[list[int]]], int]) -> int:
+        """The sum, over senders and the leaves they send to in a round, of a number of ethereal's assignment."""
+        return sum(
+            int(senders.sum()) * number(ethereal_assignment(count, range(self.fabric.spines)))
+            for count, senders in self._senders_by_count()
+        )
 
     def _senders_by_count(self) -> list[tuple[int, NDArray[np.int64]]]:
         """For every count of flows: how many hosts of a leaf send that many to another leaf."""

@@ -318,7 +318,8 @@ class TransportSpec(_Keys):
     congestion_control: Annotated[
         StrictStr, _matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
     ] = Field(default="cubic", description="the name of a congestion control such as cubic")
-    pacing: Literal["fair", "none"] = Field(default="fair", description="one of fair, none")
+    windows: Literal["fitted", "default"] = Field(default="fitted", description="one of fitted, default")
+    acknowledgements: Literal["first", "in-turn"] = Field(default="first", description="one of first, in-turn")
     reordering: Literal["tolerant", "default"] = Field(default="tolerant", description="one of tolerant, default")
 
 
@@ -338,7 +339,7 @@ class Experiment(_Keys):
     schemes: Annotated[tuple[Scheme, ...], AfterValidator(_one_of_each)] = Field(
         default=("ecmp", "spray", "ethereal"), description="a list such as [ecmp, spray, ethereal]"
     )
-    transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {pacing: fair}")
+    transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {reordering: tolerant}")
     placement: Placement = Field(default="packed", description="one of packed, interleaved, random")
     seeds: Annotated[tuple[Seed, ...], AfterValidator(_one_of_each)] = Field(
         default=(1, 2, 3), description="a list of whole numbers such as [1, 2, 3]"

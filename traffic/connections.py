@@ -9,23 +9,18 @@ import select
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from emulator.namespaces import inside
 from emulator.sandbox import EmulatorError
-from emulator.topology import LeafSpine
+from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
 from traffic.schemes import LISTEN_PORT, TrafficPlan
 from traffic.transport import Transport
 
-PACING_HEADROOM = 1.25
-"""Pace of a connection over its fair share. At the share itself, what a timer loses by coming late is lost for good;
-the port, which shapes the sum, holds the host to its rate."""
-
-DATA, ACKNOWLEDGEMENTS = 0, 6
-"""SO_PRIORITY of either: which of them a host's queue lets go first (tc-prio(8))."""
-
 _CONNECT_TIMEOUT_S = 20.0
-_SO_MAX_PACING_RATE = 47
+_LEAST_WINDOW_FRAMES = 2  # with fewer, a sender would wait for every delayed acknowledgement
+_IN_FLIGHT_S = 0.4  # about ten round trips over empty queues at 10 Mb/s, and well below the least time-out
 
 
 class Connections:
@@ -60,19 +55,17 @@ class Connections:
         plan, fabric = self.plan, self.fabric
         listeners: dict[int, socket.socket] = {}
         try:
-            for host in sorted({subflow.dst_host for subflow in plan.subflows}):
+            receivers = Counter(subflow.dst_host for subflow in plan.subflows)
+            for host in sorted(receivers):
                 listener = listeners[host] = self._socket(host)
                 listener.bind((fabric.host_ip(host), LISTEN_PORT))
+                self._limit_window(listener, receivers[host])
                 listener.listen(4096)
             for subflow in plan.subflows:
                 sender = self._socket(subflow.src_host)
                 self.senders.append(sender)
                 sender.bind((fabric.host_ip(subflow.src_host), subflow.src_port))
-                if self.transport.pacing == "fair":
-                    share = PACING_HEADROOM * subflow.pacing_share / fabric.wire_bytes(1.0)
-                    rate_bps = fabric.host_rate_bps * share
-                    sender.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, max(1, int(rate_bps / 8)))
-                _tag(sender, subflow.path_tag, DATA)
+                _tag(sender, subflow.path_tag)
                 sender.connect_ex((fabric.host_ip(subflow.dst_host), LISTEN_PORT))
             self.receivers = self._accept(listeners)
         finally:
@@ -92,6 +85,11 @@ class Connections:
             raise EmulatorError(f"transport.congestion_control: this kernel has no {name}") from error
         return made
 
+    def _limit_window(self, listener: socket.socket, connections: int) -> None:
+        """Of every connection that is accepted: what it may have under way (TCP_WINDOW_CLAMP, tcp(7))."""
+        if self.transport.windows == "fitted":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, window_bytes(self.fabric, connections))
+
     def _accept(self, listeners: dict[int, socket.socket]) -> list[socket.socket]:
         """The receiving end of every subflow, once all are connected."""
         plan, fabric = self.plan, self.fabric
@@ -108,7 +106,7 @@ class Connections:
                     host = hosts[descriptor]
                     for made, peer in _accept_all(listeners[host]):
                         subflow = expected[(*peer, host)]
-                        _tag(made, subflow.path_tag, ACKNOWLEDGEMENTS)
+                        _tag(made, subflow.path_tag)
                         accepted[subflow.id] = made
                 if time.monotonic() > deadline:
                     missing = [s for s in plan.subflows if s.id not in accepted]
@@ -124,11 +122,20 @@ class Connections:
         return [accepted[subflow.id] for subflow in plan.subflows]
 
 
-def _tag(opened: socket.socket, path_tag: int, priority: int) -> None:
-    """The tag first: to Linux it is a type of service, and decides a priority as well."""
+def window_bytes(fabric: LeafSpine, connections: int) -> int:
+    """Return the receive window of each of a host's connections, in bytes of payload.
+
+    All together may have under way what its link carries in _IN_FLIGHT_S, or half of what its port's queue holds where
+    that is less; each has two frames at least.
+    """
+    least_bytes = _LEAST_WINDOW_FRAMES * (fabric.mtu_bytes - IP_TCP_HEADER_BYTES)
+    together_bytes = min(fabric.queue_bytes / 2, fabric.host_rate_bps / 8 * _IN_FLIGHT_S)
+    return max(least_bytes, int(together_bytes / connections))
+
+
+def _tag(opened: socket.socket, path_tag: int) -> None:
     if path_tag:
         opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, path_tag << 2)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
 
 
 def _accept_all(listener: socket.socket) -> Iterator[tuple[socket.socket, tuple[str, int]]]:

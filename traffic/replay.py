@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -130,9 +130,10 @@ class _Player:
             self._expected[piece.subflow].append(_Expected(piece.flow, piece.offset_bytes, piece.size_bytes))
         self._ready = [False] * len(flows)
         self._sendable = [0] * len(plan.subflows)
-        byte_rate = connections.fabric.host_rate_bps / 8
+        receivers = Counter(subflow.dst_host for subflow in plan.subflows)
+        share_bytes = connections.fabric.host_rate_bps / 8 * _WAKE_S
         self._batch = [
-            max(1, min(_WAKE_BYTES, int(byte_rate * subflow.pacing_share * _WAKE_S))) for subflow in plan.subflows
+            max(1, min(_WAKE_BYTES, int(share_bytes / receivers[subflow.dst_host]))) for subflow in plan.subflows
         ]
         self._wake = [1] * len(plan.subflows)  # what each receiver is set to
         self._flows_left = len(flows)

@@ -11,7 +11,7 @@ class Flow:
     """`size_bytes` from rank `src` to rank `dst`, sent once every flow in `waits_for` has arrived in full.
 
     `id` is the flow's place in its schedule, and every id it waits for is smaller, so a schedule is listed in an order
-    that never deadlocks. Flows of one `step` are meant to run together: splitting and pacing look at a step at a time.
+    that never deadlocks. Flows of one `step` are meant to run together: splitting looks at a step at a time.
     Flows of equal (src, dst, channel) share their connections, in order of id.
 
     `src_offset_bytes` and `dst_offset_bytes` place the bytes in the ranks' buffers; `reduce` adds them to what is there

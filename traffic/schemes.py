@@ -1,23 +1,35 @@
 """How bytes meet paths: a schedule and a scheme become subflows with path tags.
 
-The splitting is that of arXiv 2407.00550 (Ethereal): per sender and destination leaf, without coordination, n equal
-flows over s live spines. The first n - (n mod s) go whole, round-robin over the spines; each of the r = n mod s left
-is cut into s / gcd(r, s) equal pieces that continue the round-robin. Every spine then carries n/s flows' worth of
-bytes, as under ideal packet spraying. No split that does so cuts fewer flows, and none that cuts them all alike makes
-fewer pieces; of unequal sizes, n + s - gcd(n, s) would do.
+Ethereal splits per step, sender and destination leaf, without coordination, over the s spines that are alive.
+
+- **Equal flows** are dealt by the rule of arXiv 2407.00550 (Ethereal). Of n flows the first n - (n mod s) go whole,
+  round-robin over the spines; each of the r = n mod s left is cut into s / gcd(r, s) equal pieces that continue the
+  round-robin. Every spine then carries n/s flows' worth of bytes, as under ideal packet spraying. No split that does so
+  cuts fewer flows, and none that cuts them all alike makes fewer pieces; of unequal sizes, n + s - gcd(n, s) would do.
+  Flows that differ by an element at most, as a collective's do whose message does not divide, count as equal: spines
+  then differ by as much for each of their flows, but to level that would take pieces of a few bytes.
+- **Flows of other sizes** are our addition: dealt by number, they would give the spine of the largest more than its
+  share. They are laid end to end, in the schedule's order, and cut where a spine has its share: s - 1 cuts at most,
+  each less than a byte from a multiple of total/s, so that every spine is within two bytes of its share. Fewer pieces
+  would do only where some of the flows add up to whole shares. A cut that may fall on a flow's end does.
+
+No piece is empty, a flow of no bytes has none, and no flow has two on one spine.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Literal
 
 from emulator.topology import LeafSpine, Link
-from traffic.schedule import Flow, Schedule
+from traffic.collectives.layout import ELEMENT_BYTES
+from traffic.schedule import Schedule
 
 UNTAGGED = 0
 FIRST_SOURCE_PORT = 10_000
@@ -30,20 +42,19 @@ SPRAY_MODES: dict[str, SprayMode] = {"spray": "round-robin", "spray-random": "ra
 _SUBFLOW = re.compile(r"subflow-([1-9][0-9]*)")
 MAX_SUBFLOWS_PER_FLOW = 64
 
+Split = list[tuple[int, int]]
+"""A flow's pieces in the order of its bytes: where each goes (a spine, or its path tag) and its size in bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subflow:
-    """One TCP connection. `path_tag` is the DSCP value that pins it to spine `path_tag - 1`; 0 leaves it to the hash.
-
-    `pacing_share` is the part of its sender's host rate that it needs so that all subflows of a step end together.
-    """
+    """One TCP connection; the DSCP value `path_tag` pins it to spine `path_tag - 1`, and 0 leaves it to the hash."""
 
     id: int
     src_host: int
     dst_host: int
     src_port: int
     path_tag: int
-    pacing_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,11 @@ class TrafficPlan:
     def spray_mode(self) -> SprayMode | None:
         """What the sending hosts' NICs do to every packet, or None."""
         return SPRAY_MODES.get(self.scheme)
+
+    @property
+    def cut_flows(self) -> int:
+        """How many flows are carried in more than one piece."""
+        return sum(count > 1 for count in Counter(piece.flow for piece in self.pieces).values())
 
 
 def check_scheme(name: str) -> None:
@@ -108,6 +124,32 @@ def ethereal_assignment(flows: int, spines: Sequence[int]) -> list[list[int]]:
     return assignment
 
 
+def ethereal_splits(sizes_bytes: Sequence[int], spines: Sequence[int]) -> list[Split]:
+    """The pieces of each of the flows from one sender to one leaf, and the spines they take."""
+    if max(sizes_bytes) - min(sizes_bytes) > ELEMENT_BYTES:
+        return _end_to_end(sizes_bytes, spines)
+    paths = ethereal_assignment(len(sizes_bytes), spines)
+    return [_equal_pieces(size_bytes, path) for size_bytes, path in zip(sizes_bytes, paths, strict=True)]
+
+
+def _equal_pieces(size_bytes: int, path: Sequence[int]) -> Split:
+    return list(zip(path, cut(size_bytes, len(path)), strict=False))  # fewer pieces than `path` if too few bytes
+
+
+def _end_to_end(sizes_bytes: Sequence[int], spines: Sequence[int]) -> list[Split]:
+    """Flows laid end to end and cut where the next spine's share begins."""
+    s, ends = len(spines), list(accumulate(sizes_bytes))
+    total, flow_ends = ends[-1], set(ends)
+    cuts = []
+    for spine in range(1, s + 1):
+        before, after = total * spine // s, -(-total * spine // s)  # the bytes that the exact place lies between
+        cuts.append(after if after in flow_ends else before)
+    splits: list[Split] = [[] for _ in sizes_bytes]
+    for start, stop in pairwise(sorted({0, *ends, *cuts})):
+        splits[bisect_right(ends, start)].append((spines[bisect_right(cuts, start)], stop - start))
+    return splits
+
+
 def plan_traffic(
     schedule: Schedule,
     fabric: LeafSpine,
@@ -126,31 +168,30 @@ def plan_traffic(
     assigned = _assign(schedule, fabric, hosts, scheme, failed)
     for flow in schedule.flows:
         offset = 0
-        flow_tags = assigned[flow.id]
-        for index, (tag, size) in enumerate(zip(flow_tags, cut(flow.size_bytes, len(flow_tags)), strict=False)):
+        for index, (tag, size) in enumerate(assigned[flow.id]):
             lane = (flow.src, flow.dst, flow.channel, tag, index if tag == UNTAGGED else 0)
             if lane not in lanes:
                 lanes[lane] = len(tags)
                 tags.append((hosts[flow.src], hosts[flow.dst], tag))
             pieces.append(Piece(flow.id, lanes[lane], offset, size))
             offset += size
-    shares = _pacing_shares(schedule.flows, pieces, len(tags))
     ports: dict[int, int] = defaultdict(lambda: FIRST_SOURCE_PORT)
     subflows = []
     for number, (src_host, dst_host, tag) in enumerate(tags):
-        subflows.append(Subflow(number, src_host, dst_host, ports[src_host], tag, shares[number]))
+        subflows.append(Subflow(number, src_host, dst_host, ports[src_host], tag))
         ports[src_host] += 1
     return TrafficPlan(schedule, hosts, scheme, subflows, pieces)
 
 
 def _assign(
     schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: str, failed: frozenset[Link]
-) -> list[list[int]]:
-    """The path tag of every piece of every flow."""
+) -> list[Split]:
+    """The path tag and the size of every piece of every flow."""
     subflow_k = _SUBFLOW.fullmatch(scheme)
+    untagged = [UNTAGGED] * (int(subflow_k[1]) if subflow_k else 1)
+    assigned = [_equal_pieces(flow.size_bytes, untagged) for flow in schedule.flows]
     if scheme != "ethereal":
-        return [[UNTAGGED] * (int(subflow_k[1]) if subflow_k else 1)] * len(schedule.flows)
-    assigned: list[list[int]] = [[UNTAGGED]] * len(schedule.flows)
+        return assigned
     together: dict[tuple[int, int, int], list[int]] = defaultdict(list)
     for flow in schedule.flows:
         leaf = fabric.leaf_of(hosts[flow.dst])
@@ -166,22 +207,7 @@ def _assign(
         # Senders begin at different spines: they start together, and would all send their first packet to the same.
         first = hosts[src] % len(spines)
         turn = spines[first:] + spines[:first]
-        for flow_id, path in zip(flow_ids, ethereal_assignment(len(flow_ids), turn), strict=True):
-            assigned[flow_id] = [spine + 1 for spine in path]
+        sizes_bytes = [schedule.flows[flow_id].size_bytes for flow_id in flow_ids]
+        for flow_id, split in zip(flow_ids, ethereal_splits(sizes_bytes, turn), strict=True):
+            assigned[flow_id] = [(spine + 1, size_bytes) for spine, size_bytes in split]
     return assigned
-
-
-def _pacing_shares(flows: Sequence[Flow], pieces: Sequence[Piece], subflows: int) -> list[float]:
-    """Each subflow's largest share of what its sender sends in one step."""
-    sent: dict[tuple[int, int], int] = defaultdict(int)
-    for flow in flows:
-        sent[flow.src, flow.step] += flow.size_bytes
-    # A subflow may carry several pieces in one step, when a schedule repeats a pair within it.
-    carried: dict[tuple[int, int, int], int] = defaultdict(int)
-    for piece in pieces:
-        flow = flows[piece.flow]
-        carried[piece.subflow, flow.src, flow.step] += piece.size_bytes
-    shares = [0.0] * subflows
-    for (subflow, src, step), size_bytes in carried.items():
-        shares[subflow] = max(shares[subflow], size_bytes / sent[src, step])
-    return shares

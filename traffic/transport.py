@@ -26,12 +26,18 @@ _REORDER_TOLERANT = {
 
 @dataclass(frozen=True)
 class Transport:
-    """`pacing` "fair": each subflow sends at little more than its share of its host's rate. `reordering` "tolerant":
-    TCP waits for late packets instead of retransmitting them. A run in which nothing arrives for `stall_timeout_s`
-    ends."""
+    """What every connection of a run is given, and what its fabric does for acknowledgements.
+
+    `windows` "fitted": all connections to a host, together, have as much under way as its link carries in 0.4 s, or
+    half of what its port's queue holds where that is less, so that cutting a flow multiplies what carries it, not what
+    is in flight; "default": the kernel's windows.
+    `acknowledgements` "first": they wait behind no data, on any port; "in-turn": they do. `reordering` "tolerant": TCP
+    waits for late packets instead of retransmitting them. A run in which nothing arrives for `stall_timeout_s` ends.
+    """
 
     congestion_control: str = "cubic"
-    pacing: Literal["fair", "none"] = "fair"
+    windows: Literal["fitted", "default"] = "fitted"
+    acknowledgements: Literal["first", "in-turn"] = "first"
     reordering: Literal["tolerant", "default"] = "tolerant"
     stall_timeout_s: float = 10.0
 

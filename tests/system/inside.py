@@ -21,7 +21,6 @@ from emulator.nic import spraying
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine, Link
 from experiments.perform import hashed_connections
-from traffic.connections import ACKNOWLEDGEMENTS
 from traffic.replay import Replay
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic
@@ -36,7 +35,7 @@ def schedule_of(fabric: LeafSpine, pairs: Sequence[tuple[int, int]], size_bytes:
 
 def tagged(fabric: LeafSpine, src: int, dst: int, spine: int, size_bytes: int) -> TrafficPlan:
     """One flow over one connection whose path is `spine`."""
-    subflow = Subflow(0, src, dst, 10_000, spine + 1, 1.0)
+    subflow = Subflow(0, src, dst, 10_000, spine + 1)
     schedule = schedule_of(fabric, [(src, dst)], size_bytes)
     return TrafficPlan(schedule, range(fabric.hosts), "ethereal", [subflow], [Piece(0, 0, 0, size_bytes)])
 
@@ -84,9 +83,9 @@ def shaping_found(topology: LeafSpine, dataplane: Asked) -> dict[str, Any]:
 
 
 def saturate_one_link(topology: LeafSpine, dataplane: Asked, seconds: float) -> list[float]:
-    """Wire rate in bits/s of the sending host's port, window by window, while one unpaced flow fills it."""
+    """Wire rate in bits/s of the sending host's port, window by window, while one flow fills it."""
     fabric = build(topology, dataplane=dataplane)
-    transport = Transport(pacing="none")
+    transport = Transport(windows="default")
     size_bytes = int(topology.host_rate_bps / 8 * seconds)
     sampler = Sampler(fabric, fabric.watched_pids, sys.stderr)
     sampler.start()
@@ -116,7 +115,7 @@ def sprayed(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> np.ndarra
 
 
 def overtaken(topology: LeafSpine, dataplane: Asked, bulk: int) -> int:
-    """How many of `bulk` waiting datagrams of a host one of an acknowledgement's priority overtakes."""
+    """How many of `bulk` waiting datagrams of a host one as short as an acknowledgement overtakes."""
     fabric = build(topology, dataplane=dataplane)
     ends = []
     for host in (0, 0, topology.hosts - 1):
@@ -125,7 +124,6 @@ def overtaken(topology: LeafSpine, dataplane: Asked, bulk: int) -> int:
     ordinary, urgent, receiver = ends
     receiver.bind(("", 4000))
     receiver.settimeout(10)
-    urgent.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, ACKNOWLEDGEMENTS)
     address = (topology.host_ip(topology.hosts - 1), 4000)
     for _ in range(bulk):
         ordinary.sendto(bytes(8000), address)

@@ -45,7 +45,7 @@ class Taken:
 
 def replay(fabric: Fabric, plan: TrafficPlan, points: Sequence[Port], directory: Path) -> list[Taken]:
     """Replay with captures that are live before the first connection is made."""
-    transport = Transport(pacing="none")
+    transport = Transport(windows="default")
     with Captures(points, directory, sys.stderr) as captures:
         before = settled_counters(fabric)
         with Replay(plan, fabric.topology, fabric.host_pids, transport) as run:
@@ -84,7 +84,7 @@ def two_into_one(topology: LeafSpine, dataplane: Asked, size_bytes: int, directo
     senders = topology.hosts_of(0)
     pairs = [(host, host + topology.hosts_per_leaf) for host in senders]
     schedule: Schedule = inside.schedule_of(topology, pairs, size_bytes)
-    subflows = [Subflow(number, src, dst, 10_000, 1, 1.0) for number, (src, dst) in enumerate(pairs)]
+    subflows = [Subflow(number, src, dst, 10_000, 1) for number, (src, dst) in enumerate(pairs)]
     pieces = [Piece(number, number, 0, size_bytes) for number in range(len(pairs))]
     plan = TrafficPlan(schedule, range(topology.hosts), "ethereal", subflows, pieces)
     points = [port for port in fabric.ports if port.leaf == 0 and (port.host is not None or port.spine == 0)]

@@ -33,7 +33,7 @@ from traffic.transport import Transport
 SMALL = LeafSpine(2, 2, 2, host_rate_bps=5_000_000, fabric_rate_bps=5_000_000)
 HOSTS = range(SMALL.hosts)
 PORT = "leaf1-eth3"
-UNPACED = Transport(pacing="none")
+DEFAULT = Transport()
 TIMEOUT_S = 60.0
 
 Verdict = dict[str, list[str]] | str
@@ -46,7 +46,7 @@ def verdicts(
     *arguments: Any,
     seconds: float = 1.5,
     seeds: tuple[int, ...] = (1,),
-    transport: Transport = UNPACED,
+    transport: Transport = DEFAULT,
     captures: Which = "none",
     excusing: bool = True,
 ) -> list[Verdict]:
@@ -96,7 +96,7 @@ def plane(request: pytest.FixtureRequest) -> Asked:
 
 def test_undisturbed_runs_pass(tmp_path: Path, plane: Asked) -> None:
     seeds = tuple(range(1, 11))
-    assert verdicts(tmp_path, perform, plane, seeds=seeds, seconds=0.8, transport=Transport()) == [{}] * len(seeds)
+    assert verdicts(tmp_path, perform, plane, seeds=seeds, seconds=0.8) == [{}] * len(seeds)
 
 
 def test_a_hog_beside_the_run(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_dropped_capture(tmp_path: Path) -> None:
 def test_a_paused_controller(tmp_path: Path) -> None:
     """The run says so, and the next goes on."""
     first, second, third = verdicts(
-        tmp_path, inside_sabotage.paused, seeds=(1, 2, 3), seconds=0.5, transport=Transport()
+        tmp_path, inside_sabotage.paused, seeds=(1, 2, 3), seconds=0.5
     )
     assert (first, third) == ({}, {})
     assert second == "the OpenFlow controller does not answer: timed out"

@@ -16,7 +16,8 @@ from experiments.judge import Judged, judge
 
 IDENTITY = {"run_id": "perm-ethereal-1", "experiment": "unit", "scheme": "ethereal", "traffic": "perm", "seed": 1}
 COLUMNS = {
-    *("flows", "subflows", "cct_s", "bound_s", "cct_over_bound", "algbw_bps", "busbw_bps", "congestion_ratio"),
+    *("flows", "subflows", "cut_flows", "cct_s", "bound_s", "cct_over_bound", "algbw_bps", "busbw_bps"),
+    "congestion_ratio",
     *("fct_p50_s", "fct_p99_s", "retransmitted_segments", "out_of_order_segments", "drops_packets"),
     *("queue_peak_bytes", "cpu_idle_min", "fidelity", "fidelity_reasons"),
 }
@@ -66,6 +67,9 @@ def test_flow_completion_times(healthy: Run, judged: Judged) -> None:
 def test_subflows_have_their_path_and_what_tcp_said(healthy: Run, judged: Judged) -> None:
     """Of three flows to one leaf over two spines, the third is cut in two."""
     assert judged.row["subflows"] == len(judged.subflows) == 16
+    assert judged.row["cut_flows"] == 4
+    columns = list(judged.row)
+    assert columns.index("cut_flows") == columns.index("subflows") + 1
     assert list(judged.subflows.subflow) == list(range(16))
     assert set(judged.subflows.path_tag) == {1, 2}
     assert judged.subflows.received_bytes.sum() == sum(flow.size_bytes for flow in healthy.plan.schedule.flows)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from results_example import results_folder
 from rich.console import Console
 
 from emulator.topology import LeafSpine
 from experiments import predict as prediction
+from experiments import prediction as one_run
 from experiments.benchmarks import predict as benchmark
 from experiments.bound import bound_s
+from experiments.cli import main
 from experiments.congestion import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
 from experiments.plan import plan_runs
-from experiments.predict import beside_results, predict, prediction_table, predictions
+from experiments.predict import beside_results, parse_jitter, predict, prediction_table, predictions
+from experiments.results import ResultsError
 from experiments.scale import count_traffic
 from experiments.spec import Experiment, restore_experiment
 from traffic.collectives import COLLECTIVES, build_schedule
@@ -82,36 +89,82 @@ def test_each_seed_has_its_own_placement_and_order() -> None:
             assert together.loc[(seed, scheme)].predicted_cct_s == frame.loc[scheme].predicted_cct_s
 
 
-def test_unpaced_flows_take_up_what_others_leave() -> None:
-    traffic = [{"collective": "allreduce", "algorithm": "double-binary-tree"}]
-    paced, free = (
-        predict(experiment(traffic=traffic, schemes=["ecmp"], transport={"pacing": pacing})).predicted_cct_s
-        for pacing in ("fair", "none")
-    )
-    assert (free <= paced * (1 + 1e-9)).all()
-    assert (free < paced * 0.99).any()
-
-
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     leaves=st.integers(2, 4), spines=st.integers(1, 5), hosts_per_leaf=st.integers(1, 3),
     rate=st.sampled_from(["5mbit", "20mbit", "80mbit"]), kind=st.sampled_from(sorted(COLLECTIVES)),
-    channels=st.integers(1, 3), placement=st.sampled_from(PLACEMENTS), pacing=st.sampled_from(["fair", "none"]),
+    channels=st.integers(1, 3), placement=st.sampled_from(PLACEMENTS),
 )
 def test_no_prediction_is_below_its_bound(
-    leaves: int, spines: int, hosts_per_leaf: int, rate: str, kind: str, channels: int, placement: str, pacing: str
+    leaves: int, spines: int, hosts_per_leaf: int, rate: str, kind: str, channels: int, placement: str
 ) -> None:
     frame = predict(
         experiment(
             fabric={"leaves": leaves, "spines": spines, "hosts_per_leaf": hosts_per_leaf, "fabric_rate": rate},
             traffic=[{"collective": kind, "channels": channels, "size": "100KB"}],
             placement=placement,
-            transport={"pacing": pacing},
             seeds=[7],
         )
     )
     assert (frame.bound_s > 0).all()
     assert (frame.predicted_cct_over_bound >= 1 - 1e-7).all()
+    assert (frame.predicted_low_s <= frame.predicted_cct_s).all()
+    assert (frame.predicted_cct_s <= frame.predicted_high_s).all()
+
+
+# Ranges
+
+
+def in_order(window: int, **changes: Any) -> Experiment:
+    """Every host serves the others in turn: equal pieces alone keep the hosts out of each other's way."""
+    traffic = [{"collective": "alltoall", "size": "2MB", "window": window}]
+    return experiment(traffic=traffic, **{"schemes": ["ethereal"], "seeds": [1], **changes})
+
+
+def test_a_knife_edge_has_a_wide_range_and_an_even_load_does_not() -> None:
+    [edge] = predict(in_order(1)).itertuples()
+    assert edge.predicted_cct_over_bound == pytest.approx(1.0)
+    assert edge.predicted_low_s == pytest.approx(edge.bound_s)
+    assert edge.predicted_high_s > 1.3 * edge.bound_s
+    [steadier] = predict(in_order(4)).itertuples()
+    assert steadier.predicted_high_s < 1.2 * steadier.predicted_low_s
+    even = predict(experiment(schemes=["ethereal", "spray"], seeds=[1]))
+    assert (even.predicted_high_s < 1.05 * even.predicted_low_s).all()
+
+
+def test_without_jitter_the_range_is_the_exact_figure_and_the_more_of_it_the_wider() -> None:
+    [none], [little], [much] = (list(predict(in_order(1), jitter).itertuples()) for jitter in (0.0, 0.001, 0.05))
+    assert none.predicted_low_s == none.predicted_cct_s == none.predicted_high_s
+    assert none.predicted_cct_s == little.predicted_cct_s == much.predicted_cct_s
+    assert none.predicted_high_s * 1.003 < little.predicted_high_s < 0.9 * much.predicted_high_s
+
+
+def test_a_range_is_drawn_from_the_seed() -> None:
+    first, again = (predict(in_order(1, seeds=[1, 2])) for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+    assert first.predicted_high_s.nunique() == 2 and first.predicted_cct_s.nunique() == 1
+
+
+def test_large_traffic_has_a_range_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranged = predict(in_order(1))
+    for module in (prediction, one_run):
+        monkeypatch.setattr(module, "MAX_JITTERED_PIECES", 10)
+    unasked = predict(in_order(1))
+    assert unasked[["predicted_low_s", "predicted_high_s"]].isna().all(axis=None)
+    assert unasked.predicted_cct_s.tolist() == ranged.predicted_cct_s.tolist()
+    assert predict(in_order(1), 0.05).predicted_high_s.tolist() == ranged.predicted_high_s.tolist()
+    assert "1.00" in rendered(unasked)
+
+
+@pytest.mark.parametrize("text, share", [("5%", 0.05), ("0.05", 0.05), ("0", 0.0), ("2.5%", 0.025)])
+def test_a_jitter_is_a_share_or_per_cent(text: str, share: float) -> None:
+    assert parse_jitter(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "5", "100%", "-1%", "5 percent", "nan", "1e-2"])
+def test_what_is_no_jitter_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(text))} is not .*; write 5% or 0.05$"):
+        parse_jitter(text)
 
 
 # Beside an emulation
@@ -120,20 +173,38 @@ def test_no_prediction_is_below_its_bound(
 def test_emulated_runs_are_found_by_what_they_were() -> None:
     predicted = predict(experiment())
     emulated = predicted[predicted.scheme == "ecmp"].assign(run_id="other", experiment="other", fidelity="pass")
-    emulated["cct_s"] = emulated.predicted_cct_s * 1.1
+    emulated["cct_s"] = emulated.predicted_cct_s * 1.09
     emulated["congestion_ratio"] *= 1.01
     elsewhere = emulated.assign(host_rate_bps=1, scheme="ethereal")
     joined = beside_results(predicted, pd.concat([emulated.drop(columns="predicted_cct_s"), elsewhere]))
     assert len(joined) == len(predicted)
     ecmp = joined.scheme == "ecmp"
-    assert joined[ecmp].cct_over_predicted.tolist() == pytest.approx([1.1] * 6)
+    assert joined[ecmp].emulated_over_predicted.tolist() == pytest.approx([1.09] * 6)
+    assert set(joined[ecmp].explained) == {"yes"} and set(joined[~ecmp].explained) == {""}
     assert joined[ecmp].measured_congestion_ratio.tolist() == pytest.approx(
         (joined[ecmp].congestion_ratio * 1.01).tolist())
     assert joined[~ecmp].cct_s.isna().all()
 
 
-def rendered(frame: pd.DataFrame) -> str:
-    console = Console(file=io.StringIO(), width=120)
+@pytest.mark.parametrize("changes, said", [
+    ({"traffic": [{"collective": "allreduce", "algorithm": "ring"}]},
+     "traffic is allreduce-ring there and permutation, alltoall here"),
+    ({"fabric": {"leaves": 8, "spines": 2, "hosts_per_leaf": 2}}, "leaves is 8 there and 4 here; spines is 2 there"),
+    ({"schemes": ["subflow-2"], "seeds": [7]}, "scheme is subflow-2 there and ecmp, spray, ethereal and 1 more here"),
+])  # fmt: skip
+def test_results_of_another_experiment_are_told_from_it(changes: dict[str, Any], said: str) -> None:
+    elsewhere = predict(experiment(**changes)).assign(cct_s=1.0, fidelity="pass")
+    with pytest.raises(ResultsError, match=f"^results/other holds no run of this experiment: .*{said}"):
+        beside_results(predict(experiment()), elsewhere, "results/other")
+
+
+def test_results_without_a_run_are_told() -> None:
+    with pytest.raises(ResultsError, match=r"none has finished$"):
+        beside_results(predict(experiment(seeds=[1])), pd.DataFrame())
+
+
+def rendered(frame: pd.DataFrame, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(prediction_table(frame))
     file = console.file
     assert isinstance(file, io.StringIO)
@@ -146,7 +217,42 @@ def test_the_table_shows_medians_of_what_can_be_trusted() -> None:
     assert "alltoall" in text and "ethereal" in text and "1.51 s" in text and "emulated" not in text
     emulated = predicted.assign(cct_s=predicted.predicted_cct_s * [1.04, 1.06, 9.0], fidelity=["pass", "pass", "fail"])
     assert "1.05" in rendered(beside_results(predicted, emulated))
-    assert "alltoall" in rendered(beside_results(predicted, pd.DataFrame()))
+
+
+def test_the_table_shows_a_range_where_it_is_wide_and_fits_80_columns() -> None:
+    long = [{"collective": "alltoall", "size": size, "window": window, "order": order}
+            for size, window, order in (("2MB", 1, "rotated"), ("1999999B", 4, "synchronised"))]  # fmt: skip
+    frame = predict(experiment(traffic=long, schemes=["ethereal", "spray"], seeds=[1]))
+    for shown in (frame, beside_results(frame, frame.assign(cct_s=frame.predicted_cct_s * 1.02, fidelity="pass"))):
+        text = rendered(shown, width=80)
+        assert re.search(r"ethereal .* 1\.00-1\.[3-9]", text) and "…" not in text
+        assert "1999999B" in "".join(line[:40].strip() for line in text.splitlines()), "a long name goes on below"
+        assert max(map(len, text.splitlines())) <= 80
+
+
+# The command
+
+
+def predicted_by(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["predict", "quick", "--set", "seeds=[1]", *arguments])
+
+
+def test_standard_output_takes_the_rows_and_nothing_else() -> None:
+    done = predicted_by("--csv", "-", "--jitter", "0")
+    assert done.exit_code == 0
+    frame = pd.read_csv(io.StringIO(done.stdout))
+    assert len(frame) == 9 and (frame.predicted_low_s == frame.predicted_high_s).all()
+    assert "Predicted" in done.stderr and "run_id" not in done.stderr
+
+
+def test_a_wrong_jitter_and_other_results_end_with_a_sentence(tmp_path: Path) -> None:
+    results_folder(tmp_path / "other")
+    wrong_jitter, other_results = ("--jitter", "5x"), ("--results", f"{tmp_path}/other")
+    for arguments, said in ((wrong_jitter, "--jitter: '5x' is not"), (other_results, "leaves is")):
+        done = predicted_by(*arguments)
+        assert done.exit_code == 2 and not done.stdout.strip()
+        [sentence] = done.stderr.splitlines()
+        assert sentence.startswith("spraylab: ") and said in sentence
 
 
 # As the paper says, in shape
@@ -188,6 +294,7 @@ def test_counts_say_what_a_list_of_flows_says(collective: str, algorithm: str, p
     for scheme in ("ethereal", "spray", "ecmp", "subflow-3"):
         plan = plan_traffic(schedule, fabric, hosts, scheme)
         assert counted.subflows(scheme) == len(plan.subflows)
+        assert counted.cut_flows(scheme) == plan.cut_flows
         loads = counted.link_bytes(scheme, seed=1)
         listed = link_bytes(plan, fabric, choose_spines(plan, fabric, 1))
         if scheme in ("ethereal", "spray"):
@@ -217,7 +324,7 @@ def test_traffic_beyond_the_fluid_model_is_counted(monkeypatch: pytest.MonkeyPat
     counted = predict(experiment(seeds=[1]))
     assert counted[["predicted_cct_s", "algbw_bps", "busbw_bps", "fct_p50_s"]].isna().all(axis=None)
     assert counted.columns.tolist() == listed.columns.tolist()
-    for column in ("run_id", "flows", "subflows", "bound_s"):
+    for column in ("run_id", "flows", "subflows", "cut_flows", "bound_s"):
         assert counted[column].tolist() == pytest.approx(listed[column].tolist())
     exact = listed.scheme.isin(["spray", "ethereal"])
     assert counted[exact].congestion_ratio.tolist() == pytest.approx(listed[exact].congestion_ratio.tolist())
@@ -227,7 +334,7 @@ def test_traffic_beyond_the_fluid_model_is_counted(monkeypatch: pytest.MonkeyPat
 def test_what_can_be_neither_counted_nor_simulated_still_has_its_congestion(monkeypatch: pytest.MonkeyPatch) -> None:
     windowed = experiment(traffic=[{"collective": "alltoall", "window": 2, "size": "4MB"}], seeds=[1])
     listed = predict(windowed)
-    monkeypatch.setattr(prediction, "MAX_PIECES", 10)
+    monkeypatch.setattr(one_run, "MAX_PIECES", 10)
     monkeypatch.setattr(prediction, "MAX_FLOWS", 10)
     unsimulated = predict(windowed)
     assert unsimulated.predicted_cct_s.isna().all()

@@ -31,7 +31,7 @@ traffic:
   - {collective: alltoall, size: 4MB, window: 3}
 schemes: [ecmp, ethereal]
 transport:
-  pacing: fair
+  windows: fitted
 seeds:
   - 1
   - 2
@@ -197,8 +197,8 @@ WRONG = [
     ("[ecmp, ethereal]", "[ecmp, eternal]", 14, "schemes.1", "known are ecmp, spray, spray-random, ethereal"),
     ("[ecmp, ethereal]", "[subflow-1]", 14, "schemes.0", "K from 2 to 64"),
     ("[ecmp, ethereal]", "[4]", 14, "schemes.0", "does not belong in a list such as [ecmp, spray, ethereal]"),
-    ("pacing: fair", "pacing: fiar", 16, "transport.pacing", "not one of fair, none; did you mean 'fair'?"),
-    ("pacing: fair", "congestion_control: BBR v2", 16, "transport.congestion_control", "such as cubic"),
+    ("windows: fitted", "windows: fited", 16, "transport.windows", "one of fitted, default; did you mean 'fitted'?"),
+    ("windows: fitted", "congestion_control: BBR v2", 16, "transport.congestion_control", "such as cubic"),
     ("- 2", "- 65536", 19, "seeds.1", "16 bits, so at most 65535"),
     ("- 2", "- -1", 19, "seeds.1", "from 0 to 65535"),
     ("- 2", "- 1", 17, "seeds", "1 is there twice; keep one"),
@@ -283,8 +283,8 @@ def test_an_override_changes_its_key(load: Load, override: str, found: Callable[
 
 
 def test_an_override_may_add_a_mapping_that_the_file_lacks(load: Load) -> None:
-    text = GOOD.replace("transport:\n  pacing: fair\n", "")
-    assert load(text, "transport.pacing=none").tcp().pacing == "none"
+    text = GOOD.replace("transport:\n  windows: fitted\n", "")
+    assert load(text, "transport.windows=default").tcp().windows == "default"
 
 
 def test_the_last_override_counts_and_is_the_one_blamed(load: Load) -> None:
@@ -301,7 +301,7 @@ def test_the_last_override_counts_and_is_the_one_blamed(load: Load) -> None:
         ("fabric.spines=64", "64 is too large: a path tag is a 6-bit DSCP value, so at most 63 spines"),
         ("fabric.spins=8", "unknown key 'spins'; did you mean 'spines'?"),
         ("traffic.1.window=0", "window must be 1 or more flows, not 0; leave it out for no limit"),
-        ("transprt.pacing=none", "transprt: unknown key 'transprt'; did you mean 'transport'?"),
+        ("transprt.windows=default", "transprt: unknown key 'transprt'; did you mean 'transport'?"),
         ("fabric={leaves: 4}", "fabric.spines: is missing; write a whole number from 1 to 63 (and 1 more)"),
         ("traffic.2.size=1MB", "traffic has no item '2'; its items are traffic.0 to traffic.1"),
         ("traffic.-1.size=1MB", "traffic has no item '-1'; its items are traffic.0 to traffic.1"),
@@ -384,13 +384,13 @@ def test_a_name_of_the_catalog_wins_over_a_folder_of_that_name(tmp_path: Path, m
 QUICK = json.dumps(load_experiment("quick").as_json())
 plausible = st.sampled_from([1, 2, 4, 9000, True, "alltoall", "direct", "ecmp", "4MB", "20mbit", "1s", "fair", "none"])
 scalars = st.one_of(st.none(), st.integers(-3, 70_000), st.floats(), st.text(max_size=5), plausible)
-keys = st.sampled_from(["leaves", "spines", "collective", "matrix", "window", "pacing", "seeds", "x"])
+keys = st.sampled_from(["leaves", "spines", "collective", "matrix", "window", "windows", "seeds", "x"])
 nested = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
 PATHS: list[tuple[str | int, ...]] = [(key,) for key in Experiment.model_json_schema()["properties"]]
 PATHS += [("fabric", key) for key in ("leaves", "spines", "hosts_per_leaf", "host_rate", "fabric_rate", "mtu", "queue")]
 PATHS += [("traffic", 1, key) for key in ("collective", "algorithm", "channels", "size", "chunks", "window", "order")]
 PATHS += [("fabric", "dataplane"), ("fabric", "x"), ("traffic", 0), ("traffic", 1, "matrix"), ("traffic", 1, "shift")]
-PATHS += [("schemes", 0), ("seeds", 1), ("transport", "pacing"), ("transport", "x"), ("x",)]
+PATHS += [("schemes", 0), ("seeds", 1), ("transport", "windows"), ("transport", "x"), ("x",)]
 
 
 @settings(max_examples=250, deadline=None, derandomize=True)
