@@ -108,7 +108,7 @@ def _difference(predicted: pd.DataFrame, measured: pd.DataFrame) -> str:
     differing = []
     for column in _SAME_RUN:
         here, there = predicted[column].unique().tolist(), measured[column].unique().tolist()
-        if not set(here) & set(there):
+        if measured[column].notna().any() and not set(here) & set(there):
             differing.append(f"{column} is {_named(there)} there and {_named(here)} here")
         if column == "traffic" and differing:
             return differing[0]

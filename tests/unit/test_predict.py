@@ -248,7 +248,7 @@ def test_standard_output_takes_the_rows_and_nothing_else() -> None:
 def test_a_wrong_jitter_and_other_results_end_with_a_sentence(tmp_path: Path) -> None:
     results_folder(tmp_path / "other")
     wrong_jitter, other_results = ("--jitter", "5x"), ("--results", f"{tmp_path}/other")
-    for arguments, said in ((wrong_jitter, "--jitter: '5x' is not"), (other_results, "leaves is")):
+    for arguments, said in ((wrong_jitter, "--jitter: '5x' is not"), (other_results, "holds no run of this")):
         done = predicted_by(*arguments)
         assert done.exit_code == 2 and not done.stdout.strip()
         [sentence] = done.stderr.splitlines()
