@@ -27,17 +27,24 @@ def read_input(path: str | Path, most_bytes: int) -> bytes:
         with as_caller():
             # A pipe without a writer would hold us until one comes.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                kind = next((name for has_it, name in _KINDS if has_it(mode)), "something else")
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                kind = next((name for has_it, name in _KINDS if has_it(status.st_mode)), "something else")
                 raise InputError(f"is {kind}, not a regular file; name a file")
-            content = file.read(most_bytes + 1)
+            content = b""
+            if status.st_size <= most_bytes:  # files of /proc are of size 0 and have content all the same
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    content = file.read(most_bytes + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from error
+    except InputError:
+        raise
     except ValueError as error:
-        raise error if isinstance(error, InputError) else InputError("cannot be the name of a file") from error
-    if len(content) > most_bytes:
+        raise InputError("cannot be the name of a file") from error
+    if max(len(content), status.st_size) > most_bytes:
         raise InputError(f"is larger than the {most_bytes} bytes that are read of such a file")
     return content
 

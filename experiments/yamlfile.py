@@ -1,7 +1,7 @@
 """YAML that remembers where every key stands, and `KEY=VALUE` overrides of it.
 
-Of YAML, experiments need mappings, lists and plain values; anchors, aliases and merge keys (`<<`) are followed. Only the
-library's parser is used: what its constructors make of odd tags and keys is nothing that an experiment could mean.
+Of YAML, experiments need mappings, lists and plain values; anchors, aliases and merge keys (`<<`) are followed. Only
+the library's parser is used: what its constructors make of odd tags and keys is nothing that an experiment could mean.
 
 A key's path is a tuple of mapping keys and list indices, written with dots: traffic.0.size.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from emulator.inputs import InputError, quote, read_input
@@ -237,7 +237,7 @@ class _Plain:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise self._error(node, path, f"{ascii(text[:24])} is no text: half a character, as \\ud800 is") from error
+            raise self._error(node, path, f"{quote(text)} is no text: half a character, as \\ud800 is") from error
         return text
 
     def _error(self, node: Node, path: KeyPath, message: str) -> YamlFileError:

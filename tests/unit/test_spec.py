@@ -338,7 +338,7 @@ def test_what_an_override_makes_impossible_is_told_where_it_is_written(load: Loa
         ("name: *x\n", "exp.yaml:1: not valid YAML: found undefined alias 'x'"),
         ("name: x\n---\nname: y\n", "exp.yaml:2: not valid YAML: "),
         ("name: a\0b\n", "exp.yaml: not valid YAML: "),
-        ("name: 2024-99-99\n", "exp.yaml: not valid YAML: "),
+        ("fabric: 2024-99-99\ntraffic: [1]\n", "exp.yaml:1: fabric: '2024-99-99' is not a mapping"),
         ("name: " + "[" * 1000, "exp.yaml: is nested too deeply"),
         ("fabric: &a {leaves: *a}\ntraffic: []\n", "exp.yaml:1: fabric"),
         ("fabric: &a\n  leaves:\n    - *a\n", "exp.yaml:1: fabric"),
