@@ -29,6 +29,7 @@ from pydantic import (
     field_validator,
 )
 
+from emulator.inputs import quote
 from emulator.topology import ETHERNET_HEADER_BYTES, MAX_HOSTS_PER_LEAF, MAX_LEAVES, MAX_SPINES, LeafSpine
 from experiments.spec_messages import Problem, explain, meant, report, shown
 from experiments.units import (
@@ -93,7 +94,7 @@ def _between(least: int, most: int, too_few: str, too_many: str) -> AfterValidat
 def _matches(pattern: str, allowed: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise ValueError(f"{value!r} is not {allowed}")
+            raise ValueError(f"{quote(value)} is not {allowed}")
         return value
 
     return AfterValidator(check)

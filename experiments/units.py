@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from emulator.inputs import quote
+
 _NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]+)")
 
 
@@ -31,11 +33,11 @@ class _Quantity:
             raise ValueError(f"{self._what_is_wrong(text)}; write {self.example}")
         value = Decimal(match[1]) * self.units[match[2]]
         if value == 0:
-            raise ValueError(f"{text} is too small; write {self.example}")
+            raise ValueError(f"{quote(text)} is too small; write {self.example}")
         if value > self.most:
-            raise ValueError(f"{text} is too large: a {self.name} is at most {self.format(self.most)}")
+            raise ValueError(f"{quote(text)} is too large: a {self.name} is at most {self.format(self.most)}")
         if self.whole and value != value.to_integral_value():
-            raise ValueError(f"{text} is not a whole number of {self.whole}; write {self.example}")
+            raise ValueError(f"{quote(text)} is not a whole number of {self.whole}; write {self.example}")
         return value
 
     def format(self, value: Decimal) -> str:
@@ -46,16 +48,16 @@ class _Quantity:
         match = _NUMBER_AND_UNIT.fullmatch(text.replace(" ", "").removeprefix("-"))
         if match is None:
             unit_missing = ": its unit is missing" if re.fullmatch(r"-?[0-9.]+", text) else ""
-            return f"{text!r} is not a {self.name}{unit_missing}"
+            return f"{quote(text)} is not a {self.name}{unit_missing}"
         if text.startswith("-"):
-            return f"{text!r} is negative"
+            return f"{quote(text)} is negative"
         for other in _QUANTITIES:
             if match[2] in other.units and other is not self:
-                return f"{text!r} is a {other.name}, not a {self.name}"
+                return f"{quote(text)} is a {other.name}, not a {self.name}"
         for unit in self.units:
             if match[2].lower() == unit.lower():
-                return f"{text!r} is not a {self.name}, {match[1]}{unit} is"
-        return f"{text!r} is not a {self.name}: there is no unit {match[2]!r}"
+                return f"{quote(text)} is not a {self.name}, {match[1]}{unit} is"
+        return f"{quote(text)} is not a {self.name}: there is no unit {quote(match[2])}"
 
 
 def _plain(number: Decimal) -> str:

@@ -21,11 +21,13 @@ from emulator.inputs import InputError, quote, read_input
 
 KeyPath = tuple[str | int, ...]
 
-MOST_BYTES = 256 * 1024
+MOST_BYTES = 128 * 1024
 MOST_NODES = 50_000
 """Keys and values of a file, each counted as often as aliases repeat it."""
 
 _DEEPEST = 20  # nesting; an alias may contain itself
+_LONGEST_KEY = 40  # that is shown as it is
+_MOST_SAID = 120  # of what the library says, which quotes the file
 _MOST_DIGITS = 30  # of a whole number: no key takes one of as many
 _MERGE = "<<"
 _YAML = "tag:yaml.org,2002:"
@@ -37,7 +39,12 @@ class YamlFileError(Exception):
 
 
 def dotted(path: KeyPath) -> str:
-    return ".".join(str(part) for part in path)
+    """`path` as people write it, as short as a sentence can take."""
+    return ".".join(key if _plain_key(key := str(part)) else quote(key) for part in path)
+
+
+def _plain_key(key: str) -> bool:
+    return len(key) <= _LONGEST_KEY and key.isprintable()
 
 
 class YamlFile:
@@ -69,21 +76,21 @@ class YamlFile:
             return _compose(text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            problem = ", ".join(part for part in (error.context, error.problem) if part)
+            problem = _said(", ".join(part for part in (error.context, error.problem) if part))
             tab = "; indent with spaces, not tabs" if "\\t" in problem else ""
             raise YamlFileError(f"{self.name}:{mark.line + 1}: not valid YAML: {problem}{tab}") from error
         except RecursionError as error:
             raise YamlFileError(f"{self.name}: is nested too deeply for an experiment") from error
         except Exception as error:  # the library's own bugs, such as a TypeError for a directive it does not know
             said = str(error).splitlines() or [type(error).__name__]
-            raise YamlFileError(f"{self.name}: not valid YAML: {said[0]}") from error
+            raise YamlFileError(f"{self.name}: not valid YAML: {_said(said[0])}") from error
 
     def override(self, assignment: str) -> None:
         """Apply one KEY=VALUE, the value read as YAML; mappings on the way are made where they are missing.
 
         Raises YamlFileError where it is not KEY=VALUE, the value is not YAML, or the path leads nowhere.
         """
-        place = f"--set {assignment}"
+        place = f"--set {assignment if assignment.isprintable() else quote(assignment, _MOST_SAID)}"
         key, equals, value_text = assignment.partition("=")
         parts = key.split(".")
         if not equals or not all(parts):
@@ -115,10 +122,10 @@ class YamlFile:
         if isinstance(node, dict):
             return part
         if not isinstance(node, list):
-            raise YamlFileError(f"{place}: {dotted(path)} is a single value, so there is no {part!r} in it")
+            raise YamlFileError(f"{place}: {dotted(path)} is a single value, so there is no {quote(part)} in it")
         if part not in map(str, range(len(node))):
             known = f"{dotted(path)}.0 to {dotted(path)}.{len(node) - 1}" if node else "none, the list is empty"
-            raise YamlFileError(f"{place}: {dotted(path)} has no item {part!r}; its items are {known}")
+            raise YamlFileError(f"{place}: {dotted(path)} has no item {quote(part)}; its items are {known}")
         return int(part)
 
     def plain(self) -> dict[str, Any]:
@@ -141,6 +148,12 @@ class YamlFile:
             if path[:length] in self._overrides:
                 return self._overrides[path[:length]]
         return None
+
+
+def _said(words: str) -> str:
+    """What the library says, which may quote a file at length, or what a terminal would act upon."""
+    short = words if len(words) <= _MOST_SAID else f"{words[: _MOST_SAID - 3]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in short)
 
 
 def _compose(text: str) -> Node | None:
@@ -200,7 +213,9 @@ class _Plain:
         """What `<<` brings; of several mappings, the first that has a key counts (yaml.org/type/merge.html)."""
         self._nodes += 1
         sources = node.value if isinstance(node, SequenceNode) else [node]
-        if len(path) > _DEEPEST or not all(isinstance(source, MappingNode) for source in sources):
+        if len(path) > _DEEPEST:
+            raise self._error(node, path[:1], "is nested too deeply")
+        if not all(isinstance(source, MappingNode) for source in sources):
             raise self._error(node, path, "merges what is no mapping; write an alias of one such as *defaults")
         found: dict[str, Node] = {}
         for source in sources:
