@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -358,13 +359,9 @@ def test_what_is_no_experiment_is_refused_in_a_sentence(load: Load, text: str, s
     assert sentence(load, text).startswith(said)
 
 
-ALIASES = "".join(
-    f"{name}: &{name} [{', '.join([f'*{below}'] * 10)}]\n" for below, name in zip("abcdefgh", "bcdefghi", strict=True)
-)
-MERGES = "".join(
-    f"{name}: &{name} {{<<: [{', '.join([f'*{below}'] * 9)}]}}\n"
-    for below, name in zip("abcdefg", "bcdefgh", strict=True)
-)
+STEPS = list(pairwise("abcdefgh"))
+ALIASES = "".join(f"{name}: &{name} [{', '.join([f'*{below}'] * 10)}]\n" for below, name in STEPS)
+MERGES = "".join(f"{name}: &{name} {{<<: [{', '.join([f'*{below}'] * 9)}]}}\n" for below, name in STEPS)
 
 
 @pytest.mark.parametrize(
