@@ -7,6 +7,7 @@ Keys of the file are aliases of fields that carry their unit: `host_rate: 20mbit
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -56,6 +57,8 @@ _MOST_BURST_BYTES = 65_535  # of one IPv4 packet
 MAX_CHECKED_FLOWS = 1_000_000  # a schedule of more takes too long to build just for checking
 MAX_QUEUE_BYTES = 2**32 - 1  # tc counts a queue's bytes in 32 bits
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
+
+_LONGEST_NAME = 100
 
 Placement = Literal["packed", "interleaved", "random"]
 
@@ -330,7 +333,8 @@ class Experiment(_Keys):
     name: Annotated[
         StrictStr,
         _matches(
-            "[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "a name of at most 100 letters, digits, '.', '_', '-', such as my-test.1"
+            f"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}",
+            f"a name of at most {_LONGEST_NAME} letters, digits, '.', '_', '-', such as my-test.1",
         ),
     ] = Field(description="a name such as my-test (in quotes if it is a number)")
     fabric: FabricSpec = Field(description="a mapping such as {leaves: 4, spines: 4, hosts_per_leaf: 4}")
@@ -402,8 +406,14 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = ()) -> Experim
         content = file.plain()
     except YamlFileError as error:
         raise SpecError(str(error)) from error
-    content.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem))
+    content.setdefault("name", default_name(path.stem))
     return _check(content, path.parent, file)
+
+
+def default_name(stem: str) -> str:
+    """What an experiment is called that has no name: as its file, with what no name may have left out or replaced."""
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()  # an accented letter without accent
+    return re.sub("[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:_LONGEST_NAME] or "experiment"
 
 
 def restore_experiment(content: Mapping[str, Any], source: str) -> Experiment:

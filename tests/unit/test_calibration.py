@@ -105,7 +105,7 @@ def damages() -> Iterator[bytes]:
             yield json.dumps(good | {"rows": [ROWS[0] | {key: value}]}).encode()
 
 
-@pytest.mark.parametrize("content", damages())
+@pytest.mark.parametrize("content", list(damages()))
 def test_damaged_file_is_no_calibration_and_one_warning(content: bytes) -> None:
     path = save(ROWS)
     path.write_bytes(content)

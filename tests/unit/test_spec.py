@@ -15,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.topology import LeafSpine
-from experiments.spec import CATALOG, Experiment, SpecError, catalog_names, load_experiment, restore_experiment
+from experiments.spec import (
+    CATALOG,
+    Experiment,
+    SpecError,
+    catalog_names,
+    default_name,
+    load_experiment,
+    restore_experiment,
+)
 
 GOOD = """\
 name: test
@@ -38,6 +46,8 @@ seeds:
   - 1
   - 2
 """
+
+QUICK = json.dumps(load_experiment("quick").as_json())
 
 MATRIX = """\
 Nodes 4
@@ -334,6 +344,37 @@ def test_what_an_override_makes_impossible_is_told_where_it_is_written(load: Loa
     assert message.startswith("exp.yaml:3: traffic.0.matrix: ") and "2 hosts (2 leaves x 1)" in message
 
 
+# Names
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("my-test.1.yaml", "my-test.1"),
+        ("Übung-1.yaml", "Ubung-1"),
+        ("(copy) base.yaml", "copy-base"),
+        ("_draft.yaml", "draft"),
+        ("实验.yaml", "experiment"),
+        (".yaml", "yaml"),
+        ("x" * 200 + ".yaml", "x" * 100),
+        ("[red].yml", "red"),
+    ],
+)
+def test_an_experiment_without_a_name_is_called_as_its_file(
+    file: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(file).write_text(GOOD.replace("name: test\n", ""))
+    assert load_experiment(file).name == name
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text(max_size=150))
+def test_a_default_name_passes_its_own_check(stem: str) -> None:
+    content = json.loads(QUICK) | {"name": default_name(stem)}
+    assert restore_experiment(content, "x").name == default_name(stem)
+
+
 # Files that are no experiment
 
 
@@ -436,7 +477,6 @@ def test_a_name_of_the_catalog_wins_over_a_folder_of_that_name(tmp_path: Path, m
 
 # Whatever is written, it is an experiment or a sentence
 
-QUICK = json.dumps(load_experiment("quick").as_json())
 plausible = st.sampled_from([1, 2, 4, 9000, True, "alltoall", "direct", "ecmp", "4MB", "20mbit", "1s", "fair", "none"])
 scalars = st.one_of(st.none(), st.integers(-3, 70_000), st.floats(), st.text(max_size=5), plausible)
 keys = st.sampled_from(["leaves", "spines", "collective", "matrix", "window", "windows", "seeds", "x"])
