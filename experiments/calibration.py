@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from emulator.caller import as_caller
 from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked
 from emulator.inputs import InputError, read_input
+from emulator.ports import least_rate_bps
 from emulator.topology import MAX_EMULATED_HOSTS
 from experiments.results import write_file
 from experiments.spec import AUTO_RATE, MAX_BURST_FRAMES, Experiment, SpecError
@@ -90,14 +91,18 @@ def with_rates(experiment: Experiment) -> Experiment:
     found = load()
     dataplane = found and found.dataplane(spec.dataplane, hosts, spec.burst_frames)
     rate_bps = found and dataplane and found.faithful_rate_bps(dataplane, hosts, spec.burst_frames)
-    if not rate_bps:
+    auto_bps = rounded(_AUTO_PART * rate_bps) if rate_bps else 0
+    if auto_bps < least_rate_bps(spec.mtu_bytes):
         burst = f" --burst {spec.burst_frames}" if spec.burst_frames > 1 else ""
-        known = "it carries none faithfully" if rate_bps == 0 else f"`spraylab calibrate{burst}` finds out"
+        known = (
+            "it carries none faithfully"
+            if rate_bps is not None and dataplane
+            else f"`spraylab calibrate{burst}` finds out"
+        )
         raise SpecError(
             f"{experiment.name}: a rate of auto is what this machine carries with {hosts} hosts on {spec.dataplane}, "
             f"and {known}; or write a rate such as 20mbit"
         )
-    auto_bps = rounded(_AUTO_PART * rate_bps)
     fields = ("host_rate_bps", "fabric_rate_bps")
     settled = {name: auto_bps for name in fields if getattr(spec, name) == AUTO_RATE}
     return experiment.model_copy(update={"fabric": spec.model_copy(update=settled)})

@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from emulator.inputs import quote
+from emulator.ports import least_rate_bps
 from emulator.topology import ETHERNET_HEADER_BYTES, MAX_HOSTS_PER_LEAF, MAX_LEAVES, MAX_SPINES, LeafSpine
 from experiments.spec_messages import Problem, explain, meant, report, shown
 from experiments.units import (
@@ -155,16 +156,16 @@ class FabricSpec(_Keys):
             f"a leaf has addresses and ports for so many, so at most {MAX_HOSTS_PER_LEAF} hosts a leaf",
         ),
     ] = Field(description=f"a whole number from 1 to {MAX_HOSTS_PER_LEAF}")
+    mtu_bytes: Annotated[
+        StrictInt,
+        _between(576, 9000, "IPv4 asks for at least 576 bytes", "jumbo frames carry at most 9000 bytes"),
+    ] = Field(default=9000, alias="mtu", description="a whole number of bytes from 576 to 9000")
     host_rate_bps: RateBps = Field(default=20_000_000, alias="host_rate", description="a rate such as 20mbit, or auto")
     fabric_rate_bps: RateBps = Field(
         alias="fabric_rate",
         description="a rate such as 20mbit, or auto",
         default_factory=lambda before: before["host_rate_bps"],
     )
-    mtu_bytes: Annotated[
-        StrictInt,
-        _between(576, 9000, "IPv4 asks for at least 576 bytes", "jumbo frames carry at most 9000 bytes"),
-    ] = Field(default=9000, alias="mtu", description="a whole number of bytes from 576 to 9000")
     queue_bytes: SizeBytes = Field(default=4_000_000, alias="queue", description="a size such as 4MB")
     dataplane: Literal["auto", "ovs", "linux"] = Field(default="auto", description="one of auto, ovs, linux")
     burst_frames: Annotated[
@@ -173,6 +174,18 @@ class FabricSpec(_Keys):
             1, MAX_BURST_FRAMES, "at least 1 frame travels at a time", f"Linux is asked for {MAX_BURST_FRAMES} at most"
         ),
     ] = Field(default=1, alias="burst", description=f"a whole number of frames from 1 to {MAX_BURST_FRAMES}")
+
+    @field_validator("host_rate_bps", "fabric_rate_bps")
+    @classmethod
+    def _rate_can_be_made(cls, rate_bps: int, info: ValidationInfo) -> int:
+        least_bps = least_rate_bps(info.data["mtu_bytes"]) if "mtu_bytes" in info.data else 1
+        if rate_bps != AUTO_RATE and rate_bps < least_bps:
+            frame_bytes = info.data["mtu_bytes"] + ETHERNET_HEADER_BYTES
+            raise ValueError(
+                f"{format_rate_bps(rate_bps)} is too small: a frame of {frame_bytes} bytes would "
+                f"take more than a second, so write {format_rate_bps(least_bps)} or more, or a smaller mtu"
+            )
+        return rate_bps
 
     @field_validator("burst_frames")
     @classmethod

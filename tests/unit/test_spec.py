@@ -178,6 +178,9 @@ WRONG = [
     ("host_rate: 20mbit", "host_rate: 8MB", 6, "fabric.host_rate", "is a size, not a rate; write a rate such as"),
     ("host_rate: 20mbit", "host_rate: 20", 6, "fabric.host_rate", "unit is missing; write a rate such as 20mbit"),
     ("host_rate: 20mbit", "host_rate: -20mbit", 6, "fabric.host_rate", "negative; write a rate such as 20mbit"),
+    ("host_rate: 20mbit", "host_rate: 5bit", 6, "fabric.host_rate", "so write 72112bit or more, or a smaller mtu"),
+    ("host_rate: 20mbit", "host_rate: 2000gbit", 6, "fabric.host_rate", "a rate is at most 1000gbit"),
+    ("host_rate: 20mbit", "fabric_rate: 1kbit", 6, "fabric.fabric_rate", "would take more than a second"),
     ("mtu: 9000", "mtu: 100", 7, "fabric.mtu", "at least 576"),
     ("mtu: 9000", "mtu: 9001", 7, "fabric.mtu", "at most 9000"),
     ("queue: 4MB", "queue: 50mbit", 8, "fabric.queue", "is a rate, not a size; write a size such as 4MB"),
@@ -281,6 +284,13 @@ def test_a_misspelt_key_is_not_also_counted_as_missing(load: Load) -> None:
 
 def test_a_wrong_host_rate_is_one_error_although_the_fabric_rate_follows_it(load: Load) -> None:
     assert "fabric.host_rate: '20'" in sentence(load, GOOD.replace("20mbit", "20"))
+
+
+def test_the_least_rate_is_that_of_a_frame_a_second_and_100gbit_is_none_too_high(load: Load) -> None:
+    assert load(GOOD, "fabric.host_rate=72112bit").fabric.host_rate_bps == 72_112
+    assert "too small" in sentence(load, GOOD, "fabric.host_rate=72111bit")
+    assert load(GOOD, "fabric.host_rate=4720bit", "fabric.mtu=576").fabric.fabric_rate_bps == 4720
+    assert load(GOOD, "fabric.host_rate=100gbit").fabric.fabric_rate_bps == 10**11
 
 
 # Overrides
