@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from emulator.kernel import without_congestion_control
 from emulator.topology import MAX_EMULATED_HOSTS, MAX_EMULATED_LEAVES
 from experiments.bound import bound_s
 from experiments.plan import Run, estimate_s, plan_runs
@@ -62,7 +63,7 @@ class Planner:
         }
 
     def check_emulable(self) -> None:
-        """Raises SpecError for a fabric that only a model can hold."""
+        """Raises SpecError for a fabric that only a model can hold, and for what this kernel lacks."""
         if self.fabric.hosts > MAX_EMULATED_HOSTS:
             raise SpecError(
                 f"{self.experiment.name}: {self.fabric.hosts} hosts are more than a machine emulates "
@@ -72,6 +73,11 @@ class Planner:
             raise SpecError(
                 f"{self.experiment.name}: {self.fabric.leaves} leaves are more than can be emulated "
                 f"(at most {MAX_EMULATED_LEAVES}); predict takes them"
+            )
+
+        if lacking := without_congestion_control(self.experiment.transport.congestion_control):
+            raise SpecError(
+                f"{self.experiment.name}: transport.congestion_control: {lacking}; write one of those, such as cubic"
             )
 
     def total_estimate_s(self) -> float:

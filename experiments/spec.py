@@ -53,6 +53,7 @@ from traffic.transport import Transport
 
 CATALOG = Path(__file__).parent / "catalog"
 MAX_CHANNELS = 64
+MAX_MTU_BYTES = 9216  # as switches have it
 MAX_BURST_FRAMES = 16
 _MOST_BURST_BYTES = 65_535  # of one IPv4 packet
 MAX_CHECKED_FLOWS = 1_000_000  # a schedule of more takes too long to build just for checking
@@ -158,8 +159,10 @@ class FabricSpec(_Keys):
     ] = Field(description=f"a whole number from 1 to {MAX_HOSTS_PER_LEAF}")
     mtu_bytes: Annotated[
         StrictInt,
-        _between(576, 9000, "IPv4 asks for at least 576 bytes", "jumbo frames carry at most 9000 bytes"),
-    ] = Field(default=9000, alias="mtu", description="a whole number of bytes from 576 to 9000")
+        _between(
+            576, MAX_MTU_BYTES, "IPv4 asks for at least 576 bytes", f"jumbo frames carry at most {MAX_MTU_BYTES} bytes"
+        ),
+    ] = Field(default=9000, alias="mtu", description=f"a whole number of bytes from 576 to {MAX_MTU_BYTES}")
     host_rate_bps: RateBps = Field(default=20_000_000, alias="host_rate", description="a rate such as 20mbit, or auto")
     fabric_rate_bps: RateBps = Field(
         alias="fabric_rate",

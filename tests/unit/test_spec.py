@@ -182,7 +182,7 @@ WRONG = [
     ("host_rate: 20mbit", "host_rate: 2000gbit", 6, "fabric.host_rate", "a rate is at most 1000gbit"),
     ("host_rate: 20mbit", "fabric_rate: 1kbit", 6, "fabric.fabric_rate", "would take more than a second"),
     ("mtu: 9000", "mtu: 100", 7, "fabric.mtu", "at least 576"),
-    ("mtu: 9000", "mtu: 9001", 7, "fabric.mtu", "at most 9000"),
+    ("mtu: 9000", "mtu: 9217", 7, "fabric.mtu", "at most 9216"),
     ("queue: 4MB", "queue: 50mbit", 8, "fabric.queue", "is a rate, not a size; write a size such as 4MB"),
     ("queue: 4MB", "queue: 18027B", 8, "fabric.queue", "2 frames of 9014 bytes, so write 18028B or more"),
     ("queue: 4MB", "queue: 4GiB", 8, "fabric.queue", "less than 4GiB"),
@@ -290,6 +290,8 @@ def test_the_least_rate_is_that_of_a_frame_a_second_and_100gbit_is_none_too_high
     assert load(GOOD, "fabric.host_rate=72112bit").fabric.host_rate_bps == 72_112
     assert "too small" in sentence(load, GOOD, "fabric.host_rate=72111bit")
     assert load(GOOD, "fabric.host_rate=4720bit", "fabric.mtu=576").fabric.fabric_rate_bps == 4720
+    assert load(GOOD, "fabric.mtu=9216", "fabric.burst=7").fabric.mtu_bytes == 9216
+    assert "at most 7" in sentence(load, GOOD, "fabric.mtu=9216", "fabric.burst=8")
     assert load(GOOD, "fabric.host_rate=100gbit").fabric.fabric_rate_bps == 10**11
 
 
