@@ -33,6 +33,7 @@ from pydantic import (
 from emulator.inputs import quote
 from emulator.ports import least_rate_bps
 from emulator.topology import ETHERNET_HEADER_BYTES, MAX_HOSTS_PER_LEAF, MAX_LEAVES, MAX_SPINES, LeafSpine
+from experiments.budget import flow_count
 from experiments.spec_messages import Problem, explain, meant, report, shown
 from experiments.units import (
     format_rate_bps,
@@ -56,7 +57,8 @@ MAX_CHANNELS = 64
 MAX_MTU_BYTES = 9216  # as switches have it
 MAX_BURST_FRAMES = 16
 _MOST_BURST_BYTES = 65_535  # of one IPv4 packet
-MAX_CHECKED_FLOWS = 1_000_000  # a schedule of more takes too long to build just for checking
+MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
+MAX_LISTED = 1000  # entries of a list
 MAX_QUEUE_BYTES = 2**32 - 1  # tc counts a queue's bytes in 32 bits
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
 
@@ -113,14 +115,16 @@ def _checked_scheme(name: str) -> str:
 def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
         raise ValueError("the list is empty; write at least one")
+    if len(values) > MAX_LISTED:
+        raise ValueError(f"the list has {len(values)} entries; write at most {MAX_LISTED}")
     return values
 
 
 def _one_of_each(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    for index, value in enumerate(values):
+    for index, value in enumerate(_some(values)):
         if value in values[:index]:
             raise ValueError(f"{value} is there twice; keep one")
-    return _some(values)
+    return values
 
 
 class _Keys(BaseModel):
@@ -268,6 +272,9 @@ class CollectiveTraffic(_Keys):
             check_names(info.data["collective"], info.data["algorithm"], {info.field_name: value})
         return value
 
+    def flow_count(self, fabric: LeafSpine) -> int:
+        return flow_count(self.collective, self.algorithm, fabric.hosts, self.channels, self.chunks)
+
     def schedule(self, fabric: LeafSpine, placement: Placement, seed: int) -> Schedule:
         """Among as many ranks as the fabric has hosts. Raises ScheduleError where the algorithm cannot."""
         takes = options_of(self.collective, self.algorithm)
@@ -306,6 +313,10 @@ class MatrixTraffic(_Keys):
     @property
     def algorithm(self) -> str:
         return self.matrix.stem
+
+    def flow_count(self, fabric: LeafSpine) -> int:
+        """None that could be told without reading the file, whose size is limited."""
+        return 0
 
     def schedule(self, fabric: LeafSpine, placement: Placement, seed: int) -> Schedule:
         """Among as many ranks as the file has nodes. Raises MatrixError where the file is not right."""
@@ -483,12 +494,11 @@ def _problems(invalid: ValidationError) -> list[Problem]:
 
 def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:
     """Entries of `traffic` that make no schedule on this fabric."""
-    seed = experiment.seeds[0]
+    seed, fabric, checked_flows = experiment.seeds[0], experiment.fabric.topology(), 0
     for index, entry in enumerate(experiment.traffic):
-        if isinstance(entry, CollectiveTraffic):
-            flows_about = experiment.fabric.topology().hosts ** 2 * entry.channels * (entry.chunks or 1)
-            if flows_about > MAX_CHECKED_FLOWS:
-                continue
+        checked_flows += entry.flow_count(fabric)
+        if checked_flows > MAX_CHECKED_FLOWS:
+            return
         try:
             schedule = experiment.schedule(index, seed)
             experiment.hosts(schedule, seed)

@@ -150,6 +150,24 @@ def _end_to_end(sizes_bytes: Sequence[int], spines: Sequence[int]) -> list[Split
     return splits
 
 
+def pieces_of_scheme(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: str) -> int:
+    """The most pieces that `plan_traffic` would list, failed links aside."""
+    if match := _SUBFLOW.fullmatch(scheme):
+        return int(match[1]) * len(schedule.flows)
+    if scheme != "ethereal":
+        return len(schedule.flows)
+    together: Counter[tuple[int, int, int]] = Counter()
+    for flow in schedule.flows:
+        leaf = fabric.leaf_of(hosts[flow.dst])
+        if leaf != fabric.leaf_of(hosts[flow.src]):
+            together[flow.step, flow.src, leaf] += 1
+    # Of n flows to s spines, n + s - gcd(n, s) are pieces where sizes differ; of equal ones, r = n mod s are cut.
+    s = fabric.spines
+    groups = Counter(together.values()).items()
+    cuts = sum(alike * max(s - 1, n % s * (s // math.gcd(n, s) - 1)) for n, alike in groups)
+    return len(schedule.flows) + cuts
+
+
 def plan_traffic(
     schedule: Schedule,
     fabric: LeafSpine,
