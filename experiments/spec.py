@@ -58,7 +58,7 @@ MAX_MTU_BYTES = 9216  # as switches have it
 MAX_BURST_FRAMES = 16
 _MOST_BURST_BYTES = 65_535  # of one IPv4 packet
 MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
-MAX_LISTED = 1000  # entries of a list
+MAX_ENTRIES = 1000  # of traffic
 MAX_QUEUE_BYTES = 2**32 - 1  # tc counts a queue's bytes in 32 bits
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
 
@@ -115,15 +115,19 @@ def _checked_scheme(name: str) -> str:
 def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
         raise ValueError("the list is empty; write at least one")
-    if len(values) > MAX_LISTED:
-        raise ValueError(f"the list has {len(values)} entries; write at most {MAX_LISTED}")
+    if len(values) > MAX_ENTRIES:
+        raise ValueError(f"the list has {len(values)} entries; write at most {MAX_ENTRIES}")
     return values
 
 
 def _one_of_each(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    for index, value in enumerate(_some(values)):
-        if value in values[:index]:
+    if not values:
+        raise ValueError("the list is empty; write at least one")
+    seen = set()
+    for value in values:
+        if value in seen:
             raise ValueError(f"{value} is there twice; keep one")
+        seen.add(value)
     return values
 
 

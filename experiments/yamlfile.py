@@ -178,7 +178,7 @@ class _Plain:
         if len(path) > _DEEPEST:
             raise self._error(node, path[:1], "is nested too deeply")
         if node.tag not in _PLAIN:
-            tag = quote(node.tag.replace(_YAML, "!!"))
+            tag = quote(str(node.tag).replace(_YAML, "!!"))
             raise self._error(node, path, f"has the tag {tag}; write a plain value, list or mapping")
         if isinstance(node, MappingNode):
             return {key: self.value(value, (*path, key)) for key, value in self._pairs(node, path)}
@@ -188,6 +188,7 @@ class _Plain:
                 self.lines[*path, index] = item.start_mark.line + 1
                 items.append(self.value(item, (*path, index)))
             return items
+        assert isinstance(node, ScalarNode)
         return self._scalar(node, path)
 
     def _pairs(self, node: MappingNode, path: KeyPath) -> Iterator[tuple[str, Node]]:
@@ -228,7 +229,7 @@ class _Plain:
     def _scalar(self, node: ScalarNode, path: KeyPath) -> Any:
         """As YAML 1.2 means it; dates and the like stay words: no key takes one."""
         text = self._word(node, path)
-        kind = node.tag.removeprefix(_YAML)
+        kind = str(node.tag).removeprefix(_YAML)
         try:
             match kind:
                 case "null":
