@@ -220,6 +220,7 @@ class _Plain:
             raise self._error(node, path, "merges what is no mapping; write an alias of one such as *defaults")
         found: dict[str, Node] = {}
         for source in sources:
+            assert isinstance(source, MappingNode)
             self._nodes += len(source.value)
             if self._nodes > MOST_NODES:
                 raise self._error(node, path[:1], f"stands for more than {MOST_NODES} keys and values")
