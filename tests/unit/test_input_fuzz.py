@@ -26,33 +26,13 @@ seeds: [1, 2]
 MATRIX = "Nodes 4\nConnections 1\n0->1 id 1 start 0 size 1000\n"
 LONGEST_LINE = 600
 
-YAML = (
-    "*a,&a ,<<: ,!!bool ,!!set ,!!int ,!x ,',\",\\ud800,? ,|\n,%YAML 1.1\n---\n,#,\t,\ufeff,\0,null,~,1e400,.nan,0x1f"
-)
-YAML_WORDS = [
-    *YAML.split(","),
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-    ": ",
-    "\n",
-    "\n  ",
-    "- ",
-    ",",
-    "fabric",
-    "traffic",
-    "实验",
-    "\x85",
-]
-SETTINGS = "64,-1,0,5bit,10 Gb/s,100kB,99999999999,[1, 2],{a: b},alltoall,allreduce,true,auto,/dev/zero,[subflow-64],x"
-KEYS = "name,fabric,fabric.spines,fabric.host_rate,fabric.mtu,fabric.burst,traffic,traffic.0,traffic.0.size,traffic.0.chunks"
-KEYS += ",traffic.0.channels,traffic.0.algorithm,traffic.1.matrix,seeds,seeds.0,schemes,transport.congestion_control,x,"
-CM_WORDS = (
-    "Nodes 4 Connections 1 0->1 1->2 id start 0 size 1000 trigger send_done_trigger oneshot barrier count".split()
-)
-CM_WORDS += ["multishot", "\n", "\n", "#", "->", "Triggers", "failure", "1e400", "9" * 20, "\ufeff", "\0", "\ud800"]
+YAML = "*a,&a ,<<: ,!!bool ,!!set ,!!int ,!x ,',\",\\ud800,? ,|\n,%YAML 1.1\n---\n,#,\t,\ufeff,\0,null,~,1e400,.nan"
+YAML_WORDS = [*YAML.split(","), "{", "}", "[", "]", ":", ": ", "\n", "\n  ", "- ", ",", "fabric", "实验", "\x85"]
+SETTINGS = "64,-1,0,5bit,10 Gb/s,100kB,99999999999,[1],{a: b},alltoall,allreduce,true,auto,/dev/zero,[subflow-64],x"
+KEYS = "name,fabric,fabric.spines,fabric.host_rate,fabric.mtu,fabric.burst,traffic,traffic.0,traffic.0.size"
+KEYS += ",traffic.0.chunks,traffic.0.channels,traffic.0.algorithm,traffic.1.matrix,seeds,seeds.0,schemes,x,"
+CM = "Nodes,4,Connections,1,0->1,1->2,id,start,0,size,1000,trigger,send_done_trigger,oneshot,barrier,count,#,->"
+CM_WORDS = [*CM.split(","), "multishot", "\n", "\n", "Triggers", "failure", "1e400", "9" * 20, "\ufeff", "\0", "\ud800"]
 
 yaml_text = st.lists(st.sampled_from(YAML_WORDS) | st.text(max_size=4), max_size=20).map("".join)
 overrides = st.lists(
@@ -83,7 +63,7 @@ def are_sentences(message: str) -> bool:
 
 
 @bounded
-@given(yaml_text | spoilt, overrides)
+@given(text=yaml_text | spoilt, overrides=overrides)
 def test_any_experiment_is_planned_or_refused(
     text: str, overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +77,7 @@ def test_any_experiment_is_planned_or_refused(
 
 
 @bounded
-@given(st.lists(st.sampled_from(CM_WORDS) | st.text(max_size=3), max_size=30))
+@given(words=st.lists(st.sampled_from(CM_WORDS) | st.text(max_size=3), max_size=30))
 def test_any_matrix_is_read_or_refused(words: list[str], tmp_path: Path) -> None:
     path = tmp_path / "perm.cm"
     path.write_bytes(("Nodes 4\nConnections 1\n" + " ".join(words)).encode("utf-8", "surrogatepass"))
