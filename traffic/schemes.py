@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Literal
 
+from emulator.inputs import quote
 from emulator.topology import LeafSpine, Link
 from traffic.collectives.layout import ELEMENT_BYTES
 from traffic.schedule import Schedule
@@ -99,7 +100,7 @@ def check_scheme(name: str) -> None:
     if match and 2 <= int(match[1]) <= MAX_SUBFLOWS_PER_FLOW:
         return
     raise ValueError(
-        f"unknown scheme {name!r}; known are ecmp, spray, spray-random, ethereal "
+        f"unknown scheme {quote(name)}; known are ecmp, spray, spray-random, ethereal "
         f"and subflow-K with K from 2 to {MAX_SUBFLOWS_PER_FLOW}"
     )
 
