@@ -92,7 +92,7 @@ def check_names(collective: str, algorithm: str | None = None, options: Mapping[
     for option, value in (options or {}).items():
         if option not in allowed:
             takes = ", ".join(allowed) or "none"
-            raise ScheduleError(f"unknown option {quote(option)} of {collective} by {algorithm}: its options are {takes}")
+            raise ScheduleError(f"unknown option '{option}' of {collective} by {algorithm}: its options are {takes}")
         kind = str if isinstance(allowed[option], str) else int
         if not isinstance(value, kind) and value != allowed[option]:
             expected = "a name" if kind is str else "a whole number"
