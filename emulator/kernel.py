@@ -212,6 +212,14 @@ def congestion_controls() -> Finding:
     return Finding("congestion control", "missing" if "cubic" in lacking else "degraded", detail, remedy)
 
 
+def without_congestion_control(name: str) -> str | None:
+    """What this kernel has instead and how to come by `name`, where it has no such congestion control to load."""
+    listed = _CONGESTION_CONTROLS.read_text().split()
+    if name in listed or _loadable(f"tcp_{name}"):
+        return None
+    return f"this kernel has {', '.join(listed)} and no {name} to load"
+
+
 def _configured(module: str, option: str) -> bool | None:
     """Whether this kernel has `module`, loaded, built in or loadable; None where its files do not tell.
 

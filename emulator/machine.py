@@ -12,10 +12,12 @@ import os
 import platform
 import resource
 import shutil
+import sys
 import time
 from pathlib import Path
 
 from emulator.finding import Finding, Status, as_root, is_root
+from emulator.sandbox import AMPLE_OPEN_FILES
 
 # What the experiment `quick` takes, measured: 16 hosts, and 240 subflows with both ends of each in one process.
 _QUICK_FILES = 650
@@ -31,7 +33,7 @@ _AMPLE_MEMORY_BYTES = 2_000_000_000
 _AMPLE_NAMESPACES = 1_024
 _AMPLE_DISK_BYTES = 1_000_000_000
 
-_FILES_BESIDE_SUBFLOWS = 100
+FILES_BESIDE_SUBFLOWS = 100
 _LEAST_CORES = 2
 _BUSY = 0.2  # of all cores, before a run takes its part
 _LOAD_WINDOW_S = 0.3
@@ -99,16 +101,25 @@ def open_files() -> Finding:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = hard == resource.RLIM_INFINITY or (is_root() and _has_capability(_CAP_SYS_RESOURCE))
     limit = math.inf if unlimited else hard
-    ample = 2 * _AMPLE_SUBFLOWS + _FILES_BESIDE_SUBFLOWS
+    ample = 2 * _AMPLE_SUBFLOWS + FILES_BESIDE_SUBFLOWS
     if limit >= ample:
         return Finding("open files", "ok", f"up to {limit}: room for {_AMPLE_SUBFLOWS} subflows and more")
-    subflows = max(0, (hard - _FILES_BESIDE_SUBFLOWS) // 2)
+    subflows = max(0, (hard - FILES_BESIDE_SUBFLOWS) // 2)
     status, detail = _judge(limit, _QUICK_FILES), f"up to {limit}: room for {subflows} subflows of two sockets each"
     if is_root():
         remedy = f"docker run --ulimit nofile={ample}:{ample}, or LimitNOFILE={ample}"
     else:
         remedy = f"sudo prlimit --pid $$ --nofile={ample}:{ample}"
     return Finding("open files", status, detail, remedy)
+
+
+def most_open_files() -> int:
+    """How many the sandbox will have, as far as can be told before it is there."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return sys.maxsize
+    may_raise = not is_root() or _has_capability(_CAP_SYS_RESOURCE)  # who is not root yet becomes it
+    return max(hard, AMPLE_OPEN_FILES) if may_raise else hard
 
 
 def processes() -> Finding:

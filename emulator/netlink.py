@@ -31,6 +31,8 @@ _ONLINK = 4
 _STATIC = 4
 _TC_ROOT = 0xFFFFFFFF
 _ETHERNET_LAYER = 1  # spares the kernel a table of how long each packet size takes
+_TBF_RATE64 = 4  # beside a rate that 32 bits do not hold
+_MOST_32_BITS = 2**32 - 1
 _LOCK_RTO_MIN = 1 << 13
 _GSO_MAX_SEGS = 40
 
@@ -128,7 +130,7 @@ def attributes(data: bytes, start: int = 0) -> dict[int, bytes]:
 
 
 def _attribute(kind: int, value: bytes | int | str) -> bytes:
-    """Integers have 32 bits in all attributes used here."""
+    """Integers have 32 bits here."""
     if isinstance(value, int):
         value = struct.pack("=I", value)
     elif isinstance(value, str):
@@ -231,9 +233,11 @@ def mark_rule(priority: int, mark: int, table: int) -> Request:
 
 def token_bucket(index: int, handle: int, rate_bytes_per_s: int, burst_bytes: int, limit_bytes: int) -> Request:
     """TBF (tc-tbf(8)) as the outermost queue of an interface, in place of whatever is there."""
-    rate = struct.pack("=BBHhHI", 0, _ETHERNET_LAYER, 0, 0, 0, rate_bytes_per_s)
+    rate = struct.pack("=BBHhHI", 0, _ETHERNET_LAYER, 0, 0, 0, min(rate_bytes_per_s, _MOST_32_BITS))
     parameters = rate + bytes(12) + struct.pack("=III", limit_bytes, 0, 0)
     options = _attribute(1, parameters) + _attribute(6, burst_bytes)
+    if rate_bytes_per_s > _MOST_32_BITS:
+        options += _attribute(_TBF_RATE64, struct.pack("=Q", rate_bytes_per_s))
     body = struct.pack("=BBHiIII", 0, 0, 0, index, handle, _TC_ROOT, 0) + _attribute(1, "tbf") + _attribute(2, options)
     return Request(f"shaping of interface {index}", _NEW_QDISC, _CREATE | _REPLACE, body)
 
@@ -255,8 +259,11 @@ def token_buckets(netlink: Netlink) -> Iterator[tuple[int, int, int, int]]:
         index, _, parent = struct.unpack_from("=iII", message, 4)
         found = attributes(message, 20)
         if found.get(1) == b"tbf\0" and parent == _TC_ROOT:
-            parameters = attributes(found[2])[1]
+            options = attributes(found[2])
+            parameters = options[1]
             (rate,) = struct.unpack_from("=I", parameters, 8)
+            if _TBF_RATE64 in options:
+                (rate,) = struct.unpack("=Q", options[_TBF_RATE64])
             limit, ticks, _ = struct.unpack_from("=III", parameters, 24)
             yield index, rate, ticks, limit
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine
 
+_LONGEST_FRAME_S = 1.0  # slower, a run is of hours; the bucket's time to fill is a 32-bit count of 64 ns as well
+
 
 @dataclass(frozen=True, slots=True)
 class Shaping:
@@ -45,3 +47,8 @@ def shaping_for(rate_bps: int, fabric: LeafSpine) -> Shaping:
     """The bucket must hold all frames that travel as one; one more makes up for timers that come late."""
     frame_bytes = fabric.mtu_bytes + ETHERNET_HEADER_BYTES
     return Shaping(rate_bps, (fabric.burst_frames + 1) * frame_bytes, fabric.queue_bytes)
+
+
+def least_rate_bps(mtu_bytes: int) -> int:
+    """At this rate, the largest frame takes as long as one may."""
+    return int(8 * (mtu_bytes + ETHERNET_HEADER_BYTES) / _LONGEST_FRAME_S)

@@ -22,7 +22,7 @@ from types import FrameType, GeneratorType
 from typing import Any, TypeVar
 
 _START_TIMEOUT_S = 20.0
-AMPLE_OPEN_FILES = 65_536
+AMPLE_OPEN_FILES = 2**20
 
 T = TypeVar("T")
 

@@ -13,14 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from emulator.caller import as_caller
 from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked
+from emulator.inputs import InputError, read_input
+from emulator.ports import least_rate_bps
+from emulator.topology import MAX_EMULATED_HOSTS
 from experiments.results import write_file
-from experiments.spec import AUTO_RATE, Experiment, SpecError
+from experiments.spec import AUTO_RATE, MAX_BURST_FRAMES, Experiment, SpecError
 from experiments.units import format_rate_bps
 
 _AUTO_PART = 0.8  # what passed at the edge fails now and then
+_MOST_BPS = 10**12
+_MOST_BYTES = 1024 * 1024
 _FILE = Path("spraylab/calibration.json")
 
 
@@ -85,22 +91,28 @@ def with_rates(experiment: Experiment) -> Experiment:
     found = load()
     dataplane = found and found.dataplane(spec.dataplane, hosts, spec.burst_frames)
     rate_bps = found and dataplane and found.faithful_rate_bps(dataplane, hosts, spec.burst_frames)
-    if not rate_bps:
+    auto_bps = rounded(_AUTO_PART * rate_bps) if rate_bps else 0
+    if auto_bps < least_rate_bps(spec.mtu_bytes):
         burst = f" --burst {spec.burst_frames}" if spec.burst_frames > 1 else ""
-        known = "it carries none faithfully" if rate_bps == 0 else f"`spraylab calibrate{burst}` finds out"
+        known = (
+            "it carries none faithfully"
+            if rate_bps is not None and dataplane
+            else f"`spraylab calibrate{burst}` finds out"
+        )
         raise SpecError(
             f"{experiment.name}: a rate of auto is what this machine carries with {hosts} hosts on {spec.dataplane}, "
             f"and {known}; or write a rate such as 20mbit"
         )
-    auto_bps = rounded(_AUTO_PART * rate_bps)
     fields = ("host_rate_bps", "fabric_rate_bps")
     settled = {name: auto_bps for name in fields if getattr(spec, name) == AUTO_RATE}
     return experiment.model_copy(update={"fabric": spec.model_copy(update=settled)})
 
 
 def warning(experiment: Experiment) -> str | None:
-    """One sentence, if the links of an experiment are faster than was found faithful here."""
-    found, fabric = load(), experiment.fabric.topology()
+    """One sentence, if the links of an experiment are faster than was found faithful here, or nothing can be found."""
+    (found, unusable), fabric = _read(), experiment.fabric.topology()
+    if unusable:
+        return unusable
     dataplane = found and found.dataplane(experiment.fabric.dataplane, fabric.hosts, fabric.burst_frames)
     if not found or not dataplane:
         return None
@@ -131,13 +143,38 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def load() -> Calibration | None:
-    """What `save` kept on this machine, if it was this machine, with this kernel."""
+    """What `save` kept on this machine, if it was this machine, with this kernel; None too where it is damaged."""
+    return _read()[0]
+
+
+def _read() -> tuple[Calibration | None, str | None]:
+    """What is known of this machine, and a sentence if there is a file that cannot be used."""
+    path = calibration_file()
     try:
-        content = json.loads(calibration_file().read_text())
-        found = Calibration(content["rows"]) if content["machine"] == machine() else None
-        return found if found and all(map(_key, found.rows)) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        content = json.loads(read_input(path, _MOST_BYTES))
+        if content["machine"] != machine():
+            return None, None
+        return Calibration([_Row.model_validate(row).model_dump() for row in content["rows"]]), None
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None, None
+        problem = str(error)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        problem = "is not as `spraylab calibrate` wrote it"
+    return None, f"{path} {problem}: it is not used; remove it, and `spraylab calibrate` writes a new one"
+
+
+class _Row(BaseModel):
+    """One number of hosts on one data plane."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataplane: str = Field(pattern="^(ovs|linux)[a-z-]{0,20}$")
+    hosts: int = Field(ge=1, le=MAX_EMULATED_HOSTS)
+    burst_frames: int = Field(ge=1, le=MAX_BURST_FRAMES)
+    rate_bps: int = Field(ge=0, le=_MOST_BPS)
+    total_bps: int = Field(ge=0, le=_MOST_BPS * MAX_EMULATED_HOSTS)
+    measured: str = Field(pattern="^[0-9-]{10}$")
 
 
 def calibration_file() -> Path:

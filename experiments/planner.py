@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from emulator.kernel import without_congestion_control
 from emulator.topology import MAX_EMULATED_HOSTS, MAX_EMULATED_LEAVES
 from experiments.bound import bound_s
+from experiments.budget import too_many_connections, too_many_flows, too_many_pieces, too_many_runs
 from experiments.plan import Run, estimate_s, plan_runs
 from experiments.spec import Experiment, SpecError
 from traffic.schedule import Schedule
@@ -19,6 +21,7 @@ class Planner:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.fabric = experiment.fabric.topology()
+        self._refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)))
         self.runs = plan_runs(experiment)
         self._ideal = lru_cache(maxsize=None)(self._schedule_hosts_bound)
 
@@ -29,6 +32,7 @@ class Planner:
 
     def plan(self, run: Run) -> TrafficPlan:
         schedule, hosts, _ = self._ideal(run.traffic, run.seed)
+        self._refuse(too_many_pieces(schedule, self.fabric, hosts, run.scheme), run.label)
         return plan_traffic(schedule, self.fabric, hosts, run.scheme)
 
     def bound_s(self, run: Run) -> float:
@@ -62,7 +66,7 @@ class Planner:
         }
 
     def check_emulable(self) -> None:
-        """Raises SpecError for a fabric that only a model can hold."""
+        """Raises SpecError for a fabric that only a model can hold, and for what this kernel lacks."""
         if self.fabric.hosts > MAX_EMULATED_HOSTS:
             raise SpecError(
                 f"{self.experiment.name}: {self.fabric.hosts} hosts are more than a machine emulates "
@@ -73,6 +77,23 @@ class Planner:
                 f"{self.experiment.name}: {self.fabric.leaves} leaves are more than can be emulated "
                 f"(at most {MAX_EMULATED_LEAVES}); predict takes them"
             )
+
+        if lacking := without_congestion_control(self.experiment.transport.congestion_control):
+            self._refuse(f"{lacking}; write one of those, such as cubic", "transport.congestion_control")
+        first = [run for run in self.runs if run.seed == self.experiment.seeds[0]]
+        for run in first:
+            self.check_listable(run)
+        for run in first:
+            self._refuse(too_many_connections(self.plan(run), self.fabric), run.label)
+
+    def check_listable(self, run: Run) -> None:
+        """Raises SpecError for traffic of more flows than can be listed."""
+        if flows := self.experiment.traffic[run.traffic].flow_count(self.fabric):
+            self._refuse(too_many_flows(flows), run.label)
+
+    def _refuse(self, too_much: str | None, what: str = "") -> None:
+        if too_much:
+            raise SpecError(": ".join(filter(None, (self.experiment.name, what, too_much))))
 
     def total_estimate_s(self) -> float:
         return sum(self.estimate_s(run) for run in self.runs)

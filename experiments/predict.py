@@ -69,6 +69,9 @@ def predictions(experiment: Experiment, jitter: float | None = None) -> Iterator
     """The rows of `predict` one by one, as they are found: not in the order of `plan_runs`."""
     planner = Planner(experiment)
     for runs in _alike(planner):
+        if not _is_counted(experiment, runs[0]):
+            planner.check_listable(runs[0])
+    for runs in _alike(planner):
         counted = _counted(experiment, runs[0])
         yield from _from_counts(planner, runs, counted) if counted else _from_flows(planner, runs, jitter)
 
@@ -206,14 +209,21 @@ def _from_counts(planner: Planner, runs: Sequence[Run], counted: CountedTraffic)
         }
 
 
-def _counted(experiment: Experiment, run: Run) -> CountedTraffic | None:
-    """The counts of traffic too large for the fluid model, where counts are all there is to know of it."""
+def _is_counted(experiment: Experiment, run: Run) -> bool:
+    """Whether traffic is too large for the fluid model, and counts are all there is to know of it."""
     entry, fabric = experiment.traffic[run.traffic], experiment.fabric.topology()
     if not isinstance(entry, CollectiveTraffic) or not countable(entry.collective, entry.algorithm):
-        return None
+        return False
     if entry.window is not None or entry.chunks is not None:
+        return False
+    return fabric.hosts > MAX_HOSTS or entry.flow_count(fabric) > MAX_FLOWS
+
+
+def _counted(experiment: Experiment, run: Run) -> CountedTraffic | None:
+    entry, fabric = experiment.traffic[run.traffic], experiment.fabric.topology()
+    if not isinstance(entry, CollectiveTraffic) or not _is_counted(experiment, run):
         return None
-    counted = count_traffic(
+    return count_traffic(
         entry.collective,
         entry.algorithm,
         fabric,
@@ -222,7 +232,6 @@ def _counted(experiment: Experiment, run: Run) -> CountedTraffic | None:
         channels=entry.channels,
         shift=entry.shift or (1 if experiment.placement == "interleaved" else fabric.hosts_per_leaf),
     )
-    return counted if fabric.hosts > MAX_HOSTS or counted.total_flows > MAX_FLOWS else None
 
 
 def _row(planner: Planner, run: Run, plan: TrafficPlan) -> dict[str, Any]:

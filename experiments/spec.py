@@ -7,6 +7,7 @@ Keys of the file are aliases of fields that carry their unit: `host_rate: 20mbit
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +30,10 @@ from pydantic import (
     field_validator,
 )
 
+from emulator.inputs import quote
+from emulator.ports import least_rate_bps
 from emulator.topology import ETHERNET_HEADER_BYTES, MAX_HOSTS_PER_LEAF, MAX_LEAVES, MAX_SPINES, LeafSpine
+from experiments.budget import flow_count
 from experiments.spec_messages import Problem, explain, meant, report, shown
 from experiments.units import (
     format_rate_bps,
@@ -50,11 +54,15 @@ from traffic.transport import Transport
 
 CATALOG = Path(__file__).parent / "catalog"
 MAX_CHANNELS = 64
+MAX_MTU_BYTES = 9216  # as switches have it
 MAX_BURST_FRAMES = 16
 _MOST_BURST_BYTES = 65_535  # of one IPv4 packet
-MAX_CHECKED_FLOWS = 1_000_000  # a schedule of more takes too long to build just for checking
+MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
+MAX_ENTRIES = 1000  # of traffic
 MAX_QUEUE_BYTES = 2**32 - 1  # tc counts a queue's bytes in 32 bits
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
+
+_LONGEST_NAME = 100
 
 Placement = Literal["packed", "interleaved", "random"]
 
@@ -93,7 +101,7 @@ def _between(least: int, most: int, too_few: str, too_many: str) -> AfterValidat
 def _matches(pattern: str, allowed: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise ValueError(f"{value!r} is not {allowed}")
+            raise ValueError(f"{quote(value)} is not {allowed}")
         return value
 
     return AfterValidator(check)
@@ -107,14 +115,20 @@ def _checked_scheme(name: str) -> str:
 def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
         raise ValueError("the list is empty; write at least one")
+    if len(values) > MAX_ENTRIES:
+        raise ValueError(f"the list has {len(values)} entries; write at most {MAX_ENTRIES}")
     return values
 
 
 def _one_of_each(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
+    if not values:
+        raise ValueError("the list is empty; write at least one")
+    seen = set()
+    for value in values:
+        if value in seen:
             raise ValueError(f"{value} is there twice; keep one")
-    return _some(values)
+        seen.add(value)
+    return values
 
 
 class _Keys(BaseModel):
@@ -151,16 +165,18 @@ class FabricSpec(_Keys):
             f"a leaf has addresses and ports for so many, so at most {MAX_HOSTS_PER_LEAF} hosts a leaf",
         ),
     ] = Field(description=f"a whole number from 1 to {MAX_HOSTS_PER_LEAF}")
+    mtu_bytes: Annotated[
+        StrictInt,
+        _between(
+            576, MAX_MTU_BYTES, "IPv4 asks for at least 576 bytes", f"jumbo frames carry at most {MAX_MTU_BYTES} bytes"
+        ),
+    ] = Field(default=9000, alias="mtu", description=f"a whole number of bytes from 576 to {MAX_MTU_BYTES}")
     host_rate_bps: RateBps = Field(default=20_000_000, alias="host_rate", description="a rate such as 20mbit, or auto")
     fabric_rate_bps: RateBps = Field(
         alias="fabric_rate",
         description="a rate such as 20mbit, or auto",
         default_factory=lambda before: before["host_rate_bps"],
     )
-    mtu_bytes: Annotated[
-        StrictInt,
-        _between(576, 9000, "IPv4 asks for at least 576 bytes", "jumbo frames carry at most 9000 bytes"),
-    ] = Field(default=9000, alias="mtu", description="a whole number of bytes from 576 to 9000")
     queue_bytes: SizeBytes = Field(default=4_000_000, alias="queue", description="a size such as 4MB")
     dataplane: Literal["auto", "ovs", "linux"] = Field(default="auto", description="one of auto, ovs, linux")
     burst_frames: Annotated[
@@ -169,6 +185,18 @@ class FabricSpec(_Keys):
             1, MAX_BURST_FRAMES, "at least 1 frame travels at a time", f"Linux is asked for {MAX_BURST_FRAMES} at most"
         ),
     ] = Field(default=1, alias="burst", description=f"a whole number of frames from 1 to {MAX_BURST_FRAMES}")
+
+    @field_validator("host_rate_bps", "fabric_rate_bps")
+    @classmethod
+    def _rate_can_be_made(cls, rate_bps: int, info: ValidationInfo) -> int:
+        least_bps = least_rate_bps(info.data["mtu_bytes"]) if "mtu_bytes" in info.data else 1
+        if rate_bps != AUTO_RATE and rate_bps < least_bps:
+            frame_bytes = info.data["mtu_bytes"] + ETHERNET_HEADER_BYTES
+            raise ValueError(
+                f"{format_rate_bps(rate_bps)} is too small: a frame of {frame_bytes} bytes would "
+                f"take more than a second, so write {format_rate_bps(least_bps)} or more, or a smaller mtu"
+            )
+        return rate_bps
 
     @field_validator("burst_frames")
     @classmethod
@@ -248,6 +276,9 @@ class CollectiveTraffic(_Keys):
             check_names(info.data["collective"], info.data["algorithm"], {info.field_name: value})
         return value
 
+    def flow_count(self, fabric: LeafSpine) -> int:
+        return flow_count(self.collective, self.algorithm, fabric.hosts, self.channels, self.chunks)
+
     def schedule(self, fabric: LeafSpine, placement: Placement, seed: int) -> Schedule:
         """Among as many ranks as the fabric has hosts. Raises ScheduleError where the algorithm cannot."""
         takes = options_of(self.collective, self.algorithm)
@@ -286,6 +317,10 @@ class MatrixTraffic(_Keys):
     @property
     def algorithm(self) -> str:
         return self.matrix.stem
+
+    def flow_count(self, fabric: LeafSpine) -> int:
+        """None that could be told without reading the file, whose size is limited."""
+        return 0
 
     def schedule(self, fabric: LeafSpine, placement: Placement, seed: int) -> Schedule:
         """Among as many ranks as the file has nodes. Raises MatrixError where the file is not right."""
@@ -329,7 +364,8 @@ class Experiment(_Keys):
     name: Annotated[
         StrictStr,
         _matches(
-            "[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "a name of at most 100 letters, digits, '.', '_', '-', such as my-test.1"
+            f"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}",
+            f"a name of at most {_LONGEST_NAME} letters, digits, '.', '_', '-', such as my-test.1",
         ),
     ] = Field(description="a name such as my-test (in quotes if it is a number)")
     fabric: FabricSpec = Field(description="a mapping such as {leaves: 4, spines: 4, hosts_per_leaf: 4}")
@@ -401,8 +437,14 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = ()) -> Experim
         content = file.plain()
     except YamlFileError as error:
         raise SpecError(str(error)) from error
-    content.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem))
+    content.setdefault("name", default_name(path.stem))
     return _check(content, path.parent, file)
+
+
+def default_name(stem: str) -> str:
+    """What an experiment is called that has no name: as its file, with what no name may have left out or replaced."""
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()  # an accented letter without accent
+    return re.sub("[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:_LONGEST_NAME] or "experiment"
 
 
 def restore_experiment(content: Mapping[str, Any], source: str) -> Experiment:
@@ -456,12 +498,11 @@ def _problems(invalid: ValidationError) -> list[Problem]:
 
 def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:
     """Entries of `traffic` that make no schedule on this fabric."""
-    seed = experiment.seeds[0]
+    seed, fabric, checked_flows = experiment.seeds[0], experiment.fabric.topology(), 0
     for index, entry in enumerate(experiment.traffic):
-        if isinstance(entry, CollectiveTraffic):
-            flows_about = experiment.fabric.topology().hosts ** 2 * entry.channels * (entry.chunks or 1)
-            if flows_about > MAX_CHECKED_FLOWS:
-                continue
+        checked_flows += entry.flow_count(fabric)
+        if checked_flows > MAX_CHECKED_FLOWS:
+            return
         try:
             schedule = experiment.schedule(index, seed)
             experiment.hosts(schedule, seed)

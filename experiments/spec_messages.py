@@ -1,4 +1,4 @@
-"""What is wrong with an experiment file, in one sentence and in the words of this project."""
+"""What is wrong with an experiment file, a sentence a mistake and in the words of this project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import NamedTuple
 
 from pydantic_core import ErrorDetails
 
+from emulator.inputs import quote
 from experiments.yamlfile import KeyPath, YamlFile, dotted
+
+_MOST_PROBLEMS = 50
+_MOST_SHOWN = 40  # letters of a value
 
 
 class Problem(NamedTuple):
@@ -17,16 +21,22 @@ class Problem(NamedTuple):
 
 
 def report(problems: Sequence[Problem], source: YamlFile | str) -> str:
-    """The first problem by line, its place and its key, and how many more there are."""
+    """Every problem in a line of its own, in the order of the file: its place, its key, and what is wrong."""
     if isinstance(source, YamlFile):
         problems = sorted(problems, key=lambda problem: source.line(problem.path))
-    first = problems[0]
-    key = dotted(first.path)
-    place = source if isinstance(source, str) else source.place(first.path)
+    lines = [_line(problem, source) for problem in problems[:_MOST_PROBLEMS]]
+    if problems[_MOST_PROBLEMS:]:
+        name = source.name if isinstance(source, YamlFile) else source
+        lines.append(f"{name}: and {len(problems) - _MOST_PROBLEMS} more")
+    return "\n".join(lines)
+
+
+def _line(problem: Problem, source: YamlFile | str) -> str:
+    key = dotted(problem.path)
+    place = source if isinstance(source, str) else source.place(problem.path)
     if not place.startswith(f"--set {key}="):
         place = f"{place}: {key}"
-    more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
-    return f"{place}: {first.message}{more}"
+    return f"{place}: {problem.message}"
 
 
 def explain(error: ErrorDetails, keys: Mapping[str, str]) -> str:
@@ -35,7 +45,7 @@ def explain(error: ErrorDetails, keys: Mapping[str, str]) -> str:
     value = shown(error["input"])
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key {key!r}{meant(str(key), keys) or '; known are ' + ', '.join(keys)}"
+            return f"unknown key {quote(str(key))}{meant(str(key), keys) or '; known are ' + ', '.join(keys)}"
         case "value_error":
             return str(error["ctx"]["error"])
         case "union_tag_not_found":
@@ -62,5 +72,7 @@ def shown(value: object) -> str:
     """A value of the file, as short as a sentence can take."""
     if value is None:
         return "an empty value"
+    if isinstance(value, str):
+        return quote(value, _MOST_SHOWN)
     text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."

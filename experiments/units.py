@@ -1,6 +1,7 @@
 """Rates, sizes and times as people write them: 20mbit, 4MB, 10ms.
 
-Rates are spelt as tc spells them, decimal; sizes as IEC 80000-13 has them (kB is written KB, as nccl-tests does). Every
+Rates are spelt as tc spells them, decimal; sizes as IEC 80000-13 has them (kB is written KB, as nccl-tests does). Read
+are other spellings too, such as 10Gbps, 10 Gb/s and 100kB, where they mean the same to everybody; mbps does not. Every
 value is positive, and what `format_*` writes, `parse_*` reads back as the same number.
 """
 
@@ -8,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
-_NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]+)")
+from emulator.inputs import quote
+
+_NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-zµμ/]+)")
 
 
 @dataclass(frozen=True)
@@ -23,19 +26,21 @@ class _Quantity:
     units: Mapping[str, Decimal]
     most: Decimal
     whole: str = ""  # what a value is a whole number of, where it is
+    spellings: Mapping[str, str] = field(default_factory=dict)  # of units, which others write and mean the same by
 
     def parse(self, text: str) -> Decimal:
         """The value in the base unit. Raises ValueError with one sentence that says what would be right."""
         match = _NUMBER_AND_UNIT.fullmatch(text)
-        if match is None or match[2] not in self.units:
+        unit = self.spellings.get(match[2], match[2]) if match else ""
+        if match is None or unit not in self.units:
             raise ValueError(f"{self._what_is_wrong(text)}; write {self.example}")
-        value = Decimal(match[1]) * self.units[match[2]]
+        value = Decimal(match[1]) * self.units[unit]
         if value == 0:
-            raise ValueError(f"{text} is too small; write {self.example}")
+            raise ValueError(f"{quote(text)} is too small; write {self.example}")
         if value > self.most:
-            raise ValueError(f"{text} is too large: a {self.name} is at most {self.format(self.most)}")
+            raise ValueError(f"{quote(text)} is too large: a {self.name} is at most {self.format(self.most)}")
         if self.whole and value != value.to_integral_value():
-            raise ValueError(f"{text} is not a whole number of {self.whole}; write {self.example}")
+            raise ValueError(f"{quote(text)} is not a whole number of {self.whole}; write {self.example}")
         return value
 
     def format(self, value: Decimal) -> str:
@@ -46,16 +51,18 @@ class _Quantity:
         match = _NUMBER_AND_UNIT.fullmatch(text.replace(" ", "").removeprefix("-"))
         if match is None:
             unit_missing = ": its unit is missing" if re.fullmatch(r"-?[0-9.]+", text) else ""
-            return f"{text!r} is not a {self.name}{unit_missing}"
+            return f"{quote(text)} is not a {self.name}{unit_missing}"
         if text.startswith("-"):
-            return f"{text!r} is negative"
+            return f"{quote(text)} is negative"
+        if match[2] in _BYTES_OR_BITS:
+            return f"{quote(text)} may be bits or bytes, which tc(8) means by it"
         for other in _QUANTITIES:
-            if match[2] in other.units and other is not self:
-                return f"{text!r} is a {other.name}, not a {self.name}"
+            if match[2] in (*other.units, *other.spellings) and other is not self:
+                return f"{quote(text)} is a {other.name}, not a {self.name}"
         for unit in self.units:
             if match[2].lower() == unit.lower():
-                return f"{text!r} is not a {self.name}, {match[1]}{unit} is"
-        return f"{text!r} is not a {self.name}: there is no unit {match[2]!r}"
+                return f"{quote(text)} is not a {self.name}, {match[1]}{unit} is"
+        return f"{quote(text)} is not a {self.name}: there is no unit {quote(match[2])}"
 
 
 def _plain(number: Decimal) -> str:
@@ -64,12 +71,20 @@ def _plain(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+_BYTES_OR_BITS = ("bps", "kbps", "mbps", "gbps")
 _RATE = _Quantity(
     name="rate",
     example="a rate such as 20mbit or 1gbit",
     units={"bit": Decimal(1), "kbit": Decimal(10**3), "mbit": Decimal(10**6), "gbit": Decimal(10**9)},
     most=Decimal(10**12),
     whole="bits per second",
+    spellings={
+        **{f"{letter}bit{end}": f"{letter.lower()}bit" for letter in ("K", "M", "G") for end in ("", "/s", "ps")},
+        **{f"{letter}bit{end}": f"{letter}bit" for letter in ("", "k", "m", "g") for end in ("/s", "ps")},
+        **{f"{letter}b/s": f"{letter.lower()}bit" for letter in ("", "k", "K", "M", "G")},
+        "Mbps": "mbit",
+        "Gbps": "gbit",
+    },
 )
 _SIZE = _Quantity(
     name="size",
@@ -85,12 +100,14 @@ _SIZE = _Quantity(
     },
     most=Decimal(10**12),
     whole="bytes",
+    spellings={"kB": "KB"},
 )
 _TIME = _Quantity(
     name="time",
     example="a time such as 10ms or 2s",
     units={"us": Decimal("1e-6"), "ms": Decimal("1e-3"), "s": Decimal(1)},
     most=Decimal(86_400),
+    spellings={"µs": "us", "μs": "us"},  # the micro sign, and the Greek letter
 )
 _QUANTITIES = (_RATE, _SIZE, _TIME)
 

@@ -1,23 +1,37 @@
 """YAML that remembers where every key stands, and `KEY=VALUE` overrides of it.
 
+Of YAML, experiments need mappings, lists and plain values; anchors, aliases and merge keys (`<<`) are followed. Only
+the library's parser is used: what its constructors make of odd tags and keys is nothing that an experiment could mean.
+
 A key's path is a tuple of mapping keys and list indices, written with dots: traffic.0.size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.scalarbool import ScalarBoolean
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from emulator.inputs import InputError, quote, read_input
 
 KeyPath = tuple[str | int, ...]
 
+MOST_BYTES = 128 * 1024
+MOST_NODES = 50_000
+"""Keys and values of a file, each counted as often as aliases repeat it."""
+
 _DEEPEST = 20  # nesting; an alias may contain itself
+_LONGEST_KEY = 40  # that is shown as it is
+_MOST_SAID = 120  # of what the library says, which quotes the file
+_MOST_DIGITS = 30  # of a whole number: no key takes one of as many
+_MERGE = "<<"
+_YAML = "tag:yaml.org,2002:"
+_PLAIN = frozenset(_YAML + kind for kind in ("str", "int", "float", "bool", "null", "seq", "map", "timestamp", "merge"))
 
 
 class YamlFileError(Exception):
@@ -25,7 +39,12 @@ class YamlFileError(Exception):
 
 
 def dotted(path: KeyPath) -> str:
-    return ".".join(str(part) for part in path)
+    """`path` as people write it, as short as a sentence can take."""
+    return ".".join(key if _plain_key(key := str(part)) else quote(key) for part in path)
+
+
+def _plain_key(key: str) -> bool:
+    return len(key) <= _LONGEST_KEY and key.isprintable()
 
 
 class YamlFile:
@@ -38,52 +57,54 @@ class YamlFile:
         """Raises YamlFileError where the file cannot be read or is no YAML mapping."""
         self.name = name or str(path)
         try:
-            text = path.read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise YamlFileError(f"{self.name}: cannot be read: {error.strerror}") from error
+            text = read_input(path, MOST_BYTES).decode("utf-8-sig")
+        except InputError as error:
+            raise YamlFileError(f"{self.name}: {error}") from error
         except UnicodeDecodeError as error:
             raise YamlFileError(f"{self.name}: is not UTF-8 text, so not YAML") from error
-        self._root = self._parse(text)
         self._overrides: dict[KeyPath, str] = {}
+        root = self._parse(text)
+        if not isinstance(root, MappingNode):
+            what = "is empty" if root is None else "is not a mapping"
+            raise YamlFileError(f"{self.name}:1: the file {what}; write keys and values such as 'name: quick'")
+        plain = _Plain(self.name)
+        self._root: dict[str, Any] = plain.value(root, ())
+        self._lines = plain.lines
 
-    def _parse(self, text: str) -> CommentedMap:
+    def _parse(self, text: str) -> Node | None:
         try:
-            root = YAML(typ="rt").load(text)
-        except DuplicateKeyError as error:
-            key = str(error.problem).split('"')[1]
-            line = error.problem_mark.line + 1
-            raise YamlFileError(f"{self.name}:{line}: {key}: the key is there twice; keep one") from error
+            return _compose(text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            problem = ", ".join(part for part in (error.context, error.problem) if part)
+            problem = _said(", ".join(part for part in (error.context, error.problem) if part))
             tab = "; indent with spaces, not tabs" if "\\t" in problem else ""
             raise YamlFileError(f"{self.name}:{mark.line + 1}: not valid YAML: {problem}{tab}") from error
         except RecursionError as error:
             raise YamlFileError(f"{self.name}: is nested too deeply for an experiment") from error
-        except (YAMLError, ValueError) as error:  # ValueError: a date such as 2024-99-99
-            raise YamlFileError(f"{self.name}: not valid YAML: {str(error).splitlines()[0]}") from error
-        if not isinstance(root, CommentedMap):
-            what = "is empty" if root is None else "is not a mapping"
-            raise YamlFileError(f"{self.name}:1: the file {what}; write keys and values such as 'name: quick'")
-        return root
+        except Exception as error:  # the library's own bugs, such as a TypeError for a directive it does not know
+            said = str(error).splitlines() or [type(error).__name__]
+            raise YamlFileError(f"{self.name}: not valid YAML: {_said(said[0])}") from error
 
     def override(self, assignment: str) -> None:
         """Apply one KEY=VALUE, the value read as YAML; mappings on the way are made where they are missing.
 
         Raises YamlFileError where it is not KEY=VALUE, the value is not YAML, or the path leads nowhere.
         """
-        place = f"--set {assignment}"
+        place = f"--set {assignment if assignment.isprintable() else quote(assignment, _MOST_SAID)}"
         key, equals, value_text = assignment.partition("=")
-        if not equals or not all(key.split(".")):
+        parts = key.split(".")
+        if not equals or not all(parts):
             raise YamlFileError(f"{place}: write KEY=VALUE, such as fabric.spines=8")
+        if len(parts) > _DEEPEST:
+            raise YamlFileError(f"{place}: no key of an experiment is nested so deeply")
         try:
-            value = YAML(typ="rt").load(value_text)
-        except (YAMLError, ValueError, RecursionError) as error:
+            value_node = _compose(value_text)
+        except Exception as error:  # as in `_parse`
             raise YamlFileError(f"{place}: the value is not valid YAML") from error
+        value = None if value_node is None else _Plain(place, numbered=False).value(value_node, tuple(parts))
         node: Any = self._root
         path: KeyPath = ()
         created: KeyPath | None = None
-        parts = key.split(".")
         for depth, part in enumerate(parts):
             step = self._step(node, part, path, place)
             path = (*path, step)
@@ -91,42 +112,25 @@ class YamlFile:
                 node[step] = value
             elif isinstance(step, str) and node.get(step) is None:
                 created = created or path
-                node[step] = CommentedMap()
+                node[step] = {}
             node = node[step]
         self._overrides = {at: text for at, text in self._overrides.items() if at[: len(path)] != path}
         self._overrides[created or path] = place
 
     def _step(self, node: Any, part: str, path: KeyPath, place: str) -> str | int:
         """The key or index that `part` means in `node`."""
-        if isinstance(node, CommentedMap):
+        if isinstance(node, dict):
             return part
-        if not isinstance(node, CommentedSeq):
-            raise YamlFileError(f"{place}: {dotted(path)} is a single value, so there is no {part!r} in it")
+        if not isinstance(node, list):
+            raise YamlFileError(f"{place}: {dotted(path)} is a single value, so there is no {quote(part)} in it")
         if part not in map(str, range(len(node))):
             known = f"{dotted(path)}.0 to {dotted(path)}.{len(node) - 1}" if node else "none, the list is empty"
-            raise YamlFileError(f"{place}: {dotted(path)} has no item {part!r}; its items are {known}")
+            raise YamlFileError(f"{place}: {dotted(path)} has no item {quote(part)}; its items are {known}")
         return int(part)
 
     def plain(self) -> dict[str, Any]:
         """The content as dict, list, str, int, float, bool and None; mapping keys as str."""
-        return {str(key): self._plain(value, (str(key),)) for key, value in self._root.items()}
-
-    def _plain(self, node: Any, path: KeyPath) -> Any:
-        if len(path) > _DEEPEST:
-            raise YamlFileError(f"{self.place(path[:1])}: {path[0]}: is nested too deeply")
-        if isinstance(node, CommentedMap):
-            return {str(key): self._plain(value, (*path, str(key))) for key, value in node.items()}
-        if isinstance(node, CommentedSeq):
-            return [self._plain(value, (*path, index)) for index, value in enumerate(node)]
-        if node is None:
-            return None
-        if isinstance(node, bool | ScalarBoolean):
-            return bool(node)
-        # The loader's own kinds of scalar remember how they were written: keep the value only.
-        for kind in (int, float):
-            if isinstance(node, kind):
-                return kind(node)
-        return str(node)  # dates and tagged values too: no key takes one
+        return self._root
 
     def place(self, path: KeyPath) -> str:
         """Where `path` was written, or its nearest parent: `file.yaml:7` or `--set KEY=VALUE`."""
@@ -137,20 +141,126 @@ class YamlFile:
         """The line of `path`, or of its nearest parent; 0 where an override wrote it."""
         if self._override_of(path):
             return 0
-        node, line = self._root, 1
-        for step in path:
-            try:
-                line = (node.lc.key(step) if isinstance(node, CommentedMap) else node.lc.item(step))[0] + 1
-                node = node[step]
-            except (AttributeError, KeyError, IndexError, TypeError):  # nothing written there
-                break
-        return line
+        return next((self._lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._lines), 1)
 
     def _override_of(self, path: KeyPath) -> str | None:
         for length in range(len(path), 0, -1):
             if path[:length] in self._overrides:
                 return self._overrides[path[:length]]
         return None
+
+
+def _said(words: str) -> str:
+    """What the library says, which may quote a file at length, or what a terminal would act upon."""
+    short = words if len(words) <= _MOST_SAID else f"{words[: _MOST_SAID - 3]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in short)
+
+
+def _compose(text: str) -> Node | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an anchor that is used again, which YAML allows
+        node: Node | None = YAML(typ="safe", pure=True).compose(text)
+    return node
+
+
+class _Plain:
+    """Makes plain values of parsed nodes, noting the line of each path. Raises YamlFileError, `place` and all."""
+
+    def __init__(self, place: str, numbered: bool = True) -> None:
+        self.lines: dict[KeyPath, int] = {}
+        self._place, self._numbered = place, numbered
+        self._nodes = 0
+
+    def value(self, node: Node, path: KeyPath) -> Any:
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise self._error(node, path[:1], f"stands for more than {MOST_NODES} keys and values, aliases repeated")
+        if len(path) > _DEEPEST:
+            raise self._error(node, path[:1], "is nested too deeply")
+        if node.tag not in _PLAIN:
+            tag = quote(str(node.tag).replace(_YAML, "!!"))
+            raise self._error(node, path, f"has the tag {tag}; write a plain value, list or mapping")
+        if isinstance(node, MappingNode):
+            return {key: self.value(value, (*path, key)) for key, value in self._pairs(node, path)}
+        if isinstance(node, SequenceNode):
+            items = []
+            for index, item in enumerate(node.value):
+                self.lines[*path, index] = item.start_mark.line + 1
+                items.append(self.value(item, (*path, index)))
+            return items
+        assert isinstance(node, ScalarNode)
+        return self._scalar(node, path)
+
+    def _pairs(self, node: MappingNode, path: KeyPath) -> Iterator[tuple[str, Node]]:
+        """Keys and values of a mapping, after those that it merges and does not have itself."""
+        own: dict[str, Node] = {}
+        merged: dict[str, Node] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode) or key_node.tag not in _PLAIN:
+                raise self._error(key_node, path, "has a key that is no plain word")
+            key = self._word(key_node, path)
+            if key == _MERGE and not key_node.style:
+                merged = {**self._merged(value_node, (*path, key)), **merged}
+                continue
+            if key in own:
+                raise self._error(key_node, (*path, key), "the key is there twice; keep one")
+            own[key] = value_node
+            self.lines[*path, key] = key_node.start_mark.line + 1
+        for key in merged.keys() - own.keys():
+            self.lines[*path, key] = node.start_mark.line + 1
+        yield from {**merged, **own}.items()
+
+    def _merged(self, node: Node, path: KeyPath) -> dict[str, Node]:
+        """What `<<` brings; of several mappings, the first that has a key counts (yaml.org/type/merge.html)."""
+        self._nodes += 1
+        sources = node.value if isinstance(node, SequenceNode) else [node]
+        if len(path) > _DEEPEST:
+            raise self._error(node, path[:1], "is nested too deeply")
+        if not all(isinstance(source, MappingNode) for source in sources):
+            raise self._error(node, path, "merges what is no mapping; write an alias of one such as *defaults")
+        found: dict[str, Node] = {}
+        for source in sources:
+            assert isinstance(source, MappingNode)
+            self._nodes += len(source.value)
+            if self._nodes > MOST_NODES:
+                raise self._error(node, path[:1], f"stands for more than {MOST_NODES} keys and values")
+            found = {**dict(self._pairs(source, path)), **found}
+        return found
+
+    def _scalar(self, node: ScalarNode, path: KeyPath) -> Any:
+        """As YAML 1.2 means it; dates and the like stay words: no key takes one."""
+        text = self._word(node, path)
+        kind = str(node.tag).removeprefix(_YAML)
+        try:
+            match kind:
+                case "null":
+                    return None
+                case "bool":
+                    return {"true": True, "false": False}[text.lower()]
+                case "int" if len(text) <= _MOST_DIGITS:
+                    digits = text.replace("_", "")
+                    return int(digits, 0 if digits.lstrip("+-")[1:2] in ("x", "o", "b", "X", "O", "B") else 10)
+                case "float":
+                    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+                case "int":
+                    raise ValueError
+        except (KeyError, ValueError) as error:
+            known = {"int": "a whole number", "float": "a number", "bool": "true or false"}[kind]
+            raise self._error(node, path, f"{quote(text)} is not {known} that an experiment takes") from error
+        return text
+
+    def _word(self, node: ScalarNode, path: KeyPath) -> str:
+        text = str(node.value)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise self._error(node, path, f"{quote(text)} is no text: half a character, as \\ud800 is") from error
+        return text
+
+    def _error(self, node: Node, path: KeyPath, message: str) -> YamlFileError:
+        place = f"{self._place}:{node.start_mark.line + 1}" if self._numbered else self._place
+        key = dotted(path)
+        return YamlFileError(f"{place}: {key}: {message}" if key else f"{place}: the file {message}")
 
 
 def read_yaml(path: Path, name: str | None = None, overrides: Sequence[str] = ()) -> YamlFile:

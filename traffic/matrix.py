@@ -23,7 +23,11 @@ from graphlib import CycleError, TopologicalSorter
 from math import isfinite
 from pathlib import Path
 
+from emulator.inputs import InputError, quote, read_input
 from traffic.schedule import Flow, Schedule
+
+MOST_BYTES = 16 * 1024 * 1024
+"""A few hundred thousand connections, which already take seconds to read."""
 
 _PICOSECONDS = 10**12
 _HEADER = ("Nodes", "Connections", "Triggers", "Failures")
@@ -111,9 +115,9 @@ def load_matrix(path: str | Path) -> Schedule:
 def _lines(path: Path) -> Iterator[_Line]:
     """The lines that say something, as words."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise MatrixError(f"{path}: cannot be read: {error.strerror}") from error
+        text = read_input(path, MOST_BYTES).decode("utf-8-sig")
+    except InputError as error:
+        raise MatrixError(f"{path}: {error}") from error
     except UnicodeDecodeError as error:
         raise MatrixError(f"{path}: is not text: a connection matrix begins with a line 'Nodes N'") from error
     for number, line in enumerate(text.splitlines(), start=1):
@@ -154,7 +158,7 @@ def _parse(path: Path) -> tuple[int, list[_Connection], dict[int, _Trigger]]:
             raise line.error("link failures are not traffic: take this line and the 'Failures' line out")
         else:
             starts = ", ".join(_HEADER[:-1])
-            raise line.error(f"unknown keyword '{word}': a line begins with src->dst, trigger, {starts}")
+            raise line.error(f"unknown keyword {quote(word)}: a line begins with src->dst, trigger, {starts}")
 
     _check_header(path, header, {"Connections": len(connections), "Triggers": len(triggers)})
     return header["Nodes"][0], connections, triggers
@@ -179,7 +183,7 @@ def _check_header(path: Path, header: Mapping[str, tuple[int, _Line]], found: Ma
 def _parse_connection(line: _Line, nodes: int) -> _Connection:
     ends = _ENDS.fullmatch(line.words[0])
     if not ends:
-        raise line.error(f"'{line.words[0]}' is no connection: write src->dst without spaces, as in 0->13")
+        raise line.error(f"{quote(line.words[0])} is no connection: write src->dst without spaces, as in 0->13")
     src, dst = int(ends[1]), int(ends[2])
     for rank in (src, dst):
         if rank >= nodes:
@@ -198,7 +202,7 @@ def _parse_connection(line: _Line, nodes: int) -> _Connection:
         raise line.error("nothing starts it: add 'start PICOSECONDS' or 'trigger ID'")
     start = fields.get("start", "0")
     if not _DECIMAL.fullmatch(start) or not isfinite(float(start)):
-        raise line.error(f"start must be a number of picoseconds, 0 or more, not '{start}'")
+        raise line.error(f"start must be a number of picoseconds, 0 or more, not {quote(start)}")
     return _Connection(
         line=line,
         src=src,
@@ -229,7 +233,7 @@ def _fields(line: _Line, words: Sequence[str], keys: Sequence[str]) -> dict[str,
     fields: dict[str, str] = {}
     for key, value in zip(words[::2], [*words[1::2], None], strict=False):
         if key not in keys:
-            raise line.error(f"unknown keyword '{key}': use {', '.join(keys)}")
+            raise line.error(f"unknown keyword {quote(key)}: use {', '.join(keys)}")
         if value is None:
             raise line.error(f"'{key}' has no value: the line seems cut short")
         if key in fields:
@@ -240,7 +244,7 @@ def _fields(line: _Line, words: Sequence[str], keys: Sequence[str]) -> dict[str,
 
 def _whole(line: _Line, key: str, word: str) -> int:
     if not _WHOLE.fullmatch(word):
-        raise line.error(f"{key} must be a whole number, 0 or more, not '{word}'")
+        raise line.error(f"{key} must be a whole number, 0 or more, not {quote(word)}")
     return int(word)
 
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Literal
 
+from emulator.inputs import quote
 from emulator.topology import LeafSpine, Link
 from traffic.collectives.layout import ELEMENT_BYTES
 from traffic.schedule import Schedule
@@ -99,7 +100,7 @@ def check_scheme(name: str) -> None:
     if match and 2 <= int(match[1]) <= MAX_SUBFLOWS_PER_FLOW:
         return
     raise ValueError(
-        f"unknown scheme {name!r}; known are ecmp, spray, spray-random, ethereal "
+        f"unknown scheme {quote(name)}; known are ecmp, spray, spray-random, ethereal "
         f"and subflow-K with K from 2 to {MAX_SUBFLOWS_PER_FLOW}"
     )
 
@@ -148,6 +149,24 @@ def _end_to_end(sizes_bytes: Sequence[int], spines: Sequence[int]) -> list[Split
     for start, stop in pairwise(sorted({0, *ends, *cuts})):
         splits[bisect_right(ends, start)].append((spines[bisect_right(cuts, start)], stop - start))
     return splits
+
+
+def pieces_of_scheme(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: str) -> int:
+    """The most pieces that `plan_traffic` would list, failed links aside."""
+    if match := _SUBFLOW.fullmatch(scheme):
+        return int(match[1]) * len(schedule.flows)
+    if scheme != "ethereal":
+        return len(schedule.flows)
+    together: Counter[tuple[int, int, int]] = Counter()
+    for flow in schedule.flows:
+        leaf = fabric.leaf_of(hosts[flow.dst])
+        if leaf != fabric.leaf_of(hosts[flow.src]):
+            together[flow.step, flow.src, leaf] += 1
+    # Of n flows to s spines, n + s - gcd(n, s) are pieces where sizes differ; of equal ones, r = n mod s are cut.
+    s = fabric.spines
+    groups = Counter(together.values()).items()
+    cuts = sum(alike * max(s - 1, n % s * (s // math.gcd(n, s) - 1)) for n, alike in groups)
+    return len(schedule.flows) + cuts
 
 
 def plan_traffic(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from experiments.calibration import (
     Calibration,
     calibration_file,
     load,
+    machine,
     save,
     userspace_limit_bps,
     warning,
@@ -88,11 +92,42 @@ def test_another_machines_file_is_not_used(key: str) -> None:
     assert load() is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"machine": {}}'])
-def test_damaged_file_is_no_calibration(text: str) -> None:
+def damages() -> Iterator[bytes]:
+    """What a crash, an editor or another program may leave."""
+    good = {"machine": machine(), "rows": ROWS}
+    yield from (b"", b"[]", b"{", b"null", b"3", b"\xff\xfe", b"[" * 100_000, b"[" * 2_000_000)
+    yield json.dumps(good).encode()[:-9]
+    for rows in (None, 3, {}, [3], [None], [[]], [{}], "rows"):
+        yield json.dumps(good | {"rows": rows} if rows != {} else {"machine": machine()}).encode()
+    for key in ROWS[0]:
+        yield json.dumps(good | {"rows": [{name: value for name, value in ROWS[0].items() if name != key}]}).encode()
+        for value in (None, "x", -1, [], 10**40, float("nan"), True, "[/red]"):
+            yield json.dumps(good | {"rows": [ROWS[0] | {key: value}]}).encode()
+
+
+@pytest.mark.parametrize("content", list(damages()))
+def test_damaged_file_is_no_calibration_and_one_warning(content: bytes) -> None:
     path = save(ROWS)
-    path.write_text(text)
+    path.write_bytes(content)
     assert load() is None
+    said = warning(quick())
+    assert said and said.startswith(f"{path} is ") and said.count("\n") == 0 and "`spraylab calibrate`" in said
+    assert userspace_limit_bps(16) == USERSPACE_LIMIT_BPS
+    with pytest.raises(SpecError, match="`spraylab calibrate` finds out"):
+        with_rates(quick(host_rate="auto"))
+    save(ROWS)
+    assert load() == Calibration(ROWS)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_no_calibration_and_holds_nobody_up(make: Callable[[Path], None]) -> None:
+    path = save(ROWS)
+    path.unlink()
+    make(path)
+    began = time.monotonic()
+    assert load() is None
+    assert "not a regular file" in (warning(quick()) or "")
+    assert time.monotonic() - began < 1
 
 
 def test_rates_of_auto_are_what_the_machine_carries_with_room_to_spare() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
-from emulator.netlink import Netlink, address, neighbour, token_buckets
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.netlink import Netlink, address, neighbour, token_bucket, token_buckets
 from emulator.sandbox import EmulatorError
 
 NO_SUCH_INTERFACE = 2_000_000_000
@@ -23,3 +27,20 @@ def test_a_socket_works_on_after_a_refusal() -> None:
         with pytest.raises(EmulatorError, match=ip):
             netlink.send([address(NO_SUCH_INTERFACE, ip)])
     assert all(index > 0 for index, *_ in token_buckets(netlink))
+
+
+class Echo(Netlink):
+    """As if the kernel listed one queue, as it was asked for."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+        yield self._body
+
+
+@given(st.integers(1, 2**40))
+def test_a_rate_is_read_back_as_it_was_asked_beyond_32_bits_too(rate_bytes_per_s: int) -> None:
+    asked = token_bucket(7, 0x10000, rate_bytes_per_s, 18_028, 4_000_000)
+    ((index, rate, _, limit),) = token_buckets(Echo(asked.body))
+    assert (index, rate, limit) == (7, rate_bytes_per_s, 4_000_000)

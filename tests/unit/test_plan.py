@@ -79,9 +79,7 @@ def test_more_than_999_runs_still_sort_in_order() -> None:
 def test_quick_is_27_runs_named_for_what_they_are() -> None:
     runs = plan_runs(load_experiment("quick"))
     assert len(runs) == 27
-    assert runs[0] == Run(
-        "001-permutation-ecmp-s1", 0, "permutation", "permutation", "shift", "ecmp", seed=1
-    )
+    assert runs[0] == Run("001-permutation-ecmp-s1", 0, "permutation", "permutation", "shift", "ecmp", seed=1)
     assert runs[8].run_id == "009-perm_16n_16c_2MB-ethereal-s1"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.topology import LeafSpine
-from experiments.spec import CATALOG, Experiment, SpecError, catalog_names, load_experiment, restore_experiment
+from experiments.spec import (
+    CATALOG,
+    Experiment,
+    SpecError,
+    catalog_names,
+    default_name,
+    load_experiment,
+    restore_experiment,
+)
 
 GOOD = """\
 name: test
@@ -36,6 +46,8 @@ seeds:
   - 1
   - 2
 """
+
+QUICK = json.dumps(load_experiment("quick").as_json())
 
 MATRIX = """\
 Nodes 4
@@ -166,8 +178,11 @@ WRONG = [
     ("host_rate: 20mbit", "host_rate: 8MB", 6, "fabric.host_rate", "is a size, not a rate; write a rate such as"),
     ("host_rate: 20mbit", "host_rate: 20", 6, "fabric.host_rate", "unit is missing; write a rate such as 20mbit"),
     ("host_rate: 20mbit", "host_rate: -20mbit", 6, "fabric.host_rate", "negative; write a rate such as 20mbit"),
+    ("host_rate: 20mbit", "host_rate: 5bit", 6, "fabric.host_rate", "so write 72112bit or more, or a smaller mtu"),
+    ("host_rate: 20mbit", "host_rate: 2000gbit", 6, "fabric.host_rate", "a rate is at most 1000gbit"),
+    ("host_rate: 20mbit", "fabric_rate: 1kbit", 6, "fabric.fabric_rate", "would take more than a second"),
     ("mtu: 9000", "mtu: 100", 7, "fabric.mtu", "at least 576"),
-    ("mtu: 9000", "mtu: 9001", 7, "fabric.mtu", "at most 9000"),
+    ("mtu: 9000", "mtu: 9217", 7, "fabric.mtu", "at most 9216"),
     ("queue: 4MB", "queue: 50mbit", 8, "fabric.queue", "is a rate, not a size; write a size such as 4MB"),
     ("queue: 4MB", "queue: 18027B", 8, "fabric.queue", "2 frames of 9014 bytes, so write 18028B or more"),
     ("queue: 4MB", "queue: 4GiB", 8, "fabric.queue", "less than 4GiB"),
@@ -248,10 +263,19 @@ def test_a_wrong_matrix_is_refused_with_its_own_line(load: Load, matrix: str, sa
     assert said in message
 
 
-def test_of_several_errors_the_first_by_line_is_told_and_the_others_counted(load: Load) -> None:
+def test_all_mistakes_are_told_in_the_order_of_their_lines(load: Load) -> None:
     text = GOOD.replace("- 2", "- two").replace("mtu: 9000", "mtu: 1").replace("[ecmp", "[ecmpp")
-    message = sentence(load, text)
-    assert message.startswith("exp.yaml:7: fabric.mtu: ") and message.endswith(" (and 2 more)")
+    with pytest.raises(SpecError) as refused:
+        load(text)
+    places = [" ".join(line.split()[:2]) for line in str(refused.value).splitlines()]
+    assert places == ["exp.yaml:7: fabric.mtu:", "exp.yaml:14: schemes.0:", "exp.yaml:19: seeds.1:"]
+
+
+def test_of_very_many_mistakes_the_rest_are_counted(load: Load) -> None:
+    with pytest.raises(SpecError) as refused:
+        load(GOOD + "".join(f"key{number}: 1\n" for number in range(1000)))
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 51 and lines[-1] == "exp.yaml: and 950 more"
 
 
 def test_a_misspelt_key_is_not_also_counted_as_missing(load: Load) -> None:
@@ -259,7 +283,16 @@ def test_a_misspelt_key_is_not_also_counted_as_missing(load: Load) -> None:
 
 
 def test_a_wrong_host_rate_is_one_error_although_the_fabric_rate_follows_it(load: Load) -> None:
-    assert "more)" not in sentence(load, GOOD.replace("20mbit", "20"))
+    assert "fabric.host_rate: '20'" in sentence(load, GOOD.replace("20mbit", "20"))
+
+
+def test_the_least_rate_is_that_of_a_frame_a_second_and_100gbit_is_none_too_high(load: Load) -> None:
+    assert load(GOOD, "fabric.host_rate=72112bit").fabric.host_rate_bps == 72_112
+    assert "too small" in sentence(load, GOOD, "fabric.host_rate=72111bit")
+    assert load(GOOD, "fabric.host_rate=4720bit", "fabric.mtu=576").fabric.fabric_rate_bps == 4720
+    assert load(GOOD, "fabric.mtu=9216", "fabric.burst=7").fabric.mtu_bytes == 9216
+    assert "at most 7" in sentence(load, GOOD, "fabric.mtu=9216", "fabric.burst=8")
+    assert load(GOOD, "fabric.host_rate=100gbit").fabric.fabric_rate_bps == 10**11
 
 
 # Overrides
@@ -302,7 +335,7 @@ def test_the_last_override_counts_and_is_the_one_blamed(load: Load) -> None:
         ("fabric.spins=8", "unknown key 'spins'; did you mean 'spines'?"),
         ("traffic.1.window=0", "window must be 1 or more flows, not 0; leave it out for no limit"),
         ("transprt.windows=default", "transprt: unknown key 'transprt'; did you mean 'transport'?"),
-        ("fabric={leaves: 4}", "fabric.spines: is missing; write a whole number from 1 to 63 (and 1 more)"),
+        ("fabric={leaves: 4, spines: 4}", "fabric.hosts_per_leaf: is missing; write a whole number from 1 to 256"),
         ("traffic.2.size=1MB", "traffic has no item '2'; its items are traffic.0 to traffic.1"),
         ("traffic.-1.size=1MB", "traffic has no item '-1'; its items are traffic.0 to traffic.1"),
         ("name.x=1", "name is a single value, so there is no 'x' in it"),
@@ -323,6 +356,37 @@ def test_what_an_override_makes_impossible_is_told_where_it_is_written(load: Loa
     assert message.startswith("exp.yaml:3: traffic.0.matrix: ") and "2 hosts (2 leaves x 1)" in message
 
 
+# Names
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("my-test.1.yaml", "my-test.1"),
+        ("Übung-1.yaml", "Ubung-1"),
+        ("(copy) base.yaml", "copy-base"),
+        ("_draft.yaml", "draft"),
+        ("实验.yaml", "experiment"),
+        (".yaml", "yaml"),
+        ("x" * 200 + ".yaml", "x" * 100),
+        ("[red].yml", "red"),
+    ],
+)
+def test_an_experiment_without_a_name_is_called_as_its_file(
+    file: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(file).write_text(GOOD.replace("name: test\n", ""))
+    assert load_experiment(file).name == name
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text(max_size=150))
+def test_a_default_name_passes_its_own_check(stem: str) -> None:
+    content = json.loads(QUICK) | {"name": default_name(stem)}
+    assert restore_experiment(content, "x").name == default_name(stem)
+
+
 # Files that are no experiment
 
 
@@ -338,7 +402,7 @@ def test_what_an_override_makes_impossible_is_told_where_it_is_written(load: Loa
         ("name: *x\n", "exp.yaml:1: not valid YAML: found undefined alias 'x'"),
         ("name: x\n---\nname: y\n", "exp.yaml:2: not valid YAML: "),
         ("name: a\0b\n", "exp.yaml: not valid YAML: "),
-        ("name: 2024-99-99\n", "exp.yaml: not valid YAML: "),
+        ("name: 2024-99-99\nfabric: {leaves: }}\n", "exp.yaml:2: not valid YAML: "),
         ("name: " + "[" * 1000, "exp.yaml: is nested too deeply"),
         ("fabric: &a {leaves: *a}\ntraffic: []\n", "exp.yaml:1: fabric"),
         ("fabric: &a\n  leaves:\n    - *a\n", "exp.yaml:1: fabric"),
@@ -346,6 +410,50 @@ def test_what_an_override_makes_impossible_is_told_where_it_is_written(load: Loa
 )
 def test_what_is_no_experiment_is_refused_in_a_sentence(load: Load, text: str, said: str) -> None:
     assert sentence(load, text).startswith(said)
+
+
+STEPS = list(pairwise("abcdefgh"))
+ALIASES = "".join(f"{name}: &{name} [{', '.join([f'*{below}'] * 10)}]\n" for below, name in STEPS)
+MERGES = "".join(f"{name}: &{name} {{<<: [{', '.join([f'*{below}'] * 9)}]}}\n" for below, name in STEPS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: !!bool x\n", "exp.yaml:1: name: 'x' is not true or false"),
+        ("name: !!float x\n", "exp.yaml:1: name: 'x' is not a number"),
+        ("x: !!python/object:os.system y\n", "exp.yaml:1: x: has the tag '!!python/object"),
+        ("{? [[]]: b}\n", "exp.yaml:1: the file has a key that is no plain word"),
+        ("<<: !!set {a}\n", "exp.yaml:1: a: unknown key 'a'"),
+        ("<<: 3\n", "exp.yaml:1: <<: merges what is no mapping"),
+        ('name: a\nfabric: "\\ud800"\n', "exp.yaml:2: fabric: '\\ud800' is no text"),
+        ("name: &a x\nfabric: &a y\n", "exp.yaml:1: traffic: is missing"),
+        ("%YAML 1.1\n---\nname: yes\n", "exp.yaml:3: name: 'yes' is not true or false"),
+        ("a: &a {<<: *a}\n", "exp.yaml:1: a: is nested too deeply"),
+        ("a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + ALIASES, "exp.yaml:"),
+        ("a: &a {x: 1}\n" + MERGES, "exp.yaml:"),
+        ("a: [" + "1," * 60_000 + "]", "exp.yaml:1: a: stands for more than 50000 keys and values"),
+        ("a: [" + "1," * 80_000 + "]", "exp.yaml: is larger than the 131072 bytes that are read of such a file"),
+        ("a: *" + "x" * 9000, "exp.yaml:1: not valid YAML: found undefined alias 'xxx"),
+        ("name: " + "x" * 9000, "exp.yaml:1: name: 'xxxxxxxxxxxxxxxxxxxxx...' is not a name of at most 100"),
+        ("x" * 900 + ": 1\n", "exp.yaml:1: 'xxxxxxxxxxxxxxxxxxxxx...': unknown key 'xxxxxxxxxxxxxxxxxxxxx...'"),
+    ],
+)
+def test_what_no_constructor_could_make_is_refused_shortly_and_soon(load: Load, text: str, said: str) -> None:
+    began = time.process_time()
+    with pytest.raises(SpecError) as refused:
+        load(text)
+    assert time.process_time() - began < 2
+    assert str(refused.value).startswith(said)
+    assert all(len(line) < 250 for line in str(refused.value).splitlines())
+
+
+def test_anchors_aliases_and_merges_mean_what_yaml_says(load: Load) -> None:
+    text = GOOD.replace("fabric:\n", "fabric:\n  <<: [{queue: 1MB, leaves: 8}, {queue: 2MB, burst: 2}]\n")
+    fabric = load(text.replace("  queue: 4MB\n", "")).fabric
+    assert (fabric.queue_bytes, fabric.leaves, fabric.burst_frames) == (1_000_000, 4, 2)
+    repeated = GOOD.replace("seeds:\n  - 1\n  - 2", "seeds: [&s 1, &s 2]").replace("name: test", "name: '1'")
+    assert load(repeated).seeds == (1, 2)
 
 
 def test_a_tab_gets_its_remedy(load: Load) -> None:
@@ -381,7 +489,6 @@ def test_a_name_of_the_catalog_wins_over_a_folder_of_that_name(tmp_path: Path, m
 
 # Whatever is written, it is an experiment or a sentence
 
-QUICK = json.dumps(load_experiment("quick").as_json())
 plausible = st.sampled_from([1, 2, 4, 9000, True, "alltoall", "direct", "ecmp", "4MB", "20mbit", "1s", "fair", "none"])
 scalars = st.one_of(st.none(), st.integers(-3, 70_000), st.floats(), st.text(max_size=5), plausible)
 keys = st.sampled_from(["leaves", "spines", "collective", "matrix", "window", "windows", "seeds", "x"])
@@ -406,7 +513,7 @@ def test_any_content_is_an_experiment_or_a_sentence(changes: list[tuple[tuple[st
     try:
         experiment = restore_experiment(content, "manifest.json")
     except SpecError as refused:
-        assert str(refused).startswith("manifest.json: ") and "\n" not in str(refused)
+        assert all(line.startswith("manifest.json: ") for line in str(refused).splitlines())
         assert "Input should" not in str(refused) and "validation" not in str(refused)
     else:
         assert experiment.schedule(0, experiment.seeds[0]).flows

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, signature
 
+from emulator.inputs import quote
 from traffic.collectives import direct, halving, point_to_point, ring, tree
 from traffic.collectives.draft import Draft
 from traffic.collectives.layout import ScheduleError
@@ -81,12 +82,12 @@ def build_schedule(
 def check_names(collective: str, algorithm: str | None = None, options: Mapping[str, object] | None = None) -> str:
     """The algorithm's name, default filled in; ScheduleError if there is no such collective, algorithm or option."""
     if collective not in COLLECTIVES:
-        raise ScheduleError(f"unknown collective '{collective}': use one of {', '.join(COLLECTIVES)}")
+        raise ScheduleError(f"unknown collective {quote(collective)}: use one of {', '.join(COLLECTIVES)}")
     algorithms = COLLECTIVES[collective].algorithms
     if algorithm is None:
         algorithm = next(iter(algorithms))
     if algorithm not in algorithms:
-        raise ScheduleError(f"unknown algorithm '{algorithm}' of {collective}: use one of {', '.join(algorithms)}")
+        raise ScheduleError(f"unknown algorithm {quote(algorithm)} of {collective}: use one of {', '.join(algorithms)}")
     allowed = options_of(collective, algorithm)
     for option, value in (options or {}).items():
         if option not in allowed:
@@ -95,7 +96,7 @@ def check_names(collective: str, algorithm: str | None = None, options: Mapping[
         kind = str if isinstance(allowed[option], str) else int
         if not isinstance(value, kind) and value != allowed[option]:
             expected = "a name" if kind is str else "a whole number"
-            raise ScheduleError(f"{option} of {collective} must be {expected}, not {value!r}")
+            raise ScheduleError(f"{option} of {collective} must be {expected}, not {quote(str(value))}")
     return algorithm
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
+from emulator.inputs import quote
 from traffic.collectives.draft import Draft
 from traffic.collectives.layout import ScheduleError, Span, received_piece
 
@@ -48,7 +49,7 @@ def alltoall(draft: Draft, *, window: int | None = None, order: str = "rotated",
     if window is not None and window < 1:
         raise ScheduleError(f"window must be 1 or more flows, not {window}; leave it out for no limit")
     if order not in ORDERS:
-        raise ScheduleError(f"unknown order '{order}' of an alltoall: use one of {', '.join(ORDERS)}")
+        raise ScheduleError(f"unknown order {quote(order)} of an alltoall: use one of {', '.join(ORDERS)}")
     parts = _parts(draft)
     random = Random(seed)
     for src in range(draft.ranks):

@@ -1,0 +1,151 @@
+"""What is too much is refused in a sentence, soon and without trying; what is not, is not."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emulator import kernel
+from emulator.sandbox import AMPLE_OPEN_FILES
+from emulator.topology import LeafSpine
+from experiments import budget
+from experiments.budget import flow_count
+from experiments.planner import Planner
+from experiments.predict import predictions
+from experiments.spec import Experiment, SpecError, load_experiment
+from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule, options_of
+from traffic.placement import place
+from traffic.schedule import Flow, Schedule
+from traffic.schemes import pieces_of_scheme, plan_traffic
+
+ALGORITHMS = [(name, algorithm) for name, kind in COLLECTIVES.items() for algorithm in kind.algorithms]
+quickly = settings(max_examples=300, deadline=None, derandomize=True)
+
+
+@quickly
+@given(
+    st.sampled_from(ALGORITHMS),
+    st.integers(2, 17) | st.sampled_from([2, 4, 8, 16]),
+    st.integers(1, 4),
+    st.none() | st.integers(1, 5),
+    st.none() | st.integers(1, 4),
+)
+def test_flows_are_as_many_as_are_listed(
+    algorithm: tuple[str, str], ranks: int, channels: int, chunks: int | None, window: int | None
+) -> None:
+    options = {
+        name: value for name, value in (("chunks", chunks), ("window", window)) if name in options_of(*algorithm)
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    try:
+        schedule = build_schedule(*algorithm, ranks=ranks, size_bytes=400_000, channels=channels, **options)
+    except ScheduleError as error:
+        assert "power of two" in str(error)
+    else:
+        assert flow_count(*algorithm, ranks, channels, options.get("chunks")) == len(schedule.flows)
+
+
+@quickly
+@given(
+    st.integers(2, 4),
+    st.integers(1, 7),
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(0, 15), st.integers(1, 15), st.integers(1, 3000), st.integers(0, 1)), min_size=1),
+    st.sampled_from(["ecmp", "spray", "ethereal", "subflow-3"]),
+)
+def test_pieces_are_bounded(
+    leaves: int, spines: int, per_leaf: int, flows: list[tuple[int, int, int, int]], scheme: str
+) -> None:
+    fabric = LeafSpine(leaves, spines, per_leaf)
+    ranks = fabric.hosts
+    listed = [
+        Flow(number, src % ranks, (src + 1 + by % (ranks - 1)) % ranks, size, step)
+        for number, (src, by, size, step) in enumerate(flows)
+    ]
+    schedule = Schedule("matrix", "x", ranks, 1, 1, listed)
+    hosts = place("packed", fabric, ranks, 1)
+    assert len(plan_traffic(schedule, fabric, hosts, scheme).pieces) <= pieces_of_scheme(
+        schedule, fabric, hosts, scheme
+    )
+
+
+def refused(experiment: Experiment, emulated: bool = True) -> str:
+    with pytest.raises(SpecError) as error:
+        if emulated:
+            Planner(experiment).check_emulable()
+        else:
+            next(predictions(experiment))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+TWO = "fabric={leaves: 2, spines: 2, hosts_per_leaf: 256}"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("scale-65536", ["traffic.1.window=4"], "4,294,901,760 flows are more than can be listed (at most 1,000,000)"),
+        ("quick", ["traffic=[{collective: broadcast, size: 1GB, chunks: 100000000}]"], "1,500,000,000 flows"),
+        ("quick", [TWO, "traffic=[{collective: alltoall, channels: 64, window: 1}]"], "16,744,448 flows"),
+        ("quick", [f"seeds={list(range(1000))}", f"traffic=[{'{collective: alltoall},' * 99}]"], "297,000 runs"),
+        (
+            "quick",
+            [TWO, "traffic=[{collective: alltoall, size: 100MB}]", "schemes=[subflow-64]"],
+            "in 16,744,448 pieces",
+        ),
+    ],
+)
+def test_what_cannot_be_listed_is_refused_soon_by_its_number(name: str, overrides: list[str], said: str) -> None:
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert said in refused(load_experiment(name, overrides), emulated=False)
+    assert time.process_time() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
+
+
+def test_what_a_run_would_list_is_refused_before_it(tmp_path: Path) -> None:
+    many = ["fabric={leaves: 4, spines: 4, hosts_per_leaf: 256}", "traffic=[{collective: alltoall, channels: 64}]"]
+    assert "67,043,328 flows" in refused(load_experiment("quick", many))
+
+
+def test_connections_are_refused_that_have_no_port_or_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "many.cm").write_text(
+        "Nodes 2\nConnections 56000\n" + "".join(f"0->1 id {number} start 0 size 9\n" for number in range(56_000))
+    )
+    (tmp_path / "many.yaml").write_text(
+        "fabric: {leaves: 2, spines: 2, hosts_per_leaf: 1}\ntraffic: [matrix: many.cm]\n"
+    )
+    experiment = load_experiment(str(tmp_path / "many.yaml"), ["schemes=[ecmp]"])
+    assert "56,000 connections from h1, and a host has ports for 55,536" in refused(experiment)
+    monkeypatch.setattr(budget, "most_open_files", lambda: 600)
+    Planner(load_experiment("quick", ["schemes=[ecmp]"])).check_emulable()
+    message = refused(load_experiment("quick", ["schemes=[subflow-64]"]))
+    assert "open files, and this machine allows 600 (ulimit -Hn)" in message
+
+
+def test_everything_of_the_catalog_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "most_open_files", lambda: AMPLE_OPEN_FILES)
+    Planner(load_experiment("quick")).check_emulable()
+    Planner(load_experiment("scale-16x16")).check_emulable()
+    experiment = load_experiment("scale-65536", ["traffic=[{collective: permutation, channels: 4, size: 256KiB}]"])
+    assert next(predictions(experiment))["flows"] == 4 * 65_536
+
+
+def test_a_congestion_control_that_this_kernel_lacks_is_refused_before_anything_is_built() -> None:
+    experiment = load_experiment("quick", ["transport.congestion_control=foo"])
+    with pytest.raises(SpecError, match=r"^quick: transport\.congestion_control: this kernel has .*cubic.* no foo to"):
+        Planner(experiment).check_emulable()
+    Planner(load_experiment("quick")).check_emulable()
+    assert len(list(predictions(experiment, jitter=0))) == len(Planner(experiment).runs), "a model has no kernel"
+
+
+def test_a_congestion_control_that_can_be_loaded_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "modules.dep").write_text("kernel/net/ipv4/tcp_vegas.ko.zst:\n")
+    monkeypatch.setattr(kernel, "_modules", lambda: tmp_path)
+    assert kernel.without_congestion_control("vegas") is None
+    assert kernel.without_congestion_control("vega") is not None
