@@ -162,9 +162,7 @@ class LinkEnd:
 
 def veth_pair(first: LinkEnd, second: LinkEnd) -> Request:
     information = _attribute(18, _attribute(1, "veth") + _attribute(2, _attribute(1, second.message())))
-    return Request(
-        f"link {first.name} - {second.name}", _NEW_LINK, _CREATE | _EXCLUSIVE, first.message() + information
-    )
+    return Request(f"link {first.name} - {second.name}", _NEW_LINK, _CREATE | _EXCLUSIVE, first.message() + information)
 
 
 def burst(index: int, frames: int) -> Request:

@@ -74,9 +74,7 @@ def busiest_link_s(
     return _least_span_s((0.0, demand, 0.0) for demand in _demands(schedule, fabric, hosts, failed))
 
 
-def _demands(
-    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed: frozenset[Link]
-) -> list[Demand]:
+def _demands(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed: frozenset[Link]) -> list[Demand]:
     """What every flow asks of every resource it crosses. Ranks that share a host need no wire."""
     pairs: dict[tuple[int, int], list[tuple[Resource, float]]] = {}  # the fabric's part, with rates
     demands: list[Demand] = []
@@ -104,8 +102,10 @@ def _fabric_resources(
         return []
     common = len(fabric.live_spines(source_leaf, destination_leaf, failed))
     if not common:
-        raise ValueError(f"no spine is left between {fabric.leaf_name(source_leaf)} and "
-                         f"{fabric.leaf_name(destination_leaf)}: fail fewer links")
+        raise ValueError(
+            f"no spine is left between {fabric.leaf_name(source_leaf)} and "
+            f"{fabric.leaf_name(destination_leaf)}: fail fewer links"
+        )
     up = len(fabric.live_spines(source_leaf, source_leaf, failed))
     down = len(fabric.live_spines(destination_leaf, destination_leaf, failed))
     resources: list[tuple[Resource, float]] = [

@@ -12,6 +12,7 @@ from experiments.command import (
     FAILED,
     INTERRUPTED,
     REFUSED,
+    Share,
     become_root,
     end,
     foot,
@@ -192,6 +193,7 @@ def run(
 )
 @click.option(
     "--jitter",
+    type=Share(),
     metavar="SHARE",
     help="Vary the flows' sizes by so much, such as 5% or 0.05, to find a range; 0 for none  [default: 5%, of traffic "
     "up to 5,000 flows or pieces of them]",
@@ -203,7 +205,7 @@ def run(
     help="Write a row a run, in the columns of runs.csv; - is standard output, and the table goes to standard error",
 )
 def predict(
-    experiment: str, overrides: tuple[str, ...], results: Path | None, jitter: str | None, csv: Path | None
+    experiment: str, overrides: tuple[str, ...], results: Path | None, jitter: float | None, csv: Path | None
 ) -> None:
     """Say what theory expects of an experiment, without emulating it.
 
@@ -227,19 +229,15 @@ def predict(
     from rich.progress import track
 
     from experiments.planner import Planner
-    from experiments.predict import beside_results, parse_jitter, prediction_table, predictions
+    from experiments.predict import beside_results, prediction_table, predictions
     from experiments.results import ResultsFolder, write_file
 
     to_pipe = str(csv) == "-"
     console = Console(stderr=to_pipe)
-    try:
-        share = None if jitter is None else parse_jitter(jitter)
-    except ValueError as error:
-        end(f"--jitter: {error}", BAD_INPUT)
     loaded = read_experiment(experiment, overrides)
     runs = ResultsFolder.open(results).runs() if results else None
     rows = track(
-        predictions(loaded, share), "predicting", total=len(Planner(loaded).runs), console=console, transient=True
+        predictions(loaded, jitter), "predicting", total=len(Planner(loaded).runs), console=console, transient=True
     )
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:
@@ -319,7 +317,7 @@ def _print_plan(planner, console) -> None:  # type: ignore[no-untyped-def]
     from rich.table import Table
 
     table = Table(title=f"{planner.experiment.name}: {len(planner.runs)} runs")
-    for name in ("run", "flows", "subflows", "bound", "estimate"):
+    for name in ("run", "flows", "connections", "bound", "estimate"):
         table.add_column(name, justify="left" if name == "run" else "right")
     for planned in planner.runs:
         plan = planner.plan(planned)
@@ -331,6 +329,8 @@ def _print_plan(planner, console) -> None:  # type: ignore[no-untyped-def]
             f"{planner.estimate_s(planned):.1f} s",
         )
     console.print(table)
+    for label, reason in planner.too_short().items():
+        console.print(f"[yellow]warning:[/yellow] {label} will fail fidelity: {reason}", highlight=False)
     console.print(f"about {planner.total_estimate_s():.0f} s in all; nothing was built", highlight=False)
 
 

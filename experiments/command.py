@@ -23,10 +23,25 @@ set_option = click.option(
     help="Override a key of EXPERIMENT by its path, as in fabric.spines=8 or traffic.0.size=8MB; may be repeated",
 )
 
+
+class Share(click.ParamType):
+    """A share below 1, as in 5% or 0.05."""
+
+    name = "share"
+
+    def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> float:
+        from experiments.units import parse_share
+
+        try:
+            return parse_share(str(value))
+        except ValueError as error:
+            end(f"{param.opts[0] if param else 'share'}: {error}", BAD_INPUT)
+
+
 within_option = click.option(
     "--within",
+    type=Share(),
     metavar="SHARE",
-    callback=lambda _context, _option, text: None if text is None else _read_within(text),
     help="A scheme is as good as spraying if its median time is at most so much longer, as in 10% or 0.1  [default: "
     "5%, or what DIR was run with]",
 )
@@ -51,16 +66,6 @@ def read_experiment(name_or_path: str, overrides: Sequence[str]) -> Experiment:
     from experiments.spec import load_experiment
 
     return with_rates(load_experiment(name_or_path, overrides))
-
-
-def _read_within(text: str) -> float:
-    """The share that --within names; ends with a sentence where it is none."""
-    from experiments.verdict import parse_within
-
-    try:
-        return parse_within(text)
-    except ValueError as error:
-        end(f"--within: {error}", BAD_INPUT)
 
 
 def become_root() -> None:

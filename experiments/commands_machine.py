@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _BENCHMARKS = {
     **{"predict": False, "decode": False},
-    **{"setup": True, "capacity": True, "captures": True, "bursts": True, "replay": True},
+    **{"accuracy": True, "setup": True, "capacity": True, "captures": True, "bursts": True, "replay": True},
 }
 """Modules of experiments/benchmarks, and whether each needs root."""
 
@@ -115,6 +115,7 @@ def bench(name: str, json_file: Path | None) -> None:
     and decode ask sudo for root. NAME is one of:
 
     \b
+      accuracy  emulated times over predicted, for all kinds of traffic
       predict   how time and memory of predictions grow with hosts
       decode    packets decoded a second, beside tshark, dpkt and scapy
       setup     seconds until a fabric is up, beside plain Mininet's

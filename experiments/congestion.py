@@ -48,9 +48,7 @@ def link_capacities_bps(fabric: LeafSpine) -> Floats:
     return np.concatenate([hosts, fabric_links, [np.inf]])
 
 
-def choose_spines(
-    plan: TrafficPlan, fabric: LeafSpine, seed: int, failed: frozenset[Link] = frozenset()
-) -> Ints:
+def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int, failed: frozenset[Link] = frozenset()) -> Ints:
     """The spine of every subflow: its tag's, else the live one that the leaf's hash picks with `seed` as its basis.
 
     NO_SPINE for subflows that have none of their own: those within a leaf, and sprayed ones.
@@ -93,9 +91,7 @@ def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints, failed: frozenset
     return Routes(links, weights)
 
 
-def link_bytes(
-    plan: TrafficPlan, fabric: LeafSpine, spines: Ints, failed: frozenset[Link] = frozenset()
-) -> LinkBytes:
+def link_bytes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints, failed: frozenset[Link] = frozenset()) -> LinkBytes:
     """Wire bytes of every fabric link once all of `plan` has been sent."""
     subflows = np.fromiter((piece.subflow for piece in plan.pieces), dtype=np.intp, count=len(plan.pieces))
     sizes = np.fromiter((piece.size_bytes for piece in plan.pieces), dtype=float, count=len(plan.pieces))

@@ -62,6 +62,7 @@ def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any], predicted: P
         "fct_p50_s": flows.fct_s.quantile(0.5),
         "fct_p99_s": flows.fct_s.quantile(0.99),
         "retransmitted_segments": sum(subflow.retransmitted_segments for subflow in replay.subflows),
+        "timeouts": sum(subflow.timeouts for subflow in replay.subflows),
         "out_of_order_segments": sum(subflow.out_of_order_segments for subflow in replay.subflows),
         "drops_packets": int(links.drops_packets.sum()),
         "queue_peak_bytes": int(links.queue_peak_bytes.max()),

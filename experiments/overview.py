@@ -21,7 +21,7 @@ _MEDIANS = (
     *("cct_over_bound", "congestion_ratio", "emulated_over_predicted"),
     *("subflows", "cut_flows", "retransmitted_segments"),
 )
-_MOST = ("drops_packets",)  # rare, and a median would hide what happened to one seed
+_MOST = ("drops_packets", "timeouts")  # rare, and a median would hide what happened to one seed
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -98,14 +98,16 @@ RATIOS = (
     Column("congestion\nratio", "congestion_ratio", lambda row: _ratio(row.congestion_ratio)),
     Column("emulated /\npredicted", "emulated_over_predicted", _against_prediction),
 )
+TIMEOUTS = Column("time-outs,\nmost", "timeouts", _counted("timeouts"), events=True)
 DROPS = Column("drops,\nmost", "drops_packets", _counted("drops_packets"), events=True)
 COUNTS = (
     Column("connec-\ntions", "subflows", _counted("subflows")),
     Column("flows\ncut", "cut_flows", _counted("cut_flows"), events=True),
     Column("retrans-\nmits", "retransmitted_segments", _counted("retransmitted_segments"), events=True),
+    TIMEOUTS,
     DROPS,
 )
-"""Of a run: TCP's connections, flows cut, retransmitted segments; packets dropped, of the run with most."""
+"""Of a run: TCP's connections, flows cut, segments sent again; time-outs and packets dropped, of the run with most."""
 
 
 def shown(lines: pd.DataFrame, columns: Sequence[Column] = (*RATIOS, *COUNTS)) -> list[Column]:
@@ -131,11 +133,12 @@ def render(runs: pd.DataFrame) -> Group:
     )
     if not counts:
         return Group(best)
+    rare = "; of time-outs and drops, the most of any run" if {TIMEOUTS, DROPS} & {*counts} else ""
     took = _table(
         "What it took",
         ["scheme", *(column.heading for column in counts)],
         [(row.traffic, [row.scheme, *_styled(row, counts)]) for row in lines.itertuples()],
-        "medians of the same runs" + ("; of drops, the most of any run" if DROPS in counts else ""),
+        f"medians of the same runs{rare}",
     )
     return Group(best, "", took)
 

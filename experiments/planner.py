@@ -9,6 +9,7 @@ from emulator.kernel import without_congestion_control
 from emulator.topology import MAX_EMULATED_HOSTS, MAX_EMULATED_LEAVES
 from experiments.bound import bound_s
 from experiments.budget import too_many_connections, too_many_flows, too_many_pieces, too_many_runs
+from experiments.floor import too_short
 from experiments.plan import Run, estimate_s, plan_runs
 from experiments.spec import Experiment, SpecError
 from traffic.schedule import Schedule
@@ -40,6 +41,15 @@ class Planner:
 
     def estimate_s(self, run: Run) -> float:
         return estimate_s(self.experiment, run, self.bound_s(run))
+
+    def too_short(self) -> dict[str, str]:
+        """Why runs cannot be judged, and what size could, by the traffic's label; nothing where all can."""
+        found = {}
+        for run in self.runs:
+            schedule, hosts, bound = self._ideal(run.traffic, run.seed)
+            if reason := too_short(schedule, self.fabric, hosts, bound):
+                found[run.label] = reason
+        return found
 
     def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
         """What a row of runs.csv says of a run before it ran."""

@@ -6,7 +6,6 @@ Small enough traffic goes through the fluid model (`experiments.fluid`); beyond 
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -74,15 +73,6 @@ def predictions(experiment: Experiment, jitter: float | None = None) -> Iterator
     for runs in _alike(planner):
         counted = _counted(experiment, runs[0])
         yield from _from_counts(planner, runs, counted) if counted else _from_flows(planner, runs, jitter)
-
-
-def parse_jitter(text: str) -> float:
-    """'5%' or '0.05' -> 0.05. Raises ValueError with one sentence."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(%?)", text)
-    share = float(match[1]) / (100 if match[2] else 1) if match else 1.0
-    if share >= 1:
-        raise ValueError(f"{text!r} is not a share of a flow's size below 100%; write 5% or 0.05")
-    return share
 
 
 def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "the results") -> pd.DataFrame:

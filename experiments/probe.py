@@ -18,6 +18,7 @@ from experiments import measurement
 from experiments.bound import bound_s
 from experiments.fidelity import Run as Evidence
 from experiments.judge import FAIL, PASS, judge
+from experiments.prediction import predict_run
 from traffic.collectives import build_schedule
 from traffic.placement import place
 from traffic.schedule import Schedule
@@ -38,6 +39,7 @@ class Traffic:
     scheme: str = "ethereal"
     seed: int = 1
     captures: Which = "none"
+    placement: str = "packed"
 
 
 def fabric_of(hosts: int, rate_bps: int, burst_frames: int = 1) -> LeafSpine:
@@ -70,18 +72,27 @@ def alltoall(fabric: LeafSpine, seconds: float = 1.0, channels: int = 1) -> Sche
 
 
 def rows(
-    fabric: LeafSpine, dataplane: Asked, traffic: Sequence[Traffic], transport: Transport | None = None
+    fabric: LeafSpine,
+    dataplane: Asked,
+    traffic: Sequence[Traffic],
+    transport: Transport | None = None,
+    *,
+    predicted: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The row of `runs.csv` of each run in turn, and what building the fabric took as `setup_s`.
 
-    A run that does not finish has a row too: its fidelity is "fail", and there is no `cct_s`. Needs root. Raises
-    EmulatorError where the fabric cannot be built.
+    A run that does not finish has a row too: its fidelity is "fail", and there is no `cct_s`. With `predicted`, theory
+    is asked what each run should take, before anything is built. Needs root. Raises EmulatorError where the fabric
+    cannot be built.
     """
     from experiments.perform import perform  # imports Mininet, which only a machine that emulates has
 
     transport = transport or Transport()
-    hosts = place("packed", fabric, fabric.hosts)
-    plans = [plan_traffic(each.schedule, fabric, hosts, each.scheme) for each in traffic]
+    hosts = [place(each.placement, fabric, each.schedule.ranks) for each in traffic]
+    plans = [plan_traffic(each.schedule, fabric, on, each.scheme) for each, on in zip(traffic, hosts, strict=True)]
+    expected = [
+        predict_run(plan, fabric, each.seed) if predicted else None for plan, each in zip(plans, traffic, strict=True)
+    ]
     with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
         jobs = [
             measurement.Job(str(n), plan, each.seed, captures=each.captures, capture_directory=Path(folder) / str(n))
@@ -98,9 +109,10 @@ def rows(
                     yield identity | {"fidelity": FAIL, "fidelity_reasons": reason}
                 case measurement.Measured(run_id) if built:
                     number = int(run_id)
-                    bound = bound_s(traffic[number].schedule, fabric, hosts)
-                    evidence = Evidence(event, plans[number], built.ports, bound, fabric, traffic[number].seed)
-                    yield dict(judge(evidence, fabric, _identity(traffic[number], fabric, built)).row)
+                    run = traffic[number]
+                    bound = bound_s(run.schedule, fabric, hosts[number])
+                    evidence = Evidence(event, plans[number], built.ports, bound, fabric, run.seed)
+                    yield dict(judge(evidence, fabric, _identity(run, fabric, built), expected[number]).row)
 
 
 def medians(
@@ -142,8 +154,7 @@ def _identity(traffic: Traffic, fabric: LeafSpine, built: measurement.Built) -> 
         "hosts": fabric.hosts,
         "host_rate_bps": fabric.host_rate_bps,
         "collective": traffic.schedule.collective,
+        "algorithm": traffic.schedule.algorithm,
         "scheme": traffic.scheme,
         "setup_s": built.setup_s["ready"],
     }
-
-

@@ -127,6 +127,17 @@ def parse_time_s(text: str) -> float:
     return float(_TIME.parse(text))
 
 
+def parse_share(text: str) -> float:
+    """'5%', '0.05' or '.05' -> 0.05; 0 too. Raises ValueError with one sentence."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)( ?%)?", text.strip())
+    if match is None:
+        raise ValueError(f"{quote(text)} is not a share; write 5% or 0.05")
+    share = float(match[1]) / (100 if match[2] else 1)
+    if share >= 1:
+        raise ValueError(f"{quote(text)} is not a share below 100%; write 5% or 0.05")
+    return share
+
+
 def format_rate_bps(rate_bps: int) -> str:
     """20_000_000 -> '20mbit'."""
     return _RATE.format(Decimal(rate_bps))

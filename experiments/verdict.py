@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -205,17 +204,6 @@ def widest(lines: Sequence[Line], scheme: str) -> Line | None:
     """That on which `scheme` (ecmp or ethereal) took longest beside spraying; None where it is not known on any."""
     known = [(margin.ratio, line.traffic, line) for line in lines if (margin := getattr(line, scheme))]
     return max(known, key=lambda each: each[:2])[2] if known else None
-
-
-def parse_within(text: str) -> float:
-    """'5%' or '0.05' -> 0.05. Raises ValueError with one sentence."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)( ?%)?", text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is no share of the time; write 5% or 0.05")
-    share = float(match[1]) / (100 if match[2] else 1)
-    if share >= 1:
-        raise ValueError(f"{text!r} is no share of the time below 100%; write 5% or 0.05")
-    return share
 
 
 def _limit(within: float) -> float:

@@ -29,14 +29,19 @@ _WAKE_BYTES, _WAKE_S = 1 << 16, 0.05
 
 _TCP_INFO = 11  # offsets are those of struct tcp_info in linux/tcp.h
 _TOTAL_RETRANS, _BYTES_RECEIVED, _MIN_RTT, _BYTES_RETRANS, _REORD_SEEN, _RCV_OOOPACK = 100, 128, 148, 208, 220, 224
+_TOTAL_RTO = 240
 
 
 @dataclass(frozen=True)
 class SubflowResult:
-    """What TCP says of one connection; `out_of_order_segments` and `received_bytes` are the receiver's counts."""
+    """What TCP says of one connection; `out_of_order_segments` and `received_bytes` are the receiver's counts.
+
+    `timeouts` are retransmission time-outs, counted from Linux 6.7 on; 0 before.
+    """
 
     retransmitted_segments: int
     retransmitted_bytes: int
+    timeouts: int
     reordering_seen: int
     out_of_order_segments: int
     received_bytes: int
@@ -287,6 +292,7 @@ def _result(sent: bytes, got: bytes) -> SubflowResult:
     return SubflowResult(
         retransmitted_segments=_number("=I", sent, _TOTAL_RETRANS),
         retransmitted_bytes=_number("=Q", sent, _BYTES_RETRANS),
+        timeouts=_number("=H", sent, _TOTAL_RTO),
         reordering_seen=_number("=I", sent, _REORD_SEEN),
         out_of_order_segments=_number("=I", got, _RCV_OOOPACK),
         received_bytes=_number("=Q", got, _BYTES_RECEIVED),

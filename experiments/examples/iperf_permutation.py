@@ -1,6 +1,6 @@
 """Every host sends to the same place in another leaf with iperf3, in several streams, and all at once:
 
-    spraylab exec quick -- python3 iperf_permutation.py --streams 4 --size 1M
+spraylab exec quick -- python3 iperf_permutation.py --streams 4 --size 1M
 """
 
 import argparse

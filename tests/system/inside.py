@@ -40,9 +40,7 @@ def tagged(fabric: LeafSpine, src: int, dst: int, spine: int, size_bytes: int) -
     return TrafficPlan(schedule, range(fabric.hosts), "ethereal", [subflow], [Piece(0, 0, 0, size_bytes)])
 
 
-def build(
-    topology: LeafSpine, transport: Transport | None = None, seed: int = 1, dataplane: Asked = "auto"
-) -> Fabric:
+def build(topology: LeafSpine, transport: Transport | None = None, seed: int = 1, dataplane: Asked = "auto") -> Fabric:
     return Fabric(topology, sys.stderr, (transport or Transport()).sysctls(), seed, dataplane)
 
 
@@ -149,9 +147,7 @@ def sent_by_hosts(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> dic
     return found
 
 
-def shifted(
-    topology: LeafSpine, scheme: str, size_bytes: int, failed: frozenset[Link] = frozenset()
-) -> TrafficPlan:
+def shifted(topology: LeafSpine, scheme: str, size_bytes: int, failed: frozenset[Link] = frozenset()) -> TrafficPlan:
     hosts = topology.hosts
     pairs = [(host, (host + topology.hosts_per_leaf) % hosts) for host in range(hosts)]
     return plan_traffic(schedule_of(topology, pairs, size_bytes), topology, range(hosts), scheme, failed)

@@ -72,9 +72,7 @@ def shift(
     """Every host to the host in the same place of the next leaf, by ECMP; and the processes left over."""
     fabric = inside.build(topology, dataplane=dataplane)
     processes = _processes()
-    taken = replay(
-        fabric, inside.shifted(topology, "ecmp", size_bytes), capture_points(fabric.ports, which), directory
-    )
+    taken = replay(fabric, inside.shifted(topology, "ecmp", size_bytes), capture_points(fabric.ports, which), directory)
     return taken, sorted(_processes() - processes)
 
 

@@ -164,8 +164,6 @@ def test_a_dropped_capture(tmp_path: Path) -> None:
 
 def test_a_paused_controller(tmp_path: Path) -> None:
     """The run says so, and the next goes on."""
-    first, second, third = verdicts(
-        tmp_path, inside_sabotage.paused, seeds=(1, 2, 3), seconds=0.5
-    )
+    first, second, third = verdicts(tmp_path, inside_sabotage.paused, seeds=(1, 2, 3), seconds=0.5)
     assert (first, third) == ({}, {})
     assert second == "the OpenFlow controller does not answer: timed out"

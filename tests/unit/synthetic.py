@@ -173,6 +173,7 @@ def _replay(plan: TrafficPlan, cct_s: float) -> ReplayResult:
         subflows=[
             SubflowResult(
                 retransmitted_segments=subflow.id % 2,
+                timeouts=0,
                 retransmitted_bytes=subflow.id % 2 * _SEGMENT_BYTES,
                 reordering_seen=0,
                 out_of_order_segments=3,

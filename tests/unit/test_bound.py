@@ -35,8 +35,9 @@ def ring(ranks: int, steps: int, size_bytes: int, channels: int = 1) -> Schedule
         for channel in range(channels):
             for rank in range(ranks):
                 before = ((step - 1) * channels + channel) * ranks + (rank - 1) % ranks
-                flows.append(Flow(len(flows), rank, (rank + 1) % ranks, size_bytes, step, channel,
-                                  (before,) if step else ()))
+                flows.append(
+                    Flow(len(flows), rank, (rank + 1) % ranks, size_bytes, step, channel, (before,) if step else ())
+                )
     return schedule_of(flows)
 
 
@@ -105,8 +106,10 @@ def test_a_binary_tree_pays_both_children_at_every_level() -> None:
     assert bound_s(schedule_of(flows), FABRIC, range(16)) == pytest.approx(4 * seconds(100_000))
     # And back down: two sends of a parent share its link, so does what hangs below each of them.
     down = [Flow(0, 0, 1, 100_000), Flow(1, 0, 2, 100_000)]
-    down += [Flow(id, rank, child, 100_000, 1, 0, (rank - 1,))
-             for id, (rank, child) in enumerate([(1, 3), (1, 4), (2, 5), (2, 6)], start=2)]
+    down += [
+        Flow(id, rank, child, 100_000, 1, 0, (rank - 1,))
+        for id, (rank, child) in enumerate([(1, 3), (1, 4), (2, 5), (2, 6)], start=2)
+    ]
     assert bound_s(schedule_of(down), FABRIC, range(16)) == pytest.approx(4 * seconds(100_000))
 
 
@@ -124,8 +127,9 @@ def by_priority(schedule: Schedule, fabric: LeafSpine, order: Iterable[int]) -> 
     """CCT if flows take all they can get of their links, in `order`, over all spines at once: one possible schedule."""
     capacity = {("tx", host): fabric.host_rate_bps for host in range(fabric.hosts)}
     capacity |= {("rx", host): fabric.host_rate_bps for host in range(fabric.hosts)}
-    capacity |= {(way, leaf): fabric.spines * fabric.fabric_rate_bps
-                 for way in ("up", "down") for leaf in range(fabric.leaves)}
+    capacity |= {
+        (way, leaf): fabric.spines * fabric.fabric_rate_bps for way in ("up", "down") for leaf in range(fabric.leaves)
+    }
     flows = schedule.flows
     links = [[("tx", flow.src), ("rx", flow.dst)] for flow in flows]
     for flow in flows:
@@ -164,8 +168,13 @@ def small_schedules(draw: st.DrawFn, most: int = 12) -> Schedule:
     return schedule_of(flows)
 
 
-small_fabrics = st.builds(LeafSpine, leaves=st.just(3), spines=st.integers(1, 3), hosts_per_leaf=st.just(2),
-                          fabric_rate_bps=st.sampled_from([4_000_000, 20_000_000]))
+small_fabrics = st.builds(
+    LeafSpine,
+    leaves=st.just(3),
+    spines=st.integers(1, 3),
+    hosts_per_leaf=st.just(2),
+    fabric_rate_bps=st.sampled_from([4_000_000, 20_000_000]),
+)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

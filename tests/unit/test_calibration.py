@@ -25,9 +25,7 @@ from experiments.calibration import (
 from experiments.spec import AUTO_RATE, Experiment, SpecError, load_experiment, restore_experiment
 
 
-def row(
-    dataplane: str, hosts: int, rate_bps: int, measured: str = "2026-01-01", burst: int = 1
-) -> dict[str, Any]:
+def row(dataplane: str, hosts: int, rate_bps: int, measured: str = "2026-01-01", burst: int = 1) -> dict[str, Any]:
     return {
         "dataplane": dataplane, "hosts": hosts, "rate_bps": rate_bps, "total_bps": hosts * rate_bps,
         "burst_frames": burst, "measured": measured,

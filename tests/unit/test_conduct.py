@@ -131,9 +131,7 @@ def test_an_interruption_is_no_failure(
     assert folder.failed_runs().empty
 
 
-def test_resume_tries_them_again(
-    planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]
-) -> None:
+def test_resume_tries_them_again(planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]) -> None:
     tried: list[str] = []
 
     def try_all(jobs: Sequence[Job]) -> Iterator[Event]:

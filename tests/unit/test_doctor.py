@@ -153,9 +153,7 @@ def test_faults_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("limit", "status", "words"), [(64, "missing", "for 0 "), (1024, "degraded", "for 462 ")])
 def test_open_files_say_how_many_subflows_fit(limit: int, status: str, words: str) -> None:
-    found = finding(
-        "machine.open_files()", before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    )
+    found = finding("machine.open_files()", before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
     assert found.status == status
     assert words in found.detail
     assert "20100" in found.remedy

@@ -30,8 +30,14 @@ def schedule_of(flows: Iterable[Flow]) -> Schedule:
 
 
 def run(
-    schedule: Schedule, scheme: str = "ecmp", fabric: LeafSpine = FABRIC, hosts: Sequence[int] = range(16), *,
-    seed: int = 1, failed: frozenset[Link] = frozenset(), tolerance: float = 0.0,
+    schedule: Schedule,
+    scheme: str = "ecmp",
+    fabric: LeafSpine = FABRIC,
+    hosts: Sequence[int] = range(16),
+    *,
+    seed: int = 1,
+    failed: frozenset[Link] = frozenset(),
+    tolerance: float = 0.0,
 ) -> FluidResult:
     plan = plan_traffic(schedule, fabric, hosts, scheme, failed)
     spines = choose_spines(plan, fabric, seed, failed)
@@ -179,8 +185,13 @@ def test_optimal_schemes_reach_the_bound(collective: str, algorithm: str, scheme
 
 @st.composite
 def any_traffic(draw: st.DrawFn) -> tuple[Schedule, LeafSpine, list[int], str, frozenset[Link]]:
-    fabric = LeafSpine(draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(2, 4)),
-                       draw(st.sampled_from([20_000_000, 50_000_000])), draw(st.sampled_from([20_000_000, 5_000_000])))
+    fabric = LeafSpine(
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, 5)),
+        draw(st.integers(2, 4)),
+        draw(st.sampled_from([20_000_000, 50_000_000])),
+        draw(st.sampled_from([20_000_000, 5_000_000])),
+    )
     collective = draw(st.sampled_from(sorted(COLLECTIVES)))
     algorithm = draw(st.sampled_from(sorted(COLLECTIVES[collective].algorithms)))
     ranks = draw(st.integers(2, min(fabric.hosts, 9)))

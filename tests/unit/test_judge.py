@@ -18,7 +18,7 @@ IDENTITY = {"run_id": "perm-ethereal-1", "experiment": "unit", "scheme": "ethere
 COLUMNS = {
     *("flows", "subflows", "cut_flows", "cct_s", "bound_s", "cct_over_bound", "algbw_bps", "busbw_bps"),
     "congestion_ratio",
-    *("fct_p50_s", "fct_p99_s", "retransmitted_segments", "out_of_order_segments", "drops_packets"),
+    *("fct_p50_s", "fct_p99_s", "retransmitted_segments", "timeouts", "out_of_order_segments", "drops_packets"),
     *("queue_peak_bytes", "cpu_idle_min", "fidelity", "fidelity_reasons"),
 }
 

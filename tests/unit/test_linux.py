@@ -137,9 +137,7 @@ def test_a_leaf_does_what_its_table_says(
 
 @quick
 @given(fabrics(), st.data())
-def test_a_spine_does_what_its_table_says(
-    given_fabric: tuple[LeafSpine, frozenset[Link]], data: st.DataObject
-) -> None:
+def test_a_spine_does_what_its_table_says(given_fabric: tuple[LeafSpine, frozenset[Link]], data: st.DataObject) -> None:
     fabric, failed = given_fabric
     spine = data.draw(st.integers(0, fabric.spines - 1))
     rules = spine_table(fabric, spine, failed)

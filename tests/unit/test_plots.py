@@ -249,7 +249,7 @@ def test_text_stays_text_and_takes_the_pages_colour_and_font(svgs: dict[str, str
 
 
 def test_a_name_is_shown_as_it_is() -> None:
-    title = "a <b> & $x_1$ \"c\" 你好.cm"
+    title = 'a <b> & $x_1$ "c" 你好.cm'
     figure = plots.ratio(runs(), "cct_over_bound", SCHEMES, title, "CCT / bound (ratio)")
     assert title in "".join(ElementTree.fromstring(plots.to_svg(figure, "odd")).itertext())
 

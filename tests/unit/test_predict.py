@@ -24,7 +24,7 @@ from experiments.bound import bound_s
 from experiments.cli import main
 from experiments.congestion import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
 from experiments.plan import plan_runs
-from experiments.predict import beside_results, parse_jitter, predict, prediction_table, predictions
+from experiments.predict import beside_results, predict, prediction_table, predictions
 from experiments.results import ResultsError
 from experiments.scale import count_traffic
 from experiments.spec import Experiment, restore_experiment
@@ -91,9 +91,13 @@ def test_each_seed_has_its_own_placement_and_order() -> None:
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    leaves=st.integers(2, 4), spines=st.integers(1, 5), hosts_per_leaf=st.integers(1, 3),
-    rate=st.sampled_from(["5mbit", "20mbit", "80mbit"]), kind=st.sampled_from(sorted(COLLECTIVES)),
-    channels=st.integers(1, 3), placement=st.sampled_from(PLACEMENTS),
+    leaves=st.integers(2, 4),
+    spines=st.integers(1, 5),
+    hosts_per_leaf=st.integers(1, 3),
+    rate=st.sampled_from(["5mbit", "20mbit", "80mbit"]),
+    kind=st.sampled_from(sorted(COLLECTIVES)),
+    channels=st.integers(1, 3),
+    placement=st.sampled_from(PLACEMENTS),
 )
 def test_no_prediction_is_below_its_bound(
     leaves: int, spines: int, hosts_per_leaf: int, rate: str, kind: str, channels: int, placement: str
@@ -156,17 +160,6 @@ def test_large_traffic_has_a_range_where_it_is_asked_for(monkeypatch: pytest.Mon
     assert "1.00" in rendered(unasked)
 
 
-@pytest.mark.parametrize("text, share", [("5%", 0.05), ("0.05", 0.05), ("0", 0.0), ("2.5%", 0.025)])
-def test_a_jitter_is_a_share_or_per_cent(text: str, share: float) -> None:
-    assert parse_jitter(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize("text", ["", "5", "100%", "-1%", "5 percent", "nan", "1e-2"])
-def test_what_is_no_jitter_is_said(text: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(repr(text))} is not .*; write 5% or 0.05$"):
-        parse_jitter(text)
-
-
 # Beside an emulation
 
 
@@ -182,7 +175,8 @@ def test_emulated_runs_are_found_by_what_they_were() -> None:
     assert joined[ecmp].emulated_over_predicted.tolist() == pytest.approx([1.09] * 6)
     assert set(joined[ecmp].explained) == {"yes"} and set(joined[~ecmp].explained) == {""}
     assert joined[ecmp].measured_congestion_ratio.tolist() == pytest.approx(
-        (joined[ecmp].congestion_ratio * 1.01).tolist())
+        (joined[ecmp].congestion_ratio * 1.01).tolist()
+    )
     assert joined[~ecmp].cct_s.isna().all()
 
 
@@ -311,8 +305,10 @@ def test_counted_hashing_is_distributed_as_the_switches_hashing(collective: str,
     schedule = build_schedule(collective, algorithm, ranks=64, size_bytes=64_000, channels=2)
     counted = count_traffic(collective, algorithm, fabric, hosts, size_bytes=64_000, channels=2)
     plan = plan_traffic(schedule, fabric, hosts, scheme)
-    listed = [congestion_ratio(link_bytes(plan, fabric, choose_spines(plan, fabric, seed)), schedule, fabric, hosts)
-              for seed in range(40)]
+    listed = [
+        congestion_ratio(link_bytes(plan, fabric, choose_spines(plan, fabric, seed)), schedule, fabric, hosts)
+        for seed in range(40)
+    ]
     drawn = [counted.congestion_ratio(scheme, seed) for seed in range(40)]
     spread = np.hypot(np.std(listed), np.std(drawn)) / np.sqrt(40)
     assert abs(np.mean(listed) - np.mean(drawn)) < 4 * spread

@@ -39,8 +39,11 @@ def schedule_of(flows: list[Flow], ranks: int) -> Schedule:
 def permutation(fabric: LeafSpine, channels: int, size_bytes: int, shift: int | None = None) -> Schedule:
     """Every host to the same place in the next leaf (or `shift` hosts further), `size_bytes` a channel."""
     shift = fabric.hosts_per_leaf if shift is None else shift
-    flows = [Flow(host * channels + channel, host, (host + shift) % fabric.hosts, size_bytes, channel=channel)
-             for host in range(fabric.hosts) for channel in range(channels)]
+    flows = [
+        Flow(host * channels + channel, host, (host + shift) % fabric.hosts, size_bytes, channel=channel)
+        for host in range(fabric.hosts)
+        for channel in range(channels)
+    ]
     return schedule_of(flows, fabric.hosts)
 
 
@@ -127,8 +130,12 @@ def test_no_fewer_equal_pieces_would_do_exhaustively(flows: int, spines: int) ->
 
 @quick
 @given(
-    leaves=st.integers(2, 5), spines=st.integers(1, 16), hosts_per_leaf=st.integers(1, 4), channels=st.integers(1, 20),
-    dead=st.integers(0, 15), shift=st.integers(1, 19),
+    leaves=st.integers(2, 5),
+    spines=st.integers(1, 16),
+    hosts_per_leaf=st.integers(1, 4),
+    channels=st.integers(1, 20),
+    dead=st.integers(0, 15),
+    shift=st.integers(1, 19),
 )
 def test_uplinks_and_downlinks_are_loaded_as_by_ideal_spraying(
     leaves: int, spines: int, hosts_per_leaf: int, channels: int, dead: int, shift: int
@@ -157,8 +164,12 @@ def test_links_that_failed_at_different_leaves_change_nothing(data: st.DataObjec
     )
     plan = plan_traffic(permutation(fabric, channels, 60_000), fabric, range(fabric.hosts), "ethereal", failed)
     spines = choose_spines(plan, fabric, 0, failed)
-    assert not {(fabric.leaf_of(subflow.src_host), int(spine)) for subflow, spine in
-                zip(plan.subflows, spines, strict=True)} & failed
+    assert (
+        not {
+            (fabric.leaf_of(subflow.src_host), int(spine)) for subflow, spine in zip(plan.subflows, spines, strict=True)
+        }
+        & failed
+    )
     assert ratio(plan, fabric, failed=failed) == pytest.approx(1.0)
 
 
@@ -265,8 +276,11 @@ def test_matrices_of_any_sizes_congest_no_more_than_ideal_spraying(data: st.Data
 def test_a_large_flow_among_small_ones_does_not_fill_one_spine() -> None:
     fabric = LeafSpine(4, 4, 4)
     sizes = (8 * MEGA, 100_000, 100_000, 100_000)
-    flows = [Flow(host * 4 + channel, host, (host + 4) % 16, size, channel=channel)
-             for host in range(16) for channel, size in enumerate(sizes)]
+    flows = [
+        Flow(host * 4 + channel, host, (host + 4) % 16, size, channel=channel)
+        for host in range(16)
+        for channel, size in enumerate(sizes)
+    ]
     plan = plan_traffic(schedule_of(flows, 16), fabric, range(16), "ethereal")
     assert ratio(plan, fabric) == pytest.approx(1.0, abs=1e-6)
     assert plan.cut_flows == 16
@@ -280,15 +294,20 @@ SCHEMES = ("ecmp", "spray", "spray-random", "ethereal", "subflow-2", "subflow-16
 
 @quick
 @given(
-    scheme=st.sampled_from(SCHEMES), sizes=st.lists(st.integers(0, 10_000), min_size=1, max_size=6),
-    equal=st.booleans(), spines=st.integers(1, 8), shift=st.integers(1, 7),
+    scheme=st.sampled_from(SCHEMES),
+    sizes=st.lists(st.integers(0, 10_000), min_size=1, max_size=6),
+    equal=st.booleans(),
+    spines=st.integers(1, 8),
+    shift=st.integers(1, 7),
 )
 def test_pieces_cover_every_flow_once_and_in_order(
     scheme: str, sizes: list[int], equal: bool, spines: int, shift: int
 ) -> None:
     fabric = LeafSpine(2, spines, 4)
-    flows = [replace(flow, size_bytes=sizes[0 if equal else flow.channel])
-             for flow in permutation(fabric, len(sizes), 0, shift).flows]
+    flows = [
+        replace(flow, size_bytes=sizes[0 if equal else flow.channel])
+        for flow in permutation(fabric, len(sizes), 0, shift).flows
+    ]
     plan = plan_traffic(schedule_of(flows, 8), fabric, range(8), scheme)
     reached: dict[int, int] = defaultdict(int)
     for piece in plan.pieces:
@@ -319,7 +338,8 @@ def test_ethereal_neither_cuts_nor_tags_inside_a_leaf() -> None:
     fabric = LeafSpine(4, 4, 4)
     plan = plan_traffic(permutation(fabric, 1, 1000, shift=1), fabric, range(16), "ethereal")
     tags = Counter(
-        subflow.path_tag for subflow in plan.subflows
+        subflow.path_tag
+        for subflow in plan.subflows
         if fabric.leaf_of(subflow.src_host) == fabric.leaf_of(subflow.dst_host)
     )
     assert tags == {0: 12}
@@ -358,8 +378,10 @@ def test_the_ring_step_with_four_channels_splits_every_flow() -> None:
 
 def test_more_subflows_approach_the_optimum_without_reaching_it() -> None:
     schedule = permutation(PAPER, 4, 64_000)
-    plans = [plan_traffic(schedule, PAPER, range(PAPER.hosts), name)
-             for name in ("ecmp", "subflow-2", "subflow-4", "subflow-8", "subflow-16")]
+    plans = [
+        plan_traffic(schedule, PAPER, range(PAPER.hosts), name)
+        for name in ("ecmp", "subflow-2", "subflow-4", "subflow-8", "subflow-16")
+    ]
     over_seeds = np.array([[ratio(plan, PAPER, seed) for seed in range(10)] for plan in plans])
     means = over_seeds.mean(axis=1)
     assert (np.diff(means) < 0).all()

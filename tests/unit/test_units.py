@@ -13,6 +13,7 @@ from experiments.units import (
     format_size_bytes,
     format_time_s,
     parse_rate_bps,
+    parse_share,
     parse_size_bytes,
     parse_time_s,
 )
@@ -137,3 +138,17 @@ def test_whatever_is_typed_is_a_value_or_a_sentence(text: str) -> None:
             assert parse(text) > 0
         except ValueError as refused:
             assert "; write a " in str(refused) or "is at most" in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("5%", 0.05), ("5 %", 0.05), ("2.5%", 0.025), ("0.1", 0.1), (".1", 0.1), ("0", 0.0)],
+)
+def test_a_share_is_a_fraction_or_per_cent(text: str, share: float) -> None:
+    assert parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "five", "5 percent", "-1%", "100%", "5", "1", "nan", "1e-2"])
+def test_what_is_no_share_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^'.*' is not a share.*; write 5% or 0\.05$"):
+        parse_share(text)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from experiments.conduct import refusal
 from experiments.results import ResultsError
 from experiments.sentences import DEALT, as_json, caveats, lines, sentence
-from experiments.verdict import Asked, Outcome, Verdict, decide, of_results, parse_within
+from experiments.verdict import Asked, Outcome, Verdict, decide, of_results
 
 Planted = Mapping[tuple[str, str], Sequence[float]]
 
@@ -317,17 +317,6 @@ def test_fail_on(verdict: Verdict, fail_on: tuple[str, ...], said: str | None) -
     refused = refusal(verdict, fail_on)
     assert (refused is None) == (said is None)
     assert said is None or (refused and said in refused)
-
-
-@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("5 %", 0.05), ("0.1", 0.1), (".1", 0.1), ("0", 0.0)])
-def test_threshold_is_read(text: str, share: float) -> None:
-    assert parse_within(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize("text", ["", "five", "-1%", "100%", "5", "1", "nan", "1e-2"])
-def test_what_is_no_threshold_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match=r"write 5% or 0\.05"):
-        parse_within(text)
 
 
 def test_threshold_of_the_manifest_holds_unless_another_is_given() -> None:
