@@ -1,6 +1,6 @@
 """Builds a leaf-spine inside the sandbox: Mininet's nodes, veth links, addresses, shaping; and checks what it built.
 
-What is here is common to all data planes; what differs is in `emulator.ovs` and `emulator.linux`.
+What is here is common to all data planes; what differs is in `controllers.ovs.bridges` and `controllers.linux.routers`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, Literal, TextIO
 from mininet.log import setLogLevel
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
+from controllers.linux.routers import Routers
+from controllers.ovs.bridges import Bridges
 from controllers.tables import Connection
 from emulator import netlink
 from emulator.control import control_ruleset
 from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked, Dataplane, choose
-from emulator.linux import Routers
 from emulator.namespaces import hold_namespaces, inside, set_sysctls
 from emulator.netlink import Netlink
 from emulator.nft import load
 from emulator.nodes import SANDBOX_PID, FabricNet
-from emulator.ovs import Bridges
 from emulator.ports import Port, Shaping, shaping_for
 from emulator.sandbox import EmulatorError, quiet_ipv6
 from emulator.shaping import control_first, read_back, shape

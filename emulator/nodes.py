@@ -15,7 +15,7 @@ from mininet.net import Mininet
 from mininet.node import Host, Node, OVSSwitch, RemoteController, Switch
 from mininet.topo import Topo
 
-from controllers.openflow import leaf_dpid, spine_dpid
+from controllers.ovs.openflow import leaf_dpid, spine_dpid
 from emulator.command import run
 from emulator.topology import LeafSpine
 

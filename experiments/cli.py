@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from experiments.command import (
+from experiments.commands.captures import captures
+from experiments.commands.common import (
     BAD_INPUT,
     FAILED,
     INTERRUPTED,
@@ -20,9 +21,8 @@ from experiments.command import (
     set_option,
     within_option,
 )
-from experiments.commands_captures import captures
-from experiments.commands_machine import bench, calibrate, doctor
-from experiments.commands_programs import exec_, shell
+from experiments.commands.machine import bench, calibrate, doctor
+from experiments.commands.programs import exec_, shell
 
 
 class _Sentences(click.Group):
@@ -33,8 +33,8 @@ class _Sentences(click.Group):
 
     def invoke(self, context: click.Context) -> object:
         from emulator.sandbox import EmulatorError
-        from experiments.results import ResultsError
-        from experiments.spec import SpecError
+        from experiments.results.folder import ResultsError
+        from experiments.spec.experiment import SpecError
 
         try:
             return super().invoke(context)
@@ -136,12 +136,12 @@ def run(
     from rich.console import Console
 
     from emulator.sandbox import EmulatorError
-    from experiments import calibration
-    from experiments.conduct import answer, conduct, manifest, refusal
-    from experiments.planner import Planner
-    from experiments.results import ResultsFolder, default_path
-    from experiments.spec import restore_experiment
-    from experiments.verdict import DEFAULT_WITHIN
+    from experiments.machine import calibration
+    from experiments.results.folder import ResultsFolder, default_path
+    from experiments.results.verdict import DEFAULT_WITHIN
+    from experiments.runs.outside import answer, conduct, manifest, refusal
+    from experiments.runs.planner import Planner
+    from experiments.spec.experiment import restore_experiment
 
     console = Console()
     if resume:
@@ -228,9 +228,9 @@ def predict(
     from rich.console import Console
     from rich.progress import track
 
-    from experiments.planner import Planner
-    from experiments.predict import beside_results, prediction_table, predictions
-    from experiments.results import ResultsFolder, write_file
+    from experiments.results.folder import ResultsFolder, write_file
+    from experiments.runs.planner import Planner
+    from experiments.runs.predict import beside_results, prediction_table, predictions
 
     to_pipe = str(csv) == "-"
     console = Console(stderr=to_pipe)
@@ -277,8 +277,8 @@ def report(folders: tuple[Path, ...], out: Path | None, within: float | None) ->
       spraylab report results/mine
       spraylab report results/before results/after --out compared.html
     """
-    from experiments.report import report_path, write_report
-    from experiments.results import ResultsFolder
+    from experiments.results.folder import ResultsFolder
+    from experiments.results.report import report_path, write_report
 
     opened = [ResultsFolder.open(folder) for folder in folders]
     page = out or report_path(opened)
@@ -308,7 +308,7 @@ def test(smoke: bool, pytest_arguments: tuple[str, ...]) -> None:
       spraylab test --smoke
       spraylab test tests/unit/test_bound.py -k ring
     """
-    from experiments import selftest
+    from experiments.commands import selftest
 
     sys.exit(selftest.main(list(pytest_arguments), smoke=smoke))
 

@@ -35,8 +35,8 @@ class CaptureSummary:
 def analyse(directory: Path, ports: Sequence[Port], fabric: LeafSpine) -> CaptureSummary:
     """Everything the captures in `directory` (one file a port, named as it) can tell of `ports`.
 
-    These are the ports that were to be captured, as emulator.capture.capture_points names them: one whose file is
-    missing or cannot be read is a problem, and has no `wire_bytes`.
+    These are the ports that were to be captured, as `capture_points` names them: one whose file is missing or cannot
+    be read is a problem, and has no `wire_bytes`.
 
     Frames: `path_share` where uplinks were captured; `goodput`, `reordering`, `reorder_density`, `retransmissions`,
     `incast` and `flow_starts` where hosts were; with both, `queueing` of the leaves' queues to the spines.

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from results_example import results_folder
 
-from experiments.report import write_report
+from experiments.results.report import write_report
 
 MEASURE = Path(__file__).with_name("measure.js").read_text()
 PHONE, DESK = 400, 1400

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from controllers.openflow import spine_dpid
+from controllers.ovs.openflow import spine_dpid
 from emulator.dataplane import Asked
 from emulator.fabric import Fabric
-from emulator.meters import Sampler, read_counters, settled_counters
+from emulator.meters.meters import Sampler, read_counters, settled_counters
 from emulator.namespaces import inside
 from emulator.netlink import interface_up
 from emulator.nic import spraying
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine, Link
-from experiments.perform import hashed_connections
+from experiments.runs.inside import hashed_connections
 from traffic.replay import Replay
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import inside
 
-from emulator.capture import Captures, Which, capture_points
 from emulator.dataplane import Asked
 from emulator.fabric import Fabric
-from emulator.meters import settled_counters
+from emulator.meters.capture import Captures, Which, capture_points
+from emulator.meters.meters import settled_counters
 from emulator.ports import Port, Shaping
 from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine

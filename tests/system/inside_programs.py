@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from emulator.fabric import Fabric
-from emulator.meters import read_counters
+from emulator.meters.meters import read_counters
 from emulator.nic import nic_scheme
 from emulator.programs import Ended, Launch, furnish, register, run_program
 from emulator.topology import LeafSpine

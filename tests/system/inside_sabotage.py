@@ -19,16 +19,16 @@ from unittest.mock import patch
 
 import pandas as pd
 
-from controllers import client
-from emulator.capture import Captures
+from controllers.ovs import client
 from emulator.dataplane import Asked
+from emulator.meters.capture import Captures
 from emulator.namespaces import inside
 from emulator.netlink import Netlink
 from emulator.ports import Port
 from emulator.shaping import shape
 from emulator.topology import LeafSpine
-from experiments.measurement import Built, Event, Failed, Job, Measured, Progress
-from experiments.perform import perform
+from experiments.runs.inside import perform
+from experiments.runs.messages import Built, Event, Failed, Job, Measured, Progress
 from traffic.connections import Connections
 from traffic.transport import Transport
 
@@ -89,7 +89,7 @@ def reshaped(
 
 def missed(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked) -> Iterator[Event]:
     """The first run's capturing process stands still until the run is over, with little room for what waits."""
-    inattention = patch("experiments.perform.Captures", _Inattentive)
+    inattention = patch("experiments.runs.inside.Captures", _Inattentive)
     inattention.start()
     for event in perform(topology, transport, jobs, dataplane):
         if isinstance(event, Measured):
@@ -103,7 +103,7 @@ def paused(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> It
     with patch.object(client, "_PROGRAM_TIMEOUT_S", 3.0):  # for the test to be short
         for event in perform(topology, transport, jobs, "ovs"):
             if isinstance(event, Measured) and not controller:
-                controller = _process("controllers.app")
+                controller = _process("controllers.ovs.app")
                 os.kill(controller, signal.SIGSTOP)
             elif isinstance(event, Failed):
                 os.kill(controller, signal.SIGCONT)

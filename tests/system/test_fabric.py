@@ -12,7 +12,7 @@ import pytest
 from emulator.dataplane import Asked
 from emulator.sandbox import Sandbox
 from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine
-from experiments.congestion import choose_spines
+from experiments.theory.loads import choose_spines
 
 SMALL = LeafSpine(2, 4, 2)
 WIDE = LeafSpine(2, 4, 6)

@@ -15,15 +15,15 @@ import inside_sabotage
 import pytest
 from neighbours import Neighbours
 
-from emulator.capture import Which, capture_points
 from emulator.dataplane import Asked, kernel_datapath
+from emulator.meters.capture import Which, capture_points
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
-from experiments.bound import bound_s
 from experiments.captures.summary import analyse
-from experiments.fidelity import MAX_SAMPLER_LATE_S, Run, failures, samples_within
-from experiments.measurement import Built, Event, Failed, Job, Measured
-from experiments.perform import perform
+from experiments.judge.fidelity import MAX_SAMPLER_LATE_S, Run, failures, samples_within
+from experiments.runs.inside import perform
+from experiments.runs.messages import Built, Event, Failed, Job, Measured
+from experiments.theory.bound import bound_s
 from traffic.collectives import build_schedule
 from traffic.schemes import plan_traffic
 from traffic.transport import Transport

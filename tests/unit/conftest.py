@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from synthetic import healthy_run
 
-from experiments.fidelity import Run
+from experiments.judge.fidelity import Run
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from typing import Any
 
 from synthetic import FABRIC, healthy_run
 
-from experiments.judge import FAIL, Judged, judge
-from experiments.results import ResultsFolder
-from experiments.spec import restore_experiment
+from experiments.judge.rows import FAIL, Judged, judge
+from experiments.results.folder import ResultsFolder
+from experiments.spec.experiment import restore_experiment
 
 REASON = "machine: the machine was 100% busy for a second: at most 98% is trusted"
 SCHEMES = ("ecmp", "spray", "ethereal")

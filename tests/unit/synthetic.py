@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from emulator.meters import COUNTERS, Samples
+from emulator.meters.meters import COUNTERS, Samples
 from emulator.ports import Port, shaping_for
 from emulator.topology import LeafSpine
-from experiments.bound import bound_s
-from experiments.fidelity import Run
-from experiments.measurement import Measured
+from experiments.judge.fidelity import Run
+from experiments.runs.messages import Measured
+from experiments.theory.bound import bound_s
 from traffic.replay import ReplayResult, SubflowResult
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import Subflow, TrafficPlan, plan_traffic

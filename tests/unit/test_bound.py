@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.topology import LeafSpine
-from experiments.bound import bound_s
+from experiments.theory.bound import bound_s
 from traffic.schedule import Flow, Schedule
 
 FABRIC = LeafSpine(leaves=4, spines=4, hosts_per_leaf=4, host_rate_bps=20_000_000, fabric_rate_bps=20_000_000)

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator import kernel
+from emulator.doctor import kernel
 from emulator.sandbox import AMPLE_OPEN_FILES
 from emulator.topology import LeafSpine
-from experiments import budget
-from experiments.budget import flow_count
-from experiments.planner import Planner
-from experiments.predict import predictions
-from experiments.spec import Experiment, SpecError, load_experiment
+from experiments.runs.planner import Planner
+from experiments.runs.predict import predictions
+from experiments.spec.budget import flow_count
+from experiments.spec.experiment import Experiment, SpecError, budget, load_experiment
 from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule, options_of
 from traffic.placement import place
 from traffic.schedule import Flow, Schedule

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.sandbox import EmulatorError
-from experiments import calibrate
-from experiments.calibrate import GRAIN, highest
-from experiments.probe import HOST_COUNTS, bytes_in, fabric_of, permutation
+from experiments.machine import calibrate
+from experiments.machine.calibrate import GRAIN, highest
+from experiments.machine.probe import HOST_COUNTS, bytes_in, fabric_of, permutation
 
 FIRST_BPS, LEAST_BPS = 16_000_000, 2_000_000
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from emulator.dataplane import USERSPACE_LIMIT_BPS
-from experiments.calibration import (
+from experiments.machine.calibration import (
     Calibration,
     calibration_file,
     load,
@@ -22,7 +22,7 @@ from experiments.calibration import (
     warning,
     with_rates,
 )
-from experiments.spec import AUTO_RATE, Experiment, SpecError, load_experiment, restore_experiment
+from experiments.spec.experiment import AUTO_RATE, Experiment, SpecError, load_experiment, restore_experiment
 
 
 def row(dataplane: str, hosts: int, rate_bps: int, measured: str = "2026-01-01", burst: int = 1) -> dict[str, Any]:

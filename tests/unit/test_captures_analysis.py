@@ -17,7 +17,6 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import PcapWriter
 
-from experiments.benchmarks.decode import write_capture
 from experiments.captures import matching, streams
 from experiments.captures.concurrency import flow_starts, incast_degree
 from experiments.captures.decode import join, read_capture
@@ -26,6 +25,7 @@ from experiments.captures.paths import path_share
 from experiments.captures.queueing import queueing_delay
 from experiments.captures.reordering import reorder_density, reordering
 from experiments.captures.retransmission import retransmissions
+from experiments.machine.benchmarks.decode import write_capture
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 HEADER_BYTES = 14 + 20 + 20 + 12

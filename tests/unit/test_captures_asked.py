@@ -12,9 +12,9 @@ from capture_files import ETHER, T0_NS, pcap_bytes
 from scapy.layers.inet import IP, TCP
 from synthetic import FABRIC, planted
 
-from emulator.capture import Which, capture_points
+from emulator.meters.capture import Which, capture_points
 from experiments.captures.summary import analyse
-from experiments.fidelity import Run, failures
+from experiments.judge.fidelity import Run, failures
 
 PORT = "leaf1-eth3"
 SEGMENT = bytes(ETHER / IP(src="10.0.0.1", dst="10.1.0.1") / TCP())

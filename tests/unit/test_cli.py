@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from experiments.cli import main
-from experiments.command import foot
-from experiments.commands_machine import _BENCHMARKS
-from experiments.spec import SpecError, load_experiment
+from experiments.commands.common import foot
+from experiments.commands.machine import _BENCHMARKS
+from experiments.spec.experiment import SpecError, load_experiment
 
 COLUMNS = 80
 PAGES = ["", *main.commands]

@@ -18,16 +18,17 @@ from results_example import manifest_of, results_folder
 from rich.console import Console
 from synthetic import ports_of
 
-from emulator.capture import capture_points
+from emulator.meters.capture import capture_points
 from emulator.sandbox import EmulatorError
-from experiments import cli, conduct
-from experiments.fidelity import Run as Evidence
-from experiments.fidelity import captures_are_complete
-from experiments.measurement import Built, Event, Failed, Job
-from experiments.planner import Planner
-from experiments.results import ResultsFolder
-from experiments.sentences import as_json, lines, sentence
-from experiments.spec import load_experiment
+from experiments import cli
+from experiments.judge.fidelity import Run as Evidence
+from experiments.judge.fidelity import captures_are_complete
+from experiments.results.folder import ResultsFolder
+from experiments.results.sentences import as_json, lines, sentence
+from experiments.runs import outside as conduct
+from experiments.runs.messages import Built, Event, Failed, Job
+from experiments.runs.planner import Planner
+from experiments.spec.experiment import load_experiment
 
 EXPERIMENT = """\
 name: tiny
@@ -68,7 +69,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Callable[[Events], None]:
                 return events(arguments[3])
 
         monkeypatch.setattr(conduct, "Sandbox", Sandbox)
-        monkeypatch.setitem(sys.modules, "experiments.perform", SimpleNamespace(perform=None))
+        monkeypatch.setitem(sys.modules, "experiments.runs.inside", SimpleNamespace(perform=None))
 
     return install
 
@@ -320,7 +321,7 @@ def test_rows_are_told_apart_by_their_number(folder: ResultsFolder) -> None:
 
 
 def test_report_of_two_machines_shows_both(tmp_path: Path, planner: Planner) -> None:
-    from experiments.report import write_report
+    from experiments.results.report import write_report
 
     folder = results_folder(tmp_path / "some", traffics=["permutation"], schemes=["ecmp"], seeds=[1])
     conduct.note_machine(folder, console())

@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from emulator import kernel, machine
-from emulator.doctor import TOOLS, Finding, as_json, render, works
+from emulator.doctor import resources
+from emulator.doctor.diagnose import TOOLS, Finding, as_json, kernel, render, works
 
-_DIAGNOSE = "import json; from emulator.doctor import as_json, diagnose; print(json.dumps(as_json(diagnose())))"
+_DIAGNOSE = "import json; from emulator.doctor import diagnose as d; print(json.dumps(d.as_json(d.diagnose())))"
 _NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
 _is_root = os.geteuid() == 0
 
@@ -51,8 +51,9 @@ def finding(expression: str, **where: Any) -> Finding:
     """One check's finding, from a process of its own."""
     code = f"""
 import dataclasses, json, os, subprocess
-from emulator import kernel, machine
-from emulator.doctor import Finding
+from emulator.doctor import kernel
+from emulator.doctor import resources
+from emulator.doctor.diagnose import Finding
 print(json.dumps(dataclasses.asdict({expression})))
 """
     return Finding(**json.loads(python(code, **where)))
@@ -78,7 +79,7 @@ def as_nobody() -> tuple[str, ...]:
     """What starts a process without root; skips the test where that user cannot reach this checkout."""
     if not _is_root:
         return ()
-    command = [*_NOBODY, sys.executable, "-P", "-c", "import emulator.doctor"]
+    command = [*_NOBODY, sys.executable, "-P", "-c", "import emulator.doctor.diagnose"]
     try:
         subprocess.run(command, check=True, timeout=30, capture_output=True)
     except (OSError, subprocess.SubprocessError):
@@ -153,7 +154,7 @@ def test_faults_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("limit", "status", "words"), [(64, "missing", "for 0 "), (1024, "degraded", "for 462 ")])
 def test_open_files_say_how_many_subflows_fit(limit: int, status: str, words: str) -> None:
-    found = finding("machine.open_files()", before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+    found = finding("resources.open_files()", before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
     assert found.status == status
     assert words in found.detail
     assert "20100" in found.remedy
@@ -162,11 +163,11 @@ def test_open_files_say_how_many_subflows_fit(limit: int, status: str, words: st
 def test_ten_thousand_subflows_fit_into_enough_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, status in ((20_099, "degraded"), (20_100, "ok"), (resource.RLIM_INFINITY, "ok")):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-        assert machine.open_files().status == status
+        assert resources.open_files().status == status
 
 
 def test_without_root_and_without_sudo_no_run_can_work(tmp_path: Path) -> None:
-    found = finding("machine.privileges()", prefix=as_nobody(), environment={"PATH": str(tmp_path)})
+    found = finding("resources.privileges()", prefix=as_nobody(), environment={"PATH": str(tmp_path)})
     assert found.status == "missing"
     assert "sudo" in found.detail
 
@@ -174,7 +175,7 @@ def test_without_root_and_without_sudo_no_run_can_work(tmp_path: Path) -> None:
 @pytest.mark.skipif(not _is_root, reason="only root has privileges to give up")
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
 def test_root_without_its_privileges_is_no_root() -> None:
-    found = finding("machine.privileges()", prefix=("setpriv", "--bounding-set=-net_admin", "--"))
+    found = finding("resources.privileges()", prefix=("setpriv", "--bounding-set=-net_admin", "--"))
     assert found.status == "missing"
     assert "CAP_NET_ADMIN" in found.detail
     namespaces = finding("kernel.kernel_features()[0]", prefix=("setpriv", "--bounding-set=-sys_admin", "--"))
@@ -195,12 +196,12 @@ def test_a_program_that_hangs_is_not_waited_for() -> None:
 
 
 def test_a_check_that_fails_does_not_take_the_others_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    from emulator import doctor
+    from emulator.doctor import diagnose as doctor
 
     def broken() -> Finding:
         raise ValueError("surprise")
 
-    monkeypatch.setattr(doctor, "_CHECKS", (broken, machine.cores))
+    monkeypatch.setattr(doctor, "_CHECKS", (broken, resources.cores))
     findings = {found.name: found for found in doctor.diagnose()}
     assert findings["broken"].status == "degraded"
     assert "surprise" in findings["broken"].detail
@@ -278,8 +279,8 @@ def test_cubic_is_needed_and_others_are_welcome(
 def test_load_is_what_the_cores_did_and_what_was_taken_from_them() -> None:
     before = "cpu  100 0 100 1000 0 0 0 0 0 0\ncpu0 1 2 3\n"
     after = "cpu  130 5 110 1040 10 1 2 2 0 0\ncpu0 1 2 3\n"  # 100 ticks: 40 idle, 10 waiting, 2 stolen
-    assert machine.busy_shares(before, after) == (pytest.approx(0.5), pytest.approx(0.02))
-    assert machine.busy_shares(before, before)[1] == 0
+    assert resources.busy_shares(before, after) == (pytest.approx(0.5), pytest.approx(0.02))
+    assert resources.busy_shares(before, before)[1] == 0
 
 
 def test_leftovers_are_sandboxes_whose_owner_is_gone(tmp_path: Path) -> None:
@@ -302,7 +303,7 @@ def test_leftovers_are_sandboxes_whose_owner_is_gone(tmp_path: Path) -> None:
         (folder / "stat").write_text(f"{pid} (a) b (c) S {parent} 0 0 0")
     (tmp_path / "self").mkdir()
     (tmp_path / "99").mkdir()  # it ended while it was looked at
-    assert machine.sandboxes(tmp_path) == ({11}, {21, 32})
+    assert resources.sandboxes(tmp_path) == ({11}, {21, 32})
 
 
 # What is shown

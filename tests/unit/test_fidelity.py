@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from synthetic import FABRIC, OFFERED, PERIOD_S, START_S, healthy_run, place, planted, sample_times, sent_at_rate
 
 from emulator.ports import Shaping, shaping_for
-from experiments.bound import bound_s
-from experiments.congestion import choose_spines
-from experiments.fidelity import Run, failures, least_idle, ports_work_at_their_rate
-from experiments.floor import head_start_s, too_short
-from experiments.senders import longest_unheld
+from experiments.judge.fidelity import Run, failures, least_idle, ports_work_at_their_rate
+from experiments.judge.floor import head_start_s, too_short
+from experiments.judge.senders import longest_unheld
+from experiments.theory.bound import bound_s
+from experiments.theory.loads import choose_spines
 from traffic.schedule import Flow, Schedule
 
 PORT = "leaf1-eth3"  # to spine1

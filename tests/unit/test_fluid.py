@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from emulator.topology import LeafSpine, Link
-from experiments.bound import bound_s
-from experiments.congestion import Routes, choose_spines, leaf_bytes, link_capacities_bps, routes, total
-from experiments.fairness import ProportionalRates, max_min_rates
-from experiments.fluid import FluidResult, simulate
+from experiments.theory.bound import bound_s
+from experiments.theory.fairness import ProportionalRates, max_min_rates
+from experiments.theory.fluid import FluidResult, simulate
+from experiments.theory.loads import Routes, choose_spines, leaf_bytes, link_capacities_bps, routes, total
 from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule
 from traffic.placement import PLACEMENTS, place
 from traffic.schedule import Flow, Schedule

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments.planner import Planner
-from experiments.spec import SpecError, load_experiment
-from traffic.matrix import MatrixError, load_matrix
+from experiments.runs.planner import Planner
+from experiments.spec.experiment import SpecError, load_experiment
+from traffic.formats.htsim import MatrixError, load_matrix
 
 EXPERIMENT = """\
 name: test

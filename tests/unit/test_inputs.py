@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from emulator.inputs import InputError, quote, read_input
-from experiments.spec import SpecError, load_experiment
-from traffic.matrix import MatrixError, load_matrix
+from experiments.spec.experiment import SpecError, load_experiment
+from traffic.formats.htsim import MatrixError, load_matrix
 
 
 def fifo(path: Path) -> Path:

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from synthetic import FABRIC, START_S, healthy_run, place, planted
 
-from emulator.meters import Samples
-from experiments.fidelity import Run
-from experiments.judge import Judged, judge
+from emulator.meters.meters import Samples
+from experiments.judge.fidelity import Run
+from experiments.judge.rows import Judged, judge
 
 IDENTITY = {"run_id": "perm-ethereal-1", "experiment": "unit", "scheme": "ethereal", "traffic": "perm", "seed": 1}
 COLUMNS = {

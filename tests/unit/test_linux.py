@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controllers.linux import Route, connection_marks, leaf_neighbours, routes, ruleset, spine_neighbours
+from controllers.linux.rules import Route, connection_marks, leaf_neighbours, routes, ruleset, spine_neighbours
 from controllers.tables import (
     Action,
     Connection,
@@ -25,7 +25,7 @@ from controllers.tables import (
 )
 from emulator.netlink import MAIN_TABLE
 from emulator.topology import LeafSpine, Link
-from experiments.congestion import choose_spines
+from experiments.theory.loads import choose_spines
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import LISTEN_PORT, plan_traffic
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traffic.collectives import build_schedule
-from traffic.matrix import MatrixError, load_matrix
+from traffic.formats.htsim import MatrixError, load_matrix
 from traffic.schedule import Flow, Schedule
 
 DATA = Path(__file__).parent / "data"

@@ -18,11 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import FABRIC, ports_of
 
-from emulator import meters, sampler
-from emulator.meters import COUNTERS, decode, read_counters
+from emulator.meters.meters import COUNTERS, decode, meters, read_counters, sampler
+from emulator.meters.sampler import RawSample, Yielding
 from emulator.netlink import Netlink
 from emulator.ports import Port
-from emulator.sampler import RawSample, Yielding
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ROOT, CHILD = 0xFFFFFFFF, 0x10001

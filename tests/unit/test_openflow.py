@@ -12,7 +12,7 @@ import pytest
 from os_ken.ofproto import nicira_ext, ofproto_v1_3, ofproto_v1_3_parser
 from os_ken.ofproto.ofproto_parser import msg as unpack
 
-from controllers.openflow import leaf_dpid, program, spine_dpid, switch_table
+from controllers.ovs.openflow import leaf_dpid, program, spine_dpid, switch_table
 from controllers.tables import Hash, Rule, leaf_table, spine_table
 from emulator.topology import MAX_EMULATED_LEAVES, MAX_SPINES, LeafSpine, Link
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from experiments.overview import render, summary
+from experiments.results.overview import render, summary
 
 SCHEMES = ("ecmp", "spray", "ethereal")
 

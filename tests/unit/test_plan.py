@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.plan import Run, estimate_s, plan_runs
-from experiments.spec import Experiment, load_experiment
+from experiments.runs.plan import Run, estimate_s, plan_runs
+from experiments.spec.experiment import Experiment, load_experiment
 
 ENTRIES: list[dict[str, object]] = [
     {"collective": "alltoall", "size": "4MB"},

@@ -15,7 +15,7 @@ from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from experiments import plots
+from experiments.results import plots
 
 SCHEMES = ["ecmp", "spray", "ethereal", "subflow-4"]
 

@@ -17,17 +17,17 @@ from results_example import results_folder
 from rich.console import Console
 
 from emulator.topology import LeafSpine
-from experiments import predict as prediction
-from experiments import prediction as one_run
-from experiments.benchmarks import predict as benchmark
-from experiments.bound import bound_s
 from experiments.cli import main
-from experiments.congestion import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
-from experiments.plan import plan_runs
-from experiments.predict import beside_results, predict, prediction_table, predictions
-from experiments.results import ResultsError
-from experiments.scale import count_traffic
-from experiments.spec import Experiment, restore_experiment
+from experiments.machine.benchmarks import predict as benchmark
+from experiments.results.folder import ResultsError
+from experiments.runs import predict as prediction
+from experiments.runs.plan import plan_runs
+from experiments.runs.predict import beside_results, predict, prediction_table, predictions
+from experiments.spec.experiment import Experiment, restore_experiment
+from experiments.theory import prediction as one_run
+from experiments.theory.bound import bound_s
+from experiments.theory.counting import count_traffic
+from experiments.theory.loads import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
 from traffic.collectives import COLLECTIVES, build_schedule
 from traffic.placement import PLACEMENTS, place
 from traffic.schemes import plan_traffic

@@ -12,9 +12,10 @@ from synthetic import FABRIC, healthy_run
 
 from emulator.programs import OUTPUT_LIMIT_BYTES, Ended, Launch, environment
 from emulator.topology import LeafSpine
-from experiments.fidelity import Run, failures
-from experiments.measurement import ProgramJob, ProgramMeasured
-from experiments.programs import (
+from experiments.judge.fidelity import Run, failures
+from experiments.results.sentences import DEALT
+from experiments.runs.messages import ProgramJob, ProgramMeasured
+from experiments.runs.programs import (
     OutputLogs,
     ProgramRun,
     conclusion,
@@ -23,8 +24,7 @@ from experiments.programs import (
     parse_hosts,
     plan_programs,
 )
-from experiments.sentences import DEALT
-from experiments.spec import Experiment, SpecError
+from experiments.spec.experiment import Experiment, SpecError
 
 SMALL = LeafSpine(2, 2, 4)
 LAUNCH = Launch(("true",), (0, 1), 10.0, 29_500)

@@ -12,14 +12,13 @@ from xml.etree import ElementTree
 import pytest
 from results_example import REASON, SCHEMES, TRAFFICS, manifest_of, results_folder
 
-from experiments import report
-from experiments.overview import fidelity, shown, summary
-from experiments.report import report_path, write_report
-from experiments.results import ResultsError, ResultsFolder
-from experiments.sections import SECTIONS, typical
-from experiments.sentences import lines, sentence
-from experiments.spec import load_experiment, restore_experiment
-from experiments.verdict import Outcome, Verdict, of_results
+from experiments.results.folder import ResultsError, ResultsFolder, report
+from experiments.results.overview import fidelity, shown, summary
+from experiments.results.report import report_path, write_report
+from experiments.results.sections import SECTIONS, typical
+from experiments.results.sentences import lines, sentence
+from experiments.results.verdict import Outcome, Verdict, of_results
+from experiments.spec.experiment import load_experiment, restore_experiment
 
 
 class Page(HTMLParser):

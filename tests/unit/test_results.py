@@ -18,10 +18,10 @@ import pytest
 from synthetic import FABRIC
 
 from emulator import caller
-from experiments import results
-from experiments.fidelity import Run
-from experiments.judge import Judged, judge
-from experiments.results import FORMAT_VERSION, ResultsError, ResultsFolder, default_path
+from experiments.judge.fidelity import Run
+from experiments.judge.rows import Judged, judge
+from experiments.results.folder import FORMAT_VERSION, ResultsError, ResultsFolder, default_path
+from experiments.results.folder import folder as results
 
 MANIFEST = {"experiment": {"name": "unit"}, "command": "spraylab run unit"}
 FRAMES = ("flows", "subflows", "links", "queues")

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.topology import LeafSpine, Link
-from experiments.congestion import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
+from experiments.theory.loads import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
 from traffic.collectives.layout import ELEMENT_BYTES
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import TrafficPlan, check_scheme, cut, ethereal_assignment, ethereal_splits, plan_traffic

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.topology import LeafSpine
-from experiments.spec import (
+from experiments.spec.experiment import (
     CATALOG,
     Experiment,
     SpecError,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.units import (
+from experiments.spec.units import (
     format_rate_bps,
     format_size_bytes,
     format_time_s,

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.conduct import refusal
-from experiments.results import ResultsError
-from experiments.sentences import DEALT, as_json, caveats, lines, sentence
-from experiments.verdict import Asked, Outcome, Verdict, decide, of_results
+from experiments.results.folder import ResultsError
+from experiments.results.sentences import DEALT, as_json, caveats, lines, sentence
+from experiments.results.verdict import Asked, Outcome, Verdict, decide, of_results
+from experiments.runs.outside import refusal
 
 Planted = Mapping[tuple[str, str], Sequence[float]]
 

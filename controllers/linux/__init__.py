@@ -1,0 +1,1 @@
+"""Leaves and spines as Linux routers, each in a network namespace of its own."""

@@ -1,0 +1,103 @@
+"""Leaves and spines as Linux routers, each in a network namespace of its own: a data plane."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from controllers.linux import rules as router
+from controllers.linux.rules import Neighbour, Route
+from controllers.tables import Connection, leaf_table, spine_table
+from emulator import netlink
+from emulator.nft import load
+from emulator.nodes import FabricRouter
+from emulator.topology import LeafSpine, Link
+
+if TYPE_CHECKING:
+    from emulator.fabric import Fabric
+
+_FIRST_PRIORITY = 100  # of the rules for marks: before the main table
+_STEERED_CORES = 32  # more would have to be written in groups
+
+
+class Routers:
+    """See `emulator.dataplane.Dataplane`."""
+
+    name: Literal["linux"] = "linux"
+    version = None
+    switch = FabricRouter
+    switch_options: dict[str, str] = {}  # noqa: RUF012
+    sysctls = router.SYSCTLS
+    watched_pids: Sequence[int] = ()
+
+    def __init__(self, topology: LeafSpine) -> None:
+        self._topology = topology
+        leaves = {topology.leaf_name(leaf): topology.gateway_mac(leaf) for leaf in range(topology.leaves)}
+        self.macs = leaves | {topology.spine_name(spine): router.spine_mac(spine) for spine in range(topology.spines)}
+        self._routes: dict[str, set[Route]] = {name: set() for name in self.macs}
+        self._in_force: object = None
+
+    def start(self, fabric: Fabric) -> None:
+        self._fabric, topology = fabric, self._topology
+        self._index = {port.name: port.index for port in fabric.ports}
+        # What has no mark first: half of the packets, and rules are tried one by one.
+        rules = [netlink.mark_rule(_FIRST_PRIORITY, 0, netlink.MAIN_TABLE)]
+        for spine in range(topology.spines):
+            mark = router.mark_of(spine)
+            rules.append(netlink.mark_rule(_FIRST_PRIORITY + mark, mark, mark))
+        for leaf in range(topology.leaves):
+            name = topology.leaf_name(leaf)
+            fabric.netlink[name].send(rules + self._known(name, router.leaf_neighbours(topology, leaf)))
+        for spine in range(topology.spines):
+            name = topology.spine_name(spine)
+            fabric.netlink[name].send(self._known(name, router.spine_neighbours(topology)))
+        self._spread()
+
+    def _spread(self) -> None:
+        """Have each leaf forward what its hosts send on any core, by connection (receive packet steering).
+
+        Left alone, a packet is forwarded all the way on the core of whoever sent it, and one sending thread fills one
+        core while the others idle. Once is enough: where a leaf has taken a packet to, the next hops follow.
+        """
+        cores = min(os.cpu_count() or 1, _STEERED_CORES)
+        for port in self._fabric.ports:
+            if port.host is not None and not port.at_host:
+                setting = f"/proc/{port.pid}/root/sys/class/net/{port.name}/queues/rx-0/rps_cpus"
+                with contextlib.suppress(OSError), open(setting, "w") as file:  # noqa: PTH123 - it is only speed
+                    file.write(f"{(1 << cores) - 1:x}")
+
+    def program(self, seed: int, connections: Sequence[Connection], failed: frozenset[Link]) -> None:
+        wanted = (seed, tuple(connections), failed)
+        if self._in_force == wanted:
+            return
+        self._in_force = None
+        topology = self._topology
+        marks = router.connection_marks(topology, connections, seed, failed)
+        rulesets = {}
+        for leaf in range(topology.leaves):
+            name, rules = topology.leaf_name(leaf), leaf_table(topology, leaf, failed)
+            self._set_routes(name, router.routes(topology, rules))
+            rulesets[self._fabric.pids[name]] = router.ruleset(rules, seed, marks[leaf])
+        for spine in range(topology.spines):
+            self._set_routes(topology.spine_name(spine), router.routes(topology, spine_table(topology, spine, failed)))
+        load(rulesets)
+        self._in_force = wanted
+
+    def warmed_up(self) -> None:
+        return None
+
+    def _set_routes(self, name: str, wanted: set[Route]) -> None:
+        there = self._routes[name]
+        requests = [self._request(name, route, delete=True) for route in there - wanted]
+        requests += [self._request(name, route) for route in wanted - there]
+        self._fabric.netlink[name].send(requests)
+        self._routes[name] = wanted
+
+    def _request(self, name: str, route: Route, delete: bool = False) -> netlink.Request:
+        index = None if route.port is None else self._index[f"{name}-eth{route.port}"]
+        return netlink.route(route.prefix, index, route.via, route.table, delete=delete)
+
+    def _known(self, name: str, neighbours: Sequence[Neighbour]) -> list[netlink.Request]:
+        return [netlink.neighbour(self._index[f"{name}-eth{each.port}"], each.ip, each.mac) for each in neighbours]

@@ -1,0 +1,1 @@
+"""Leaves and spines as Open vSwitch bridges, programmed over OpenFlow."""

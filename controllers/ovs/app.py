@@ -1,0 +1,154 @@
+"""The OpenFlow controller, a process of its own: `python -m controllers.ovs.app SOCKET PORT`.
+
+A thin os-ken application. Over the Unix socket it is told what the fabric is and which seed to hash with, a JSON object
+a line, and answers each line once every switch has confirmed its table with a barrier. A switch that connects later, or
+comes back, is given the table that is in force.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socketserver
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from os_ken import cfg
+from os_ken.base import app_manager
+from os_ken.controller import ofp_event
+from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+from os_ken.ofproto import ofproto_v1_3
+
+from controllers.ovs.openflow import program, switch_table
+from emulator.topology import LeafSpine, Link
+
+LOG = logging.getLogger("spraylab.controller")
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What every switch should hold."""
+
+    fabric: LeafSpine
+    seed: int
+    failed: frozenset[Link]
+
+    @property
+    def switches(self) -> int:
+        return self.fabric.leaves + self.fabric.spines
+
+
+class Programmer(app_manager.OSKenApp):
+    """Keeps every connected switch at the present intent and knows which have confirmed it."""
+
+    OFP_VERSIONS = (ofproto_v1_3.OFP_VERSION,)
+    control_socket: Path
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._changed = threading.Condition()
+        self._intent: Intent | None = None
+        self._datapaths: dict[int, Any] = {}
+        self._awaited: dict[tuple[int, int], Intent] = {}  # (dpid, barrier xid) -> what it will confirm
+        self._confirmed: dict[int, Intent] = {}
+        self._error: str | None = None
+
+    def start(self) -> None:
+        super().start()
+        server = _ControlServer(str(self.control_socket), _ControlHandler)
+        server.programmer = self
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def apply(self, intent: Intent, timeout_s: float) -> str | None:
+        """Program every switch and wait for all to confirm. Returns what went wrong, or None."""
+        with self._changed:
+            self._intent, self._error = intent, None
+            self._confirmed.clear()
+            for dpid, datapath in self._datapaths.items():
+                self._program(dpid, datapath)
+            self._changed.wait_for(lambda: self._error or len(self._confirmed) >= intent.switches, timeout_s)
+            if self._error is None and len(self._confirmed) < intent.switches:
+                return f"{len(self._confirmed)} of {intent.switches} switches confirmed their table in {timeout_s:g} s"
+            return self._error
+
+    def _program(self, dpid: int, datapath: Any) -> None:
+        intent = self._intent
+        if intent is None:
+            return
+        rules = switch_table(intent.fabric, dpid, intent.failed)
+        messages = program(datapath, intent.fabric, rules, intent.seed)
+        for message in messages:
+            datapath.set_xid(message)
+        self._awaited[dpid, messages[-1].xid] = intent
+        for message in messages:
+            datapath.send_msg(message)
+
+    @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])
+    def _on_state_change(self, event: Any) -> None:
+        datapath, dpid = event.datapath, event.datapath.id
+        with self._changed:
+            if event.state == MAIN_DISPATCHER:
+                LOG.info("switch %#x connected", dpid)
+                self._datapaths[dpid] = datapath
+                self._program(dpid, datapath)
+            elif self._datapaths.get(dpid) is datapath:
+                LOG.info("switch %#x left", dpid)
+                del self._datapaths[dpid]
+                self._confirmed.pop(dpid, None)
+
+    @set_ev_cls(ofp_event.EventOFPBarrierReply, MAIN_DISPATCHER)
+    def _on_barrier(self, event: Any) -> None:
+        dpid, xid = event.msg.datapath.id, event.msg.xid
+        with self._changed:
+            intent = self._awaited.pop((dpid, xid), None)
+            if intent is not None and intent is self._intent:
+                self._confirmed[dpid] = intent
+                self._changed.notify_all()
+
+    @set_ev_cls(ofp_event.EventOFPErrorMsg, [CONFIG_DISPATCHER, MAIN_DISPATCHER])
+    def _on_error(self, event: Any) -> None:
+        message = event.msg
+        with self._changed:
+            self._error = f"switch {message.datapath.id:#x} refused a rule (type {message.type}, code {message.code})"
+            LOG.error(self._error)
+            self._changed.notify_all()
+
+
+class _ControlServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    programmer: Programmer
+
+
+class _ControlHandler(socketserver.StreamRequestHandler):
+    server: _ControlServer
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            order = json.loads(line)
+            intent = Intent(
+                LeafSpine(**order["fabric"]), order["seed"], frozenset((leaf, spine) for leaf, spine in order["failed"])
+            )
+            error = self.server.programmer.apply(intent, order["timeout_s"])
+            self.wfile.write(json.dumps({"error": error}).encode() + b"\n")
+
+
+def main(arguments: list[str]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s controller %(levelname)s %(message)s")
+    Programmer.control_socket = Path(arguments[0])
+    cfg.CONF(
+        args=["--ofp-listen-host", "127.0.0.1", "--ofp-tcp-listen-port", arguments[1]],
+        project="spraylab",
+        default_config_files=[],
+        default_config_dirs=[],
+    )
+    app_manager.AppManager.run_apps(["controllers.ovs.app", "os_ken.controller.ofp_handler"])
+
+
+if __name__ == "__main__":
+    # Run as the module the application manager will import, so that there is one Programmer class and not two.
+    from controllers.ovs import app
+
+    app.main(sys.argv[1:])

@@ -1,0 +1,83 @@
+"""Starts the controller process and tells it what to program."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+from emulator.sandbox import EmulatorError
+from emulator.topology import LeafSpine, Link
+
+OPENFLOW_PORT = 6653
+_START_TIMEOUT_S = 20.0
+_PROGRAM_TIMEOUT_S = 20.0
+
+
+class Controller:
+    """A running controller; `log` receives what it says."""
+
+    def __init__(self, log: TextIO, control_socket: Path = Path("/run/spraylab-controller.sock")) -> None:
+        self._path = control_socket
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "controllers.ovs.app", str(control_socket), str(OPENFLOW_PORT)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        self._connection: socket.socket | None = None
+
+    def wait_ready(self) -> None:
+        """Return once it takes orders. Raises EmulatorError if it does not come up."""
+        self._connect()
+
+    def program(self, fabric: LeafSpine, seed: int, failed: frozenset[Link] = frozenset()) -> None:
+        """Have every switch hold the tables of (fabric, failed), hashing with `seed`; return once all have confirmed.
+
+        Raises EmulatorError if a switch refuses a rule or does not answer in time.
+        """
+        order = {
+            "fabric": asdict(fabric), "seed": seed, "failed": sorted(failed), "timeout_s": _PROGRAM_TIMEOUT_S
+        }  # fmt: skip
+        connection = self._connect()
+        try:
+            connection.sendall(json.dumps(order).encode() + b"\n")
+            answer = connection.makefile().readline()
+        except OSError as error:
+            self._connection = None  # the answer may still come, and would be taken for that to the next order
+            connection.close()
+            raise EmulatorError(f"the OpenFlow controller does not answer: {error}") from error
+        if not answer:
+            raise EmulatorError("the OpenFlow controller ended unexpectedly; its last words are in run.log")
+        problem = json.loads(answer)["error"]
+        if problem:
+            raise EmulatorError(f"programming the fabric failed: {problem}")
+
+    def stop(self) -> None:
+        if self._connection:
+            self._connection.close()
+        self.process.kill()
+        self.process.wait()
+
+    def _connect(self) -> socket.socket:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while self._connection is None:
+            candidate = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                candidate.connect(str(self._path))
+            except OSError as error:
+                candidate.close()
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise EmulatorError(
+                        "the OpenFlow controller did not start; its last words are in run.log"
+                    ) from error
+                time.sleep(0.02)
+                continue
+            candidate.settimeout(_PROGRAM_TIMEOUT_S + 5)
+            self._connection = candidate
+        return self._connection

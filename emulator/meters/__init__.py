@@ -1,0 +1,1 @@
+"""What a run is measured by: counters, queues, CPU, packet captures."""

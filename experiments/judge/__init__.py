@@ -1,0 +1,1 @@
+"""Can a run's numbers be trusted, and what are they?"""

@@ -1,0 +1,47 @@
+"""How far below its bound full token buckets may take a run, and so how long a run must be to say anything.
+
+A bucket that is full lets its depth pass at once. On a link that is busy from end to end that happens once; where steps
+wait for each other, links may be idle in between, and their buckets full again at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emulator.ports import shaping_for
+from emulator.topology import LeafSpine
+from experiments.spec.units import format_size_bytes
+from experiments.theory.bound import busiest_link_s
+from traffic.schedule import Schedule
+
+LEAST_S = 0.25
+"""Shortest bound of a run that can be judged: its ports and the machine are judged over windows of 0.2 s."""
+
+MAX_HEAD_START = 0.1
+"""Most that full buckets may explain of a run, as a share of its bound: what they might hide is no more than that."""
+
+
+def head_start_s(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], bound_s: float) -> float:
+    """Return by how many seconds full buckets may let a run be sooner than its bound."""
+    slowest_bps = min(fabric.host_rate_bps, fabric.fabric_rate_bps)
+    bucket_s = shaping_for(slowest_bps, fabric).burst_bytes * 8 / slowest_bps
+    steps = 1 + max((flow.step for flow in schedule.flows), default=0)
+    floor_s = max(busiest_link_s(schedule, fabric, hosts) - bucket_s, bound_s - steps * bucket_s)
+    return bound_s - floor_s
+
+
+def too_short(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], bound_s: float) -> str | None:
+    """Return why a run of `schedule` cannot be judged, and what size could; None where it can."""
+    if not bound_s:
+        return "too short: nothing is sent"
+    head_start = head_start_s(schedule, fabric, hosts, bound_s)
+    factor = max(LEAST_S, head_start / MAX_HEAD_START) / bound_s
+    if factor <= 1:
+        return None
+    reason = (
+        f"the first frames of every port pass at once, {head_start:.2g} s of it"
+        if head_start / MAX_HEAD_START > LEAST_S
+        else f"runs are judged from {LEAST_S:g} s on"
+    )
+    larger_bytes = int(float(f"{1.05 * factor * schedule.size_bytes:.2g}"))  # two digits, and no less
+    return f"too short: its bound is {bound_s:.2g} s and {reason}; at least {format_size_bytes(larger_bytes)}"

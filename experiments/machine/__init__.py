@@ -1,0 +1,1 @@
+"""What this machine carries faithfully, and what spraylab costs on it."""

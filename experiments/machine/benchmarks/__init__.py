@@ -1,0 +1,1 @@
+"""A file a benchmark of `spraylab bench`."""

@@ -1,0 +1,93 @@
+"""How the time and memory of `predict` grow with hosts. Each case runs in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emulator.topology import MAX_SPINES
+from experiments.runs.predict import predict
+from experiments.spec.experiment import CollectiveTraffic, Experiment, FabricSpec
+
+HOSTS = (256, 1024, 4096, 16_384, 65_536)
+SCHEMES = ("ecmp", "spray", "ethereal")
+FLOW_BYTES = 64 * 1024
+_RATE_BPS = 400_000_000_000
+_TIMEOUT_S = 600.0
+
+
+def run(hosts: Sequence[int] = HOSTS) -> list[dict[str, Any]]:
+    """A row for every fabric size and traffic: what it was, by which model, `time_s` and `peak_memory_bytes`.
+
+    Sizes are squares of a whole number: as many leaves as hosts a leaf, and as many spines, up to 63. Time is of the
+    prediction of three schemes with one seed; memory is the most the whole process ever held, libraries included.
+    """
+    return [_measure(count, traffic) for traffic in ("permutation", "alltoall") for count in hosts]
+
+
+def experiment_of(hosts: int, traffic: str, schemes: Sequence[str] = SCHEMES) -> Experiment:
+    """A square fabric of any size, also one larger than experiment files may have, which are meant for emulation."""
+    side = round(hosts**0.5)
+    if side * side != hosts:
+        raise ValueError(f"{hosts} hosts make no square fabric: use a square such as {side * side}")
+    entry = {
+        "permutation": {"collective": "permutation", "channels": 4, "size": f"{4 * FLOW_BYTES}B"},
+        "alltoall": {"collective": "alltoall", "size": f"{hosts * FLOW_BYTES}B"},
+    }[traffic]
+    fabric = FabricSpec.model_construct(
+        leaves=side,
+        spines=min(side, MAX_SPINES),
+        hosts_per_leaf=side,
+        host_rate_bps=_RATE_BPS,
+        fabric_rate_bps=_RATE_BPS,
+        mtu_bytes=9000,
+        queue_bytes=4_000_000,
+    )
+    traffic_entry = CollectiveTraffic.model_validate(entry)
+    return Experiment.model_construct(
+        name="bench", fabric=fabric, traffic=(traffic_entry,), schemes=tuple(schemes), seeds=(1,)
+    )
+
+
+def _measure(hosts: int, traffic: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(hosts), traffic],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=True,
+    )
+    row: dict[str, Any] = json.loads(done.stdout)
+    return row
+
+
+def _here(hosts: int, traffic: str) -> dict[str, Any]:
+    experiment = experiment_of(hosts, traffic)
+    start = time.perf_counter()
+    rows = predict(experiment)
+    return {
+        "hosts": hosts,
+        "leaves": experiment.fabric.leaves,
+        "spines": experiment.fabric.spines,
+        "traffic": traffic,
+        "schemes": list(experiment.schemes),
+        "flows": int(rows.flows.max()),
+        "model": "counts" if rows.predicted_cct_s.isna().all() else "fluid",
+        "time_s": time.perf_counter() - start,
+        "peak_memory_bytes": _peak_memory_bytes(),
+    }
+
+
+def _peak_memory_bytes() -> int:
+    """Of this program alone: what getrusage says may be that of the process it was started from."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+if __name__ == "__main__":
+    print(json.dumps(_here(int(sys.argv[1]), sys.argv[2])))

@@ -1,0 +1,130 @@
+"""What traffic costs: CPU seconds for a GB of payload over a hop, by scheme, by number of subflows, by hosts.
+
+Needs root, and a machine that does nothing else meanwhile: the costs of the whole machine are counted, of all processes
+but niced ones.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from emulator.dataplane import Asked
+from emulator.fabric import Fabric
+from emulator.nic import spraying
+from emulator.sandbox import Sandbox, raise_open_files
+from emulator.topology import LeafSpine
+from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of, permutation
+from experiments.runs.inside import hashed_connections
+from experiments.theory.bound import bound_s
+from traffic.placement import place
+from traffic.replay import Replay, ReplayResult
+from traffic.schemes import TrafficPlan, plan_traffic
+from traffic.transport import Transport
+
+_SCHEMES = ("ethereal", "subflow-8", "spray")
+_BURST_FRAMES = 4
+_HOSTS, _RATE_BPS = 16, 50_000_000
+_GROWTH_TOTAL_BPS = 400_000_000  # of all hosts together, however many they are
+_MANY_CHANNELS = 42  # between all pairs of 16 hosts: 10,080 connections, each of two sockets
+_OTHER_FILES = 200  # that the process has open, or will
+_TIMEOUT_S = 120.0
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def run(dataplane: Asked = "linux") -> list[dict[str, Any]]:
+    """A row a measurement. `payload_gb_hops` is payload times the links it crosses; the costs are in CPU seconds for
+    each of those: of the process that drives the sockets, its own (user) and the kernel's on its behalf (system, which
+    includes forwarding done at once), and of the whole machine."""
+    fabric = fabric_of(_HOSTS, _RATE_BPS)
+    measured = [_row(scheme, fabric, dataplane, Traffic(permutation(fabric, 2.0), scheme)) for scheme in _SCHEMES]
+    bursts = fabric_of(_HOSTS, _RATE_BPS, _BURST_FRAMES)
+    measured.append(_row(f"bursts of {_BURST_FRAMES}", bursts, dataplane, Traffic(permutation(fabric, 2.0))))
+    measured.append(_many(fabric, dataplane))
+    for hosts in HOST_COUNTS:
+        fabric = fabric_of(hosts, _GROWTH_TOTAL_BPS // hosts)
+        measured.append(_row(f"{hosts} hosts", fabric, dataplane, Traffic(permutation(fabric, 2.0))))
+    return measured
+
+
+def _many(fabric: LeafSpine, dataplane: Asked) -> dict[str, Any]:
+    """10,000 subflows, or as many as this process may open files for."""
+    pairs = fabric.hosts * (fabric.hosts - 1)
+    raise_open_files()
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    channels = min(_MANY_CHANNELS, (files - _OTHER_FILES) // (2 * pairs))
+    schedule = alltoall(fabric, 2.0, channels)
+    return _row(f"{pairs * channels:,} subflows", fabric, dataplane, Traffic(schedule))
+
+
+def _row(what: str, fabric: LeafSpine, dataplane: Asked, traffic: Traffic) -> dict[str, Any]:
+    hosts = place("packed", fabric, fabric.hosts)
+    plan = plan_traffic(traffic.schedule, fabric, hosts, traffic.scheme)
+    with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
+        cost = sandbox.call(measure, fabric, dataplane, plan, traffic.seed, timeout_s=_TIMEOUT_S)
+    gb_hops = sum(flow.size_bytes * _hops(fabric, flow.src, flow.dst) for flow in traffic.schedule.flows) / 1e9
+    row = {
+        "what": what,
+        "scheme": traffic.scheme,
+        "hosts": fabric.hosts,
+        "total_mbps": fabric.hosts * fabric.host_rate_bps / 1e6,
+        "subflows": len(plan.subflows),
+        "setup_s": cost["setup_s"],
+        "open_s": cost["open_s"],
+        "cct_over_bound": cost["cct_s"] / bound_s(traffic.schedule, fabric, hosts),
+        "payload_gb_hops": gb_hops,
+        "user_s_per_gb_hop": cost["user_s"] / gb_hops,
+        "system_s_per_gb_hop": cost["system_s"] / gb_hops,
+        "machine_s_per_gb_hop": cost["machine_s"] / gb_hops,
+    }
+    print(row, file=sys.stderr, flush=True)
+    return row
+
+
+def measure(fabric: LeafSpine, dataplane: Asked, plan: TrafficPlan, seed: int) -> dict[str, float]:
+    """Runs in the sandbox: one replay and what it cost."""
+    transport = Transport()
+    built = Fabric(fabric, sys.stderr, transport.sysctls(), seed, dataplane)
+    built.program(seed, hashed_connections(plan))
+    opening = time.monotonic()
+    with (
+        spraying(built, plan.spray_mode, seed),
+        Replay(plan, fabric, built.host_pids, transport) as replay,
+    ):
+        opened = time.monotonic()
+        machine, mine = _machine_s(), os.times()
+        result = _played(replay)
+        spent, now = _machine_s() - machine, os.times()
+    return {
+        "setup_s": built.timings["ready"],
+        "open_s": opened - opening,
+        "cct_s": result.cct_s,
+        "user_s": now.user - mine.user,
+        "system_s": now.system - mine.system,
+        "machine_s": spent,
+    }
+
+
+def _played(replay: Replay) -> ReplayResult:
+    steps = replay.run()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: ReplayResult = end.value
+            return result
+
+
+def _machine_s() -> float:
+    """CPU time of all cores, but for idle, waiting and niced processes."""
+    user, _, system, _, _, irq, softirq = (int(field) for field in Path("/proc/stat").read_text().split()[1:8])
+    return (user + system + irq + softirq) / _TICKS_PER_S
+
+
+def _hops(fabric: LeafSpine, src: int, dst: int) -> int:
+    return 2 if fabric.leaf_of(src) == fabric.leaf_of(dst) else 4

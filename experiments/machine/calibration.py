@@ -1,0 +1,200 @@
+"""What `spraylab calibrate` found on this machine, kept for later: to warn of rates too high, and to choose them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import pwd
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from emulator.caller import as_caller
+from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked
+from emulator.inputs import InputError, read_input
+from emulator.ports import least_rate_bps
+from emulator.topology import MAX_EMULATED_HOSTS
+from experiments.results.folder import write_file
+from experiments.spec.experiment import AUTO_RATE, MAX_BURST_FRAMES, Experiment, SpecError
+from experiments.spec.units import format_rate_bps
+
+_AUTO_PART = 0.8  # what passed at the edge fails now and then
+_MOST_BPS = 10**12
+_MOST_BYTES = 1024 * 1024
+_FILE = Path("spraylab/calibration.json")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found on this very machine."""
+
+    rows: Sequence[Mapping[str, Any]]
+
+    def faithful_rate_bps(self, dataplane: str, hosts: int, burst_frames: int = 1) -> int | None:
+        """The highest faithful link rate of so many hosts; None where this data plane was not calibrated.
+
+        Between two numbers of hosts that were measured the total of all hosts is interpolated (it falls slowly); beyond
+        them it is that of the nearest.
+        """
+        known = self._known(dataplane, burst_frames)
+        if not known:
+            return None
+        logs = np.log([row["hosts"] for row in known])
+        total_bps = float(np.interp(math.log(hosts), logs, [row["total_bps"] for row in known]))
+        return int(total_bps / hosts * (1 + 1e-9))
+
+    def dataplane(self, asked: Asked, hosts: int, burst_frames: int = 1) -> str | None:
+        """Which of the data planes calibrated is meant: of several, the one that carries most."""
+        names = {
+            row["dataplane"]
+            for row in self.rows
+            if (asked == "auto" or row["dataplane"].startswith(asked)) and self._known(row["dataplane"], burst_frames)
+        }
+        return max(names, key=lambda name: self.faithful_rate_bps(name, hosts, burst_frames) or 0, default=None)
+
+    def warning(self, dataplane: str, hosts: int, rate_bps: int, burst_frames: int = 1) -> str | None:
+        """One sentence, if so many hosts at this link rate are more than the machine carries faithfully."""
+        most_bps = self.faithful_rate_bps(dataplane, hosts, burst_frames)
+        if most_bps is None or rate_bps <= most_bps:
+            return None
+        measured = max(row["measured"] for row in self._known(dataplane, burst_frames))
+        return (
+            f"{hosts} hosts x {format_rate_bps(rate_bps)} is above what this machine carries faithfully on "
+            f"{dataplane}: {format_rate_bps(rounded(most_bps))}, measured {measured}"
+        )
+
+    def _known(self, dataplane: str, burst_frames: int) -> list[Mapping[str, Any]]:
+        rows = (row for row in self.rows if row["dataplane"] == dataplane and row["burst_frames"] == burst_frames)
+        return sorted(rows, key=lambda row: row["hosts"])
+
+
+def rounded(rate_bps: float) -> int:
+    """To three digits, as people write rates."""
+    return int(float(f"{rate_bps:.3g}"))
+
+
+def with_rates(experiment: Experiment) -> Experiment:
+    """Its rates that are `auto` are four fifths of what this machine was found to carry faithfully.
+
+    Raises SpecError where that is not known.
+    """
+    spec = experiment.fabric
+    if AUTO_RATE not in (spec.host_rate_bps, spec.fabric_rate_bps):
+        return experiment
+    hosts = spec.topology().hosts
+    found = load()
+    dataplane = found and found.dataplane(spec.dataplane, hosts, spec.burst_frames)
+    rate_bps = found and dataplane and found.faithful_rate_bps(dataplane, hosts, spec.burst_frames)
+    auto_bps = rounded(_AUTO_PART * rate_bps) if rate_bps else 0
+    if auto_bps < least_rate_bps(spec.mtu_bytes):
+        burst = f" --burst {spec.burst_frames}" if spec.burst_frames > 1 else ""
+        known = (
+            "it carries none faithfully"
+            if rate_bps is not None and dataplane
+            else f"`spraylab calibrate{burst}` finds out"
+        )
+        raise SpecError(
+            f"{experiment.name}: a rate of auto is what this machine carries with {hosts} hosts on {spec.dataplane}, "
+            f"and {known}; or write a rate such as 20mbit"
+        )
+    fields = ("host_rate_bps", "fabric_rate_bps")
+    settled = {name: auto_bps for name in fields if getattr(spec, name) == AUTO_RATE}
+    return experiment.model_copy(update={"fabric": spec.model_copy(update=settled)})
+
+
+def warning(experiment: Experiment) -> str | None:
+    """One sentence, if the links of an experiment are faster than was found faithful here, or nothing can be found."""
+    (found, unusable), fabric = _read(), experiment.fabric.topology()
+    if unusable:
+        return unusable
+    dataplane = found and found.dataplane(experiment.fabric.dataplane, fabric.hosts, fabric.burst_frames)
+    if not found or not dataplane:
+        return None
+    rate_bps = max(fabric.host_rate_bps, fabric.fabric_rate_bps)
+    return found.warning(dataplane, fabric.hosts, rate_bps, fabric.burst_frames)
+
+
+def userspace_limit_bps(hosts: int) -> int:
+    """Traffic of so many hosts together that Open vSwitch in user space carries faithfully, as far as is known."""
+    found = load()
+    rate_bps = found.faithful_rate_bps("ovs-user", hosts) if found else None
+    return USERSPACE_LIMIT_BPS if rate_bps is None else rate_bps * hosts
+
+
+def save(found: Sequence[Mapping[str, Any]]) -> Path:
+    """Keeps `found`, and what is known of others. Raises ResultsError."""
+    before = load()
+    kept = {_key(row): dict(row) for row in [*(before.rows if before else ()), *found]}
+    path = calibration_file()
+    with as_caller():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps({"machine": machine(), "rows": list(kept.values())}, indent=2) + "\n")
+    return path
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["dataplane"], row["hosts"], row["burst_frames"]
+
+
+def load() -> Calibration | None:
+    """What `save` kept on this machine, if it was this machine, with this kernel; None too where it is damaged."""
+    return _read()[0]
+
+
+def _read() -> tuple[Calibration | None, str | None]:
+    """What is known of this machine, and a sentence if there is a file that cannot be used."""
+    path = calibration_file()
+    try:
+        content = json.loads(read_input(path, _MOST_BYTES))
+        if content["machine"] != machine():
+            return None, None
+        return Calibration([_Row.model_validate(row).model_dump() for row in content["rows"]]), None
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None, None
+        problem = str(error)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        problem = "is not as `spraylab calibrate` wrote it"
+    return None, f"{path} {problem}: it is not used; remove it, and `spraylab calibrate` writes a new one"
+
+
+class _Row(BaseModel):
+    """One number of hosts on one data plane."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataplane: str = Field(pattern="^(ovs|linux)[a-z-]{0,20}$")
+    hosts: int = Field(ge=1, le=MAX_EMULATED_HOSTS)
+    burst_frames: int = Field(ge=1, le=MAX_BURST_FRAMES)
+    rate_bps: int = Field(ge=0, le=_MOST_BPS)
+    total_bps: int = Field(ge=0, le=_MOST_BPS * MAX_EMULATED_HOSTS)
+    measured: str = Field(pattern="^[0-9-]{10}$")
+
+
+def calibration_file() -> Path:
+    """In the state folder of the user, or of the one who called sudo (XDG Base Directory Specification)."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    if state.startswith("/"):
+        return Path(state) / _FILE
+    caller = os.environ.get("SUDO_UID") if os.geteuid() == 0 else None
+    home = Path(pwd.getpwuid(int(caller)).pw_dir) if caller else Path.home()
+    return home / ".local/state" / _FILE
+
+
+def machine() -> dict[str, Any]:
+    """What capacity depends on."""
+    return {"kernel": platform.release(), "cores": len(os.sched_getaffinity(0)), "cpu": _cpu_model()}
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,1 @@
+"""From a row a run to an answer: the folder, the verdict, the report."""

@@ -1,0 +1,161 @@
+"""The table: per collective and scheme, what was measured; for the terminal in 80 columns, and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.console import Group
+from rich.table import Table
+
+from experiments.judge.rows import PASS
+from experiments.results.tables import table_of_collectives
+from experiments.theory.prediction import EXPLAINED
+
+EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f} x the highest"
+"""In which times theory explains a run."""
+
+_MEDIANS = (
+    *("cct_over_bound", "congestion_ratio", "emulated_over_predicted"),
+    *("subflows", "cut_flows", "retransmitted_segments"),
+)
+_MOST = ("drops_packets", "timeouts")  # rare, and a median would hide what happened to one seed
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Sum up runs per traffic and scheme, in the order they first ran.
+
+    Of the runs that can be trusted, the medians over seeds, of drops the most, and how many took another time than
+    theory expects (`unexplained`); NaN where there are none, or runs.csv has no such column.
+    """
+    passed = runs.fidelity == PASS
+    numbers = runs.reindex(columns=[*_MEDIANS, *_MOST]).astype(float).where(passed)
+    off = passed & (runs.explained == "no" if "explained" in runs else False)
+    groups = pd.concat([runs[["run_id", "traffic", "scheme"]], numbers], axis=1).assign(passed=passed, off=off)
+    table = groups.groupby(["traffic", "scheme"], sort=False).agg(
+        runs=("run_id", "size"),
+        trusted=("passed", "sum"),
+        unexplained=("off", "sum"),
+        cct_over_bound_min=("cct_over_bound", "min"),
+        cct_over_bound_max=("cct_over_bound", "max"),
+        **{name: (name, "median") for name in _MEDIANS},
+        **{name: (name, "max") for name in _MOST},
+    )
+    return table.reset_index()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of numbers. `cell` takes a row of `summary` that has trusted runs.
+
+    It is shown unless all of `of` is unknown, or nothing but zero where `events` are counted; CCT / bound always is.
+    """
+
+    heading: str
+    of: str
+    cell: Callable[[Any], str]
+    events: bool = False
+
+    @property
+    def title(self) -> str:
+        """The heading as a page has it, which breaks it where it likes."""
+        return self.heading.replace("-\n", "\u00ad").replace("\n", " ")
+
+    def text(self, row: Any) -> str:
+        """The cell as people read it; nothing where nothing is known."""
+        if not row.trusted:
+            return "untrusted" if self is CCT else "-"
+        return "" if pd.isna(getattr(row, self.of)) else self.cell(row)
+
+    def worth_showing(self, lines: pd.DataFrame) -> bool:
+        known = lines[self.of].dropna()
+        return bool((known > 0).any()) if self.events else len(known) > 0 or self is CCT
+
+
+def _cct(row: Any) -> str:
+    spread = f" ({_ratio(row.cct_over_bound_min)}-{_ratio(row.cct_over_bound_max)})" if row.trusted > 1 else ""
+    return f"{_ratio(row.cct_over_bound)}{spread}"
+
+
+def _against_prediction(row: Any) -> str:
+    return f"{_ratio(row.emulated_over_predicted)}{'!' if row.unexplained else ''}"
+
+
+def _ratio(value: float) -> str:
+    """Three digits will do: more would not fit the terminal."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _counted(name: str) -> Callable[[Any], str]:
+    return lambda row: f"{getattr(row, name):,.0f}"
+
+
+CCT = Column("CCT / bound", "cct_over_bound", _cct)
+RATIOS = (
+    CCT,
+    Column("congestion\nratio", "congestion_ratio", lambda row: _ratio(row.congestion_ratio)),
+    Column("emulated /\npredicted", "emulated_over_predicted", _against_prediction),
+)
+TIMEOUTS = Column("time-outs,\nmost", "timeouts", _counted("timeouts"), events=True)
+DROPS = Column("drops,\nmost", "drops_packets", _counted("drops_packets"), events=True)
+COUNTS = (
+    Column("connec-\ntions", "subflows", _counted("subflows")),
+    Column("flows\ncut", "cut_flows", _counted("cut_flows"), events=True),
+    Column("retrans-\nmits", "retransmitted_segments", _counted("retransmitted_segments"), events=True),
+    TIMEOUTS,
+    DROPS,
+)
+"""Of a run: TCP's connections, flows cut, segments sent again; time-outs and packets dropped, of the run with most."""
+
+
+def shown(lines: pd.DataFrame, columns: Sequence[Column] = (*RATIOS, *COUNTS)) -> list[Column]:
+    """Those of `columns` that have something to say of `lines`, a frame as `summary` makes it."""
+    return [column for column in columns if column.worth_showing(lines)]
+
+
+def fidelity(row: Any) -> str:
+    """How many of a summary's runs can be trusted: '2/3 pass'."""
+    return f"{row.trusted}/{row.runs} pass"
+
+
+def render(runs: pd.DataFrame) -> Group:
+    """`summary` for 80 columns, as two tables: how close to the best, and what it took."""
+    lines = summary(runs)
+    ratios, counts = shown(lines, RATIOS), shown(lines, COUNTS)
+    mark = f"; ! has a run that is not explained: {EXPLANATION}" if lines.unexplained.any() else ""
+    best = _table(
+        "CCT / bound and congestion ratio: 1.00 is the best any scheme could reach",
+        ["scheme", *(column.heading for column in ratios), "fidelity"],
+        [(row.traffic, [row.scheme, *_styled(row, ratios), _trust(row)]) for row in lines.itertuples()],
+        f"medians (and ranges) of the runs whose fidelity is pass{mark}",
+    )
+    if not counts:
+        return Group(best)
+    rare = "; of time-outs and drops, the most of any run" if {TIMEOUTS, DROPS} & {*counts} else ""
+    took = _table(
+        "What it took",
+        ["scheme", *(column.heading for column in counts)],
+        [(row.traffic, [row.scheme, *_styled(row, counts)]) for row in lines.itertuples()],
+        f"medians of the same runs{rare}",
+    )
+    return Group(best, "", took)
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, list[str]]], caption: str) -> Table:
+    groups: dict[str, list[list[str]]] = {}
+    for traffic, cells in rows:
+        groups.setdefault(traffic, []).append(cells)
+    return table_of_collectives(title, headings, list(groups.items()), caption)
+
+
+def _styled(row: Any, columns: Sequence[Column]) -> list[str]:
+    """Yellow is what no theory explains."""
+    cells = [column.text(row) for column in columns]
+    return [f"[yellow]{cell}[/yellow]" if cell.endswith("!") else cell for cell in cells]
+
+
+def _trust(row: Any) -> str:
+    """Green where all runs can be trusted, red where not."""
+    return f"[{'green' if row.trusted == row.runs else 'red'}]{fidelity(row)}"

@@ -1,0 +1,1 @@
+"""An experiment's runs: planned outside the sandbox, performed inside."""

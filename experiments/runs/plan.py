@@ -1,0 +1,101 @@
+"""The runs of an experiment: the product traffic x schemes x seeds, in order, and roughly how long each takes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.spec.experiment import CollectiveTraffic, Experiment, MatrixTraffic
+from traffic.collectives import COLLECTIVES
+
+RUN_OVERHEAD_S = 1.5
+"""What a run takes besides its traffic: opening connections, reading counters, judging. Rough."""
+
+_LONGEST_LABEL = 80  # in a run id, which names files
+
+
+@dataclass(frozen=True)
+class Run:
+    """One collective under one scheme with one seed. `traffic` is the place of its entry in the experiment.
+
+    `run_id` is the same whenever the same experiment is planned, safe as a file name, and sorts in the order of runs.
+    `label` names the entry of `traffic` apart from all others of the experiment.
+    """
+
+    run_id: str
+    traffic: int
+    label: str
+    collective: str
+    algorithm: str
+    scheme: str
+    seed: int
+
+
+def plan_runs(experiment: Experiment) -> list[Run]:
+    """Every run, in order: all of the first seed, then all of the next.
+
+    An interruption then leaves whole comparisons: every collective under every scheme, with fewer seeds; and as a
+    collective's schemes follow each other, what changes on the machine in the meantime touches them alike.
+    """
+    labels = _labels(experiment.traffic)
+    cases = [
+        (seed, index, scheme)
+        for seed in experiment.seeds
+        for index in range(len(experiment.traffic))
+        for scheme in experiment.schemes
+    ]
+    digits = max(3, len(str(len(cases))))
+    return [
+        Run(
+            run_id=f"{number:0{digits}d}-{_safe(labels[index])}-{scheme}-s{seed}",
+            traffic=index,
+            label=labels[index],
+            collective=experiment.traffic[index].collective,
+            algorithm=experiment.traffic[index].algorithm,
+            scheme=scheme,
+            seed=seed,
+        )
+        for number, (seed, index, scheme) in enumerate(cases, start=1)
+    ]
+
+
+def estimate_s(experiment: Experiment, run: Run, bound_s: float) -> float:
+    """Roughly how long `run` takes if no scheme could be faster than `bound_s`; building the fabric comes on top."""
+    if run.scheme == "ecmp":
+        factor = 2.0  # the hash puts two flows on one path sooner or later
+    elif run.scheme.startswith("spray"):
+        factor = 1.3 if experiment.transport.reordering == "tolerant" else 1.8
+    else:
+        factor = 1.15
+    return factor * bound_s + RUN_OVERHEAD_S
+
+
+def _labels(traffic: Sequence[CollectiveTraffic | MatrixTraffic]) -> list[str]:
+    """A name for each entry: collective and algorithm, and where that is not enough, the settings that differ.
+
+    A collective of one algorithm needs no second name, nor does a matrix: it is called as its file.
+    """
+    names = [_name(entry) for entry in traffic]
+    settings: list[dict[str, Any]] = [entry.model_dump(mode="json", exclude={"matrix"}) for entry in traffic]
+    labels = []
+    for name, mine in zip(names, settings, strict=True):
+        others = [other for other_name, other in zip(names, settings, strict=True) if other_name == name]
+        differing = [key for key, value in mine.items() if any(other[key] != value for other in others)]
+        labels.append("-".join([name, *(f"{key}-{mine[key]}" for key in differing if mine[key] is not None)]))
+    count = Counter(labels)
+    return [label if count[label] == 1 else f"{label}-{place}" for place, label in enumerate(labels, start=1)]
+
+
+def _name(entry: CollectiveTraffic | MatrixTraffic) -> str:
+    if isinstance(entry, MatrixTraffic):
+        return entry.algorithm
+    if len(COLLECTIVES[entry.collective].algorithms) == 1:
+        return entry.collective
+    return f"{entry.collective}-{entry.algorithm}"
+
+
+def _safe(label: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:_LONGEST_LABEL]

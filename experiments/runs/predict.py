@@ -1,0 +1,253 @@
+"""What theory says of every run of an experiment, and how far an emulation of it came from that.
+
+Small enough traffic goes through the fluid model (`experiments.theory.fluid`); beyond that, congestion alone is counted
+(`experiments.theory.counting`) and the times are left empty.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from experiments.results.folder import ResultsError
+from experiments.results.tables import table_of_collectives
+from experiments.runs.plan import Run
+from experiments.runs.planner import Planner
+from experiments.spec.experiment import CollectiveTraffic, Experiment
+from experiments.theory.counting import CountedTraffic, count_traffic, countable
+from experiments.theory.fluid import FluidResult
+from experiments.theory.loads import choose_spines, congestion_ratio, link_bytes
+from experiments.theory.prediction import (
+    JITTER,
+    MAX_JITTERED_PIECES,
+    MAX_PIECES,
+    Predicted,
+    agreement,
+    predicted_columns,
+    with_range,
+    without_jitter,
+)
+from traffic.collectives import COLLECTIVES
+from traffic.placement import place
+from traffic.schedule import Schedule
+from traffic.schemes import TrafficPlan
+
+MAX_HOSTS, MAX_FLOWS = 1024, 300_000
+"""Beyond these, traffic is counted where it can be: the fluid model would take too long."""
+
+REPEATS = 10
+"""How often the sizes of a run are varied to find its range."""
+
+_SAME_RUN = [
+    "traffic", "scheme", "seed", "collective", "algorithm", "channels", "ranks", "size_bytes", "leaves", "spines",
+    "hosts_per_leaf", "host_rate_bps", "fabric_rate_bps", "mtu_bytes",
+]  # fmt: skip
+
+
+_WIDE = 1.05
+"""A prediction's range is shown where its highest is more than so many times its lowest."""
+
+_MOST_NAMED = 3
+
+
+def predict(experiment: Experiment, jitter: float | None = None) -> pd.DataFrame:
+    """One row a run: the columns of runs.csv that apply, and `predicted_cct_over_bound`.
+
+    `predicted_low_s` and `predicted_high_s` are the range when sizes vary by the share `jitter`; without it, by JITTER
+    where that does not take long. algbw, busbw and FCT are those of the exact prediction. Times and rates are empty
+    where only congestion was counted.
+    """
+    return pd.DataFrame(sorted(predictions(experiment, jitter), key=lambda row: row["run_id"]))
+
+
+def predictions(experiment: Experiment, jitter: float | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of `predict` one by one, as they are found: not in the order of `plan_runs`."""
+    planner = Planner(experiment)
+    for runs in _alike(planner):
+        if not _is_counted(experiment, runs[0]):
+            planner.check_listable(runs[0])
+    for runs in _alike(planner):
+        counted = _counted(experiment, runs[0])
+        yield from _from_counts(planner, runs, counted) if counted else _from_flows(planner, runs, jitter)
+
+
+def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "the results") -> pd.DataFrame:
+    """`predicted`, and beside it what was emulated: `cct_s`, `measured_congestion_ratio` and `fidelity` of `runs`.
+
+    `runs` is the runs.csv of `where`. A run is the same if its traffic, scheme, seed and fabric are; those that were
+    not emulated stay empty. `emulated_over_predicted` is 1 where the emulation did as theory says, and `explained` says
+    whether it is near enough. Raises ResultsError where no run is the same.
+    """
+    columns = [*_SAME_RUN, "cct_s", "congestion_ratio", "fidelity"]
+    measured = runs.reindex(columns=columns).rename(columns={"congestion_ratio": "measured_congestion_ratio"})
+    keys = dict.fromkeys(_SAME_RUN, object)  # another version's results may lack some, and pandas joins no text to NaN
+    last = measured.drop_duplicates(_SAME_RUN, keep="last").astype(keys)
+    joined = predicted.merge(last, how="left", on=_SAME_RUN)
+    if joined.cct_s.isna().all():
+        raise ResultsError(f"{where} holds no run of this experiment: {_difference(predicted, measured)}")
+    ranges = joined[["predicted_cct_s", "predicted_low_s", "predicted_high_s"]].itertuples(index=False)
+    agreements = [agreement(cct_s, Predicted(*times_s)) for cct_s, times_s in zip(joined.cct_s, ranges, strict=True)]
+    return pd.concat([joined, pd.DataFrame(agreements)], axis=1)
+
+
+def _difference(predicted: pd.DataFrame, measured: pd.DataFrame) -> str:
+    """In which respects no run there is like any here."""
+    if measured.empty:
+        return "none has finished"
+    differing = []
+    for column in _SAME_RUN:
+        here, there = predicted[column].unique().tolist(), measured[column].unique().tolist()
+        if measured[column].notna().any() and not set(here) & set(there):
+            differing.append(f"{column} is {_named(there)} there and {_named(here)} here")
+        if column == "traffic" and differing:
+            return differing[0]
+    return "; ".join(differing[:_MOST_NAMED]) or "no run there has the traffic, scheme, seed and fabric of one here"
+
+
+def _named(values: Sequence[object]) -> str:
+    more = f" and {len(values) - _MOST_NAMED} more" if len(values) > _MOST_NAMED else ""
+    return ", ".join(map(str, values[:_MOST_NAMED])) + more
+
+
+def prediction_table(frame: pd.DataFrame) -> Table:
+    """Per traffic and scheme, medians over seeds; of emulated numbers those with fidelity `pass`."""
+    emulated = "cct_s" in frame
+    return table_of_collectives(
+        "Predicted; 1.00 is the best any scheme could reach",
+        ["scheme", "CCT", "CCT /\nbound", "congestion\nratio"]
+        + (["emulated\nCCT", "emulated /\npredicted"] if emulated else ["\nworst"]),
+        [
+            (str(traffic), [_cells(str(scheme), runs) for scheme, runs in rows.groupby("scheme", sort=False)])
+            for traffic, rows in frame.groupby("traffic", sort=False)
+        ],
+        "medians over seeds; ranges: with sizes varied a little",
+    )
+
+
+def _cells(scheme: str, rows: pd.DataFrame) -> list[str]:
+    cells = [scheme, _time(rows.predicted_cct_s.median()), _over_bound(rows), _number(rows.congestion_ratio.median())]
+    if "cct_s" not in rows:
+        return [*cells, _number(rows.congestion_ratio.max())]
+    trusted = rows[rows.fidelity == "pass"]
+    return [*cells, _time(trusted.cct_s.median()), _number(trusted.emulated_over_predicted.median())]
+
+
+def _over_bound(rows: pd.DataFrame) -> str:
+    """The median, or its range where that is wide."""
+    low, high = ((rows[end] / rows.bound_s).median() for end in ("predicted_low_s", "predicted_high_s"))
+    return f"{low:.2f}-{high:.2f}" if high > _WIDE * low else _number(rows.predicted_cct_over_bound.median())
+
+
+def _alike(planner: Planner) -> list[list[Run]]:
+    """The runs, those together that send the same by the same plan and differ only in how the seed hashes it."""
+    experiment = planner.experiment
+    groups: dict[tuple[int, str, int | None], list[Run]] = defaultdict(list)
+    for run in planner.runs:
+        entry = experiment.traffic[run.traffic]
+        shuffled = isinstance(entry, CollectiveTraffic) and entry.order == "shuffled"
+        seed = run.seed if shuffled or experiment.placement == "random" else None
+        groups[run.traffic, run.scheme, seed].append(run)
+    return list(groups.values())
+
+
+def _from_flows(planner: Planner, runs: Sequence[Run], jitter: float | None) -> Iterator[dict[str, Any]]:
+    """Rows of runs that are alike, by the plan of the first of them."""
+    plan, fabric, bound_s = planner.plan(runs[0]), planner.fabric, planner.bound_s(runs[0])
+    share, most_pieces = (JITTER, MAX_JITTERED_PIECES) if jitter is None else (jitter, MAX_PIECES)
+    found: tuple[bytes, FluidResult | None] | None = None
+    for run in runs:
+        spines = choose_spines(plan, fabric, run.seed)
+        if not found or found[0] != spines.tobytes():  # where nothing is hashed, all seeds take the same paths
+            found = spines.tobytes(), without_jitter(plan, fabric, spines)
+        exact = found[1]
+        predicted = (
+            with_range(exact, plan, fabric, spines, run.seed, jitter=share, repeats=REPEATS, most_pieces=most_pieces)
+            if exact
+            else None
+        )
+        loads = exact.link_bytes if exact else link_bytes(plan, fabric, spines)
+        fct_p50_s, fct_p99_s = pd.Series(exact.fct_s).quantile([0.5, 0.99]) if exact else (None, None)
+        yield _row(planner, run, plan) | {
+            "flows": len(plan.schedule.flows),
+            "subflows": len(plan.subflows),
+            "cut_flows": plan.cut_flows,
+            **_times(plan.schedule, bound_s, predicted),
+            "congestion_ratio": congestion_ratio(loads, plan.schedule, fabric, plan.hosts),
+            "fct_p50_s": fct_p50_s,
+            "fct_p99_s": fct_p99_s,
+        }
+
+
+def _from_counts(planner: Planner, runs: Sequence[Run], counted: CountedTraffic) -> Iterator[dict[str, Any]]:
+    entry, ranks = planner.experiment.traffic[runs[0].traffic], planner.fabric.hosts
+    assert isinstance(entry, CollectiveTraffic)
+    factor = COLLECTIVES[entry.collective].busbw_factor(ranks)
+    unlisted = Schedule(entry.collective, entry.algorithm, ranks, entry.channels, entry.size_bytes, (), factor)
+    for run in runs:
+        yield _row(planner, run, TrafficPlan(unlisted, (), run.scheme, (), ())) | {
+            "flows": counted.total_flows,
+            "subflows": counted.subflows(run.scheme),
+            "cut_flows": counted.cut_flows(run.scheme),
+            **_times(unlisted, counted.bound_s(), None),
+            "congestion_ratio": counted.congestion_ratio(run.scheme, run.seed),
+            "fct_p50_s": None,
+            "fct_p99_s": None,
+        }
+
+
+def _is_counted(experiment: Experiment, run: Run) -> bool:
+    """Whether traffic is too large for the fluid model, and counts are all there is to know of it."""
+    entry, fabric = experiment.traffic[run.traffic], experiment.fabric.topology()
+    if not isinstance(entry, CollectiveTraffic) or not countable(entry.collective, entry.algorithm):
+        return False
+    if entry.window is not None or entry.chunks is not None:
+        return False
+    return fabric.hosts > MAX_HOSTS or entry.flow_count(fabric) > MAX_FLOWS
+
+
+def _counted(experiment: Experiment, run: Run) -> CountedTraffic | None:
+    entry, fabric = experiment.traffic[run.traffic], experiment.fabric.topology()
+    if not isinstance(entry, CollectiveTraffic) or not _is_counted(experiment, run):
+        return None
+    return count_traffic(
+        entry.collective,
+        entry.algorithm,
+        fabric,
+        place(experiment.placement, fabric, fabric.hosts, run.seed),
+        size_bytes=entry.size_bytes,
+        channels=entry.channels,
+        shift=entry.shift or (1 if experiment.placement == "interleaved" else fabric.hosts_per_leaf),
+    )
+
+
+def _row(planner: Planner, run: Run, plan: TrafficPlan) -> dict[str, Any]:
+    identity = planner.identity(run, plan, dataplane="")
+    del identity["dataplane"]
+    return identity
+
+
+def _times(schedule: Schedule, bound_s: float, predicted: Predicted | None) -> dict[str, float | None]:
+    cct_s = predicted.cct_s if predicted else None
+    algbw_bps = schedule.size_bytes * 8 / cct_s if cct_s else None
+    return {
+        "bound_s": bound_s,
+        **predicted_columns(predicted),
+        "predicted_cct_over_bound": cct_s / bound_s if cct_s else None,
+        "algbw_bps": algbw_bps,
+        "busbw_bps": algbw_bps * schedule.busbw_factor if algbw_bps else None,
+    }
+
+
+def _time(seconds: float) -> str:
+    if pd.isna(seconds):
+        return ""
+    size, unit = next(((size, unit) for size, unit in ((1, "s"), (1e-3, "ms")) if seconds >= size), (1e-6, "µs"))
+    return f"{seconds / size:.3g} {unit}"
+
+
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.2f}"

@@ -1,0 +1,1 @@
+"""Mininet's command line on a running fabric: `spraylab shell`."""

@@ -1,0 +1,109 @@
+"""The user's terminal at the fabric's command line: `spraylab shell`, seen from outside the sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import sys
+import tempfile
+import termios
+import threading
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from emulator.sandbox import Sandbox
+from experiments.machine.calibration import userspace_limit_bps
+from experiments.runs.messages import Built
+from experiments.spec.experiment import Experiment, SpecError
+from traffic.schemes import check_scheme
+
+_READ_BYTES = 1 << 16
+_STOP_POLL_S = 0.1
+
+
+def converse(experiment: Experiment, scheme: str) -> None:
+    """Build the fabric and let the user at it, or perform the lines of a pipe. Raises EmulatorError and SpecError."""
+    check_shell_scheme(scheme)
+    lines = None if sys.stdin.isatty() else sys.stdin.read().splitlines()
+    with tempfile.TemporaryDirectory(prefix="spraylab-") as folder, contextlib.ExitStack() as stack:
+        ours, theirs = os.openpty() if lines is None else (-1, os.dup(sys.stdout.fileno()))
+        with Sandbox(Path(folder) / "run.log", [theirs]) as sandbox:
+            from experiments.runs.inside_programs import perform_shell  # imports Mininet
+
+            events = sandbox.stream(
+                perform_shell,
+                experiment.fabric.topology(),
+                experiment.tcp(),
+                experiment.seeds[0],
+                experiment.fabric.dataplane,
+                userspace_limit_bps(experiment.fabric.topology().hosts),
+                scheme,
+                theirs,
+                lines,
+            )
+            for event in events:
+                if isinstance(event, Built) and lines is None:
+                    click.echo(f"fabric up; data plane {event.dataplane}: {event.why}; {scheme}; help lists commands")
+                    stack.enter_context(_proxied(ours))
+
+
+def check_shell_scheme(scheme: str) -> None:
+    """Raises SpecError."""
+    try:
+        check_scheme(scheme)
+    except ValueError as error:
+        raise SpecError(f"--scheme: {error}") from error
+    if scheme.startswith("subflow-"):
+        raise SpecError(
+            f"--scheme: {scheme} cannot apply to unmodified programs, which open their own connections; "
+            "write ecmp, spray, spray-random or ethereal"
+        )
+
+
+@contextlib.contextmanager
+def _proxied(ours: int) -> Iterator[None]:
+    """Meanwhile, what is typed goes to the pseudo-terminal `ours`, Ctrl-C and all, and what comes from it is shown."""
+    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    before = termios.tcgetattr(stdin)
+    done = threading.Event()
+    copier = threading.Thread(target=_copy, args=(stdin, stdout, ours, done), daemon=True)
+    _resize(stdin, ours)
+    resized = signal.signal(signal.SIGWINCH, lambda *_: _resize(stdin, ours))
+    try:
+        tty.setraw(stdin)
+        copier.start()
+        yield
+    finally:
+        done.set()
+        copier.join()
+        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGWINCH, resized)
+
+
+def _copy(stdin: int, stdout: int, ours: int, done: threading.Event) -> None:
+    """Until `done`, and then what is still to be shown."""
+    watched = [stdin, ours]
+    while True:
+        ready = select.select(watched, [], [], 0 if done.is_set() else _STOP_POLL_S)[0]
+        if done.is_set() and ours not in ready:
+            return
+        for source in ready:
+            try:
+                data = os.read(source, _READ_BYTES)
+            except OSError:  # of a pseudo-terminal that nobody has open any more
+                data = b""
+            if not data:
+                watched.remove(source)
+            else:
+                os.write(ours if source == stdin else stdout, data)
+
+
+def _resize(stdin: int, ours: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, fcntl.ioctl(stdin, termios.TIOCGWINSZ, bytes(8)))

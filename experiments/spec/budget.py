@@ -1,0 +1,94 @@
+"""What is too much to list, open or run on one machine: found by arithmetic, before it is begun.
+
+Each function returns a sentence that names the limit and what to change, or None where there is room.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from emulator.doctor.resources import FILES_BESIDE_SUBFLOWS, most_open_files
+from emulator.topology import LeafSpine
+from traffic.collectives import options_of
+from traffic.schedule import Schedule
+from traffic.schemes import FIRST_SOURCE_PORT, TrafficPlan, pieces_of_scheme
+
+MAX_FLOWS = 1_000_000
+"""Of one collective: listing as many takes seconds and half a gigabyte."""
+
+MAX_PIECES = 4_000_000
+"""Of one run: about a gigabyte."""
+
+MAX_RUNS = 100_000
+MAX_CONNECTIONS_PER_HOST = 65_536 - FIRST_SOURCE_PORT  # each has a source port of its own
+
+_FLOWS: Mapping[tuple[str, str], Callable[[int, int], int]] = {
+    ("allreduce", "ring"): lambda n, chunks: 2 * n * (n - 1) * chunks,
+    ("allreduce", "direct"): lambda n, _: 2 * n * (n - 1),
+    ("allreduce", "halving-doubling"): lambda n, _: 2 * n * (n.bit_length() - 1),
+    ("allreduce", "double-binary-tree"): lambda n, chunks: 4 * (n - 1) * chunks,
+    ("allgather", "ring"): lambda n, chunks: n * (n - 1) * chunks,
+    ("allgather", "direct"): lambda n, _: n * (n - 1),
+    ("allgather", "recursive-doubling"): lambda n, _: n * (n.bit_length() - 1),
+    ("reducescatter", "ring"): lambda n, chunks: n * (n - 1) * chunks,
+    ("reducescatter", "direct"): lambda n, _: n * (n - 1),
+    ("reducescatter", "recursive-halving"): lambda n, _: n * (n.bit_length() - 1),
+    ("alltoall", "direct"): lambda n, _: n * (n - 1),
+    ("broadcast", "ring"): lambda n, chunks: (n - 1) * chunks,
+    ("broadcast", "tree"): lambda n, chunks: (n - 1) * chunks,
+    ("permutation", "shift"): lambda n, _: n,
+}
+"""Of n ranks, on each channel. Halving and doubling are for powers of two."""
+
+
+def flow_count(collective: str, algorithm: str, ranks: int, channels: int, chunks: int | None) -> int:
+    """How many flows `traffic.collectives.build_schedule` would list; without `chunks`, the algorithm's own."""
+    default = options_of(collective, algorithm).get("chunks")
+    return channels * _FLOWS[collective, algorithm](ranks, chunks or (default if isinstance(default, int) else 1))
+
+
+def too_many_flows(flows: int) -> str | None:
+    if flows <= MAX_FLOWS:
+        return None
+    return (
+        f"{flows:,} flows are more than can be listed (at most {MAX_FLOWS:,}): use fewer hosts, channels or chunks, "
+        "or leave out window and chunks, without which predict counts what it need not list"
+    )
+
+
+def too_many_pieces(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: str) -> str | None:
+    pieces = pieces_of_scheme(schedule, fabric, hosts, scheme)
+    if pieces <= MAX_PIECES:
+        return None
+    return (
+        f"{scheme} would cut {len(schedule.flows):,} flows in {pieces:,} pieces, of which at most {MAX_PIECES:,} can "
+        "be listed: use fewer hosts, channels, chunks or spines, or another scheme"
+    )
+
+
+def too_many_connections(plan: TrafficPlan, fabric: LeafSpine) -> str | None:
+    """Beyond what one host has ports for, or what this process may open: two sockets a connection."""
+    senders = Counter(subflow.src_host for subflow in plan.subflows)
+    host, most = max(senders.items(), key=lambda item: item[1])
+    if most > MAX_CONNECTIONS_PER_HOST:
+        return (
+            f"{plan.scheme} opens {most:,} connections from {fabric.host_name(host)}, and a host has ports for "
+            f"{MAX_CONNECTIONS_PER_HOST:,}: use fewer channels, or a scheme of fewer connections"
+        )
+    files, limit = 2 * len(plan.subflows) + FILES_BESIDE_SUBFLOWS, most_open_files()
+    if files > limit:
+        return (
+            f"{plan.scheme} opens {len(plan.subflows):,} connections, which take {files:,} open files, and this "
+            f"machine allows {limit:,} (ulimit -Hn): raise that, or use fewer hosts, channels or connections a flow"
+        )
+    return None
+
+
+def too_many_runs(traffic: int, schemes: int, seeds: int) -> str | None:
+    if traffic * schemes * seeds <= MAX_RUNS:
+        return None
+    return (
+        f"{traffic} entries of traffic x {schemes} schemes x {seeds} seeds are {traffic * schemes * seeds:,} runs, "
+        f"more than the {MAX_RUNS:,} of one experiment: write fewer of each"
+    )

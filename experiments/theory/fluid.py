@@ -1,0 +1,207 @@
+"""What an ideal transport would make of a plan: a fluid model that honours dependencies.
+
+Every subflow sends the piece at its head at the rate that fairness (`fairness`) gives it among all subflows
+then sending; rates change when a piece ends or a flow may start. A host's NIC is one more link and serves its
+connections in turn, as a RoCE NIC does its queue pairs: they get equal parts of it, however many belong to one flow;
+what one cannot use, being held elsewhere, goes to the others; and the NIC is never idle while a connection has bytes
+that its path would take. There are no packets, no delays, no losses and no slow start, so what is left is the effect of
+paths and of dependencies. Each allocation keeps within every link's rate, which is why no result is below
+`experiments.theory.bound`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from emulator.topology import LeafSpine, Link
+from experiments.theory.fairness import ROUNDING, Sharing, max_min_rates
+from experiments.theory.loads import Floats, Ints, LinkBytes, Routes, link_capacities_bps, routes, sum_over_links, total
+from traffic.schedule import Schedule
+from traffic.schemes import TrafficPlan
+
+TOLERANCE = 0.005
+"""Pieces that end within this part of their own duration of one another are taken together, once the last has ended.
+
+That saves most of the work, and what ends at the same instant stays exact. It creates no lockstep of its own where
+sizes are equal, but keeps up one that sizes differing by less would break: 16 hosts, AllToAll with window 1, ethereal,
+sizes within 0.1 % of equal came to 1.001 of the bound, and without lumping to 1.005 to 1.031 (ten draws); within 0.5 %
+to 1.01 to 1.11 instead of 1.03 to 1.16; within 5 % to 1.36 to 1.98 instead of 1.37 to 1.99. So whoever varies sizes
+lumps by a tenth of that at most. A piece errs towards later only, but what waits for it may then meet other traffic,
+and the whole errs either way: 64 hosts, window 4, came to 1.27 instead of 1.30 (ethereal) and 1.52 instead of 1.50
+(ecmp). 0 turns it off.
+"""
+
+
+@dataclass(frozen=True)
+class FluidResult:
+    """Times in seconds since the earliest start, of the whole plan and of every flow; wire bytes of every link."""
+
+    cct_s: float
+    start_s: Floats = field(repr=False)
+    end_s: Floats = field(repr=False)
+    link_bytes: LinkBytes = field(repr=False)
+
+    @property
+    def fct_s(self) -> Floats:
+        """Completion time of every flow, from when all it waited for had arrived."""
+        return self.end_s - self.start_s
+
+
+def simulate(
+    plan: TrafficPlan,
+    fabric: LeafSpine,
+    spines: Ints,
+    *,
+    failed: frozenset[Link] = frozenset(),
+    tolerance: float = TOLERANCE,
+    sharing: Sharing = max_min_rates,
+) -> FluidResult:
+    """Run `plan` over the paths `spines` gives (see `experiments.theory.loads.choose_spines`).
+
+    Pieces that end within `tolerance` of their own duration of one another are taken together (see `TOLERANCE`).
+    `sharing` is how connections that meet share links.
+    """
+    crossed = routes(plan, fabric, spines, failed)
+    capacities_bps = link_capacities_bps(fabric)
+    subflow = np.array([piece.subflow for piece in plan.pieces], dtype=np.intp)
+    wire_bits = np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8
+
+    progress = _Progress(plan)
+    active = progress.release(0.0)
+    left, began = wire_bits[active], np.zeros(len(active))
+    now = 0.0
+    while True:
+        if not len(active):
+            if progress.next_start_s is None:
+                break
+            now = progress.next_start_s
+            step, ended, eta = 0.0, np.zeros(0, dtype=bool), np.zeros(0)
+        else:
+            here = subflow[active]
+            rates = sharing(Routes(crossed.links[here], crossed.weights[here]), capacities_bps)
+            eta = left / rates
+            latest = np.min(eta + tolerance * (now - began + eta))
+            step = np.max(eta[eta <= latest * (1 + ROUNDING)])
+            if progress.next_start_s is not None:
+                step = min(step, progress.next_start_s - now)
+            ended = eta <= step
+            left = left[~ended] - rates[~ended] * step
+        started = progress.advance(now + step, active[ended], now + eta[ended])
+        now += step
+        active = np.concatenate([active[~ended], started])
+        left = np.concatenate([left, wire_bits[started]])
+        began = np.concatenate([began[~ended], np.full(len(started), now)])
+
+    carried = total(subflow, wire_bits / 8, len(plan.subflows))
+    return FluidResult(
+        float(progress.end_s.max(initial=0.0)),
+        progress.start_s,
+        progress.end_s,
+        sum_over_links(crossed, carried, fabric),
+    )
+
+
+class _Progress:
+    """Which flows have started and ended, and so which pieces may be sent: of each subflow the first, once released."""
+
+    def __init__(self, plan: TrafficPlan) -> None:
+        flows = plan.schedule.flows
+        self.start_s = np.full(len(flows), np.nan)
+        self.end_s = np.full(len(flows), np.nan)
+        origin_s = min((flow.start_s for flow in flows), default=0.0)
+        self._not_before_s = [flow.start_s - origin_s for flow in flows]
+        self._timers: list[tuple[float, int]] = []
+
+        self._flow = np.array([piece.flow for piece in plan.pieces], dtype=np.intp)
+        self._pieces_left = np.bincount(self._flow, minlength=len(flows))
+        self._by_flow = np.argsort(self._flow, kind="stable")
+        self._count = self._pieces_left.copy()
+        self._end = np.cumsum(self._count)  # of each flow's pieces in _by_flow
+        self._next, self._first = _queues(np.array([piece.subflow for piece in plan.pieces], dtype=np.intp))
+
+        # Flows that wait for the same flows are released together.
+        self._released_by, self._waiting_groups, self._waits_left = _waiting(plan.schedule)
+
+    @property
+    def next_start_s(self) -> float | None:
+        """When the next flow may start that waits for nothing but its time."""
+        return self._timers[0][0] if self._timers else None
+
+    def release(self, now_s: float) -> Ints:
+        """Start the flows that wait for nothing; return the pieces to send."""
+        return self._start(now_s, self._released_by.get((), []))
+
+    def advance(self, now_s: float, pieces: Ints, ended_s: Floats) -> Ints:
+        """`pieces` ended at `ended_s`, found out at `now_s`; return the pieces to send from now on."""
+        following = self._next[pieces]
+        following = following[following >= 0]
+        self._first[following] = True
+        np.subtract.at(self._pieces_left, self._flow[pieces], 1)
+        np.fmax.at(self.end_s, self._flow[pieces], ended_s)
+        whole = np.unique(self._flow[pieces][self._pieces_left[self._flow[pieces]] == 0])
+        ready = self._after(whole.tolist())
+        while self._timers and self._timers[0][0] <= now_s:
+            ready.append(heapq.heappop(self._timers)[1])
+        next_in_line = following[~np.isnan(self.start_s[self._flow[following]])]
+        return np.concatenate([next_in_line, self._start(now_s, ready)])
+
+    def _after(self, ended: Iterable[int]) -> list[int]:
+        """Flows for which the flows `ended` were the last to wait for."""
+        ready: list[int] = []
+        for flow in ended:
+            for group in self._waiting_groups.get(flow, ()):
+                self._waits_left[group] -= 1
+                if not self._waits_left[group]:
+                    ready += self._released_by[group]
+        return ready
+
+    def _start(self, now_s: float, ready: list[int]) -> Ints:
+        """Start the flows that are `ready`, at once or when their time comes; return their pieces to send now."""
+        started: list[int] = []
+        for flow in ready:  # grows as flows without bytes end at once
+            if self._not_before_s[flow] > now_s:
+                heapq.heappush(self._timers, (self._not_before_s[flow], flow))
+                continue
+            self.start_s[flow] = now_s
+            started.append(flow)
+            if not self._pieces_left[flow]:
+                self.end_s[flow] = now_s
+                ready += self._after([flow])
+        pieces = self._pieces_of(np.array(started, dtype=np.intp))
+        return pieces[self._first[pieces]]
+
+    def _pieces_of(self, flows: Ints) -> Ints:
+        counts = self._count[flows]
+        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self._by_flow[np.repeat(self._end[flows] - counts, counts) + place]
+
+
+def _queues(subflow: Ints) -> tuple[Ints, np.ndarray]:
+    """For every piece the next one of its subflow (or -1), and whether it is its subflow's first."""
+    order = np.argsort(subflow, kind="stable")
+    same = subflow[order[1:]] == subflow[order[:-1]]
+    following = np.full(len(subflow), -1, dtype=np.intp)
+    following[order[:-1][same]] = order[1:][same]
+    first = np.ones(len(subflow), dtype=bool)
+    first[order[1:][same]] = False
+    return following, first
+
+
+_Waits = tuple[int, ...]
+
+
+def _waiting(schedule: Schedule) -> tuple[dict[_Waits, list[int]], dict[int, list[_Waits]], dict[_Waits, int]]:
+    """Flows by what they wait for; for every flow, the groups that wait for it; and how many each group waits for."""
+    released_by: dict[_Waits, list[int]] = defaultdict(list)
+    for flow in schedule.flows:
+        released_by[flow.waits_for].append(flow.id)
+    waiting_groups: dict[int, list[_Waits]] = defaultdict(list)
+    for group in released_by:
+        for flow_id in set(group):
+            waiting_groups[flow_id].append(group)
+    return released_by, waiting_groups, {group: len(set(group)) for group in released_by}

@@ -1,0 +1,1 @@
+"""Files that list flows, as other tools write them: a file a format."""
