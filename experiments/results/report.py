@@ -18,7 +18,8 @@ from ruamel.yaml import YAML
 
 from emulator.caller import as_caller
 from experiments.judge.rows import PASS
-from experiments.results.folder import ResultsError, ResultsFolder, plots
+from experiments.results import plots
+from experiments.results.folder import ResultsError, ResultsFolder
 from experiments.results.overview import EXPLANATION, fidelity, shown, summary
 from experiments.results.sections import SECTIONS, Results, Section, of_part, parts_of, schemes_of
 from experiments.results.sentences import as_json, lines, percent, sentence

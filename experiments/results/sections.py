@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.judge.rows import PASS
-from experiments.results.folder import ResultsFolder, plots
+from experiments.results import plots
+from experiments.results.folder import ResultsFolder
 
 
 class Part(NamedTuple):
