@@ -12,7 +12,7 @@ from ipaddress import ip_address
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 
 _Ints = NDArray[np.intp]
 _Words = NDArray[np.uint32]
@@ -22,25 +22,19 @@ _ETHERTYPE_IPV4, _PROTOCOL_TCP = 0x0800, 6
 _MIX, _FINAL = (4, 6, 8, 16, 19, 4), (14, 11, 25, 16, 4, 14, 24)
 
 
-def live_links(fabric: LeafSpine, failed: frozenset[Link] = frozenset()) -> NDArray[np.bool_]:
+def live_links(fabric: LeafSpine) -> NDArray[np.bool_]:
     """`live[leaf, spine]`: whether that link is up."""
     live = np.ones((fabric.leaves, fabric.spines), dtype=bool)
-    for link in failed:
+    for link in fabric.failed:
         live[link] = False
     return live
 
 
 def hashed_spines(
-    fabric: LeafSpine,
-    src_host: _Ints,
-    dst_host: _Ints,
-    src_port: _Ints,
-    dst_port: _Ints,
-    seed: int,
-    failed: frozenset[Link] = frozenset(),
+    fabric: LeafSpine, src_host: _Ints, dst_host: _Ints, src_port: _Ints, dst_port: _Ints, seed: int
 ) -> _Ints:
     """The spine of each TCP connection between two leaves: of those that are live, the one its hash picks."""
-    live = live_links(fabric, failed)
+    live = live_links(fabric)
     usable = live[src_host // fabric.hosts_per_leaf] & live[dst_host // fabric.hosts_per_leaf]
     place = multipath_link(fabric, src_host, dst_host, src_port, dst_port, seed, usable.sum(axis=1))
     return np.argmax(np.cumsum(usable, axis=1, dtype=np.int8) > place[:, None], axis=1)

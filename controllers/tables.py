@@ -1,4 +1,4 @@
-"""Forwarding tables of leaves and spines: pure functions of (fabric, failed links), for any data plane.
+"""Forwarding tables of leaves and spines: pure functions of the fabric, failed links and all, for any data plane.
 
 A leaf's table: own hosts first; else a path tag sends the packet to that spine; else hash the 5-tuple over the spines.
 A spine's table: one prefix a leaf. Rules are listed in falling priority: the first that matches decides.
@@ -7,9 +7,8 @@ A spine's table: one prefix a leaf. Rules are listed in falling priority: the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,32 +52,23 @@ class Rule:
     action: Action
 
 
-class Connection(NamedTuple):
-    """A TCP connection without a path tag, as its first packet is addressed; its answers are meant as well."""
-
-    src_host: int
-    dst_host: int
-    src_port: int
-    dst_port: int
-
-
-def leaf_table(fabric: LeafSpine, leaf: int, failed: frozenset[Link] = frozenset()) -> list[Rule]:
+def leaf_table(fabric: LeafSpine, leaf: int) -> list[Rule]:
     rules = [Rule(f"{fabric.host_ip(host)}/32", None, Deliver(host)) for host in fabric.hosts_of(leaf)]
     # Without this, a packet to an address nobody has would go round between leaf and spine for ever.
     rules.append(Rule(fabric.leaf_prefix(leaf), None, Drop()))
-    if not failed:
+    if not fabric.failed:
         return rules + _upward(None, range(fabric.spines))
     for other in range(fabric.leaves):
         if other != leaf:
-            rules += _upward(fabric.leaf_prefix(other), fabric.live_spines(leaf, other, failed))
+            rules += _upward(fabric.leaf_prefix(other), fabric.live_spines(leaf, other))
     return rules
 
 
-def spine_table(fabric: LeafSpine, spine: int, failed: frozenset[Link] = frozenset()) -> list[Rule]:
+def spine_table(fabric: LeafSpine, spine: int) -> list[Rule]:
     return [
         Rule(fabric.leaf_prefix(leaf), None, Downlink(leaf))
         for leaf in range(fabric.leaves)
-        if (leaf, spine) not in failed
+        if (leaf, spine) not in fabric.failed
     ]
 
 

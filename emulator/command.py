@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from emulator.sandbox import EmulatorError
+from emulator.errors import EmulatorError
 
 COMMAND_TIMEOUT_S = 30.0
 

@@ -1,34 +1,29 @@
 """Builds a leaf-spine inside the sandbox: Mininet's nodes, veth links, addresses, shaping; and checks what it built.
 
-What is here is common to all data planes; what differs is in `controllers.ovs.bridges` and `controllers.linux.routers`.
+What is here is common to all data planes; what differs, the plane that it is handed does.
 """
 
 from __future__ import annotations
 
-import select
-import socket
-import struct
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TextIO
+from typing import Any
 
 from mininet.log import setLogLevel
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
-from controllers.linux.routers import Routers
-from controllers.ovs.bridges import Bridges
-from controllers.tables import Connection
 from emulator import netlink
 from emulator.control import control_ruleset
-from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked, Dataplane, choose
-from emulator.namespaces import hold_namespaces, inside, set_sysctls
+from emulator.dataplane import Dataplane, Endpoints
+from emulator.namespaces import hold_namespaces, inside, quiet_ipv6, set_sysctls
 from emulator.netlink import Netlink
 from emulator.nft import load
 from emulator.nodes import SANDBOX_PID, FabricNet
+from emulator.order import FabricOrder
 from emulator.ports import Port, Shaping, shaping_for
-from emulator.sandbox import EmulatorError, quiet_ipv6
 from emulator.shaping import control_first, read_back, shape
-from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine, Link
+from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine
+from emulator.warmup import warm_up
 
 _MERGING = "generic-receive-offload"
 _SINGLE_FRAMES = ("tcp-segmentation-offload", "generic-segmentation-offload", _MERGING)
@@ -41,81 +36,56 @@ _LEAST_RTO_MIN_S, _MOST_RTO_MIN_S = 1.0, 5.0
 _LEAST_QUEUE_PACKETS = 1000  # of a host, whose own queue is to drop nothing: Linux's own default
 _LOOPBACK = 1
 _FIRST_INDEX = 1000  # of our interfaces: beyond those that a new namespace brings
-_WARM_UP_PORT = 9
-_WARM_UP_TIMEOUT_S = 10.0
 
 
 class Fabric:
     """A built, programmed and checked fabric. Lives in the sandbox and dies with it.
 
     By node name: `net` (Mininet's nodes), `pids` (a process of each node's network namespace), `netlink` (a socket that
-    lives in it). `ports` are both ends of every link; `host_pids` are in the order of hosts; `why` says what decided
-    the data plane; `timings` say when each stage of building ended, in seconds from the start.
+    lives in it). `ports` are both ends of every link; `host_pids` are in the order of hosts; `plane` is what forwards;
+    `timings` say when each stage of building ended, in seconds from the start.
     """
 
-    def __init__(
-        self,
-        topology: LeafSpine,
-        log: TextIO,
-        sysctls: Mapping[str, str],
-        seed: int = 0,
-        dataplane: Asked = "auto",
-        userspace_limit_bps: int = USERSPACE_LIMIT_BPS,
-        acknowledgements: Literal["first", "in-turn"] = "first",
-    ) -> None:
-        """Raises EmulatorError when something cannot be built as asked, naming it."""
+    def __init__(self, order: FabricOrder, plane: Dataplane, seed: int = 0, started_s: float | None = None) -> None:
+        """Build it. `plane` was made since `started_s`, and hashes with `seed` until it is programmed anew.
+
+        Raises EmulatorError when something cannot be built as asked, naming it.
+        """
         setLogLevel("error")
-        self.topology = topology
+        started = time.monotonic() if started_s is None else started_s
+        self.topology = topology = order.topology
         self.timings: dict[str, float] = {}
-        started = time.monotonic()
-        name, self.why = choose(dataplane, topology, userspace_limit_bps)
-        self._plane: Dataplane
-        if name == "linux":
-            self._plane = Routers(topology)
-        else:
-            self._plane = Bridges(topology, "kernel" if name == "ovs-kernel" else "user", log)
+        self.plane = plane
         self._lap("switches", started)
         self.pids = self._namespaces()
         self.host_pids = [self.pids[topology.host_name(host)] for host in range(topology.hosts)]
-        self.netlink = self._enter_namespaces(sysctls)
+        self.netlink = self._enter_namespaces(order.sysctls)
         self._lap("namespaces", started)
         self.ports = _ports(topology, self.pids)
-        self.net = FabricNet(topology, self._plane, self.pids)
+        self.net = FabricNet(topology, self.plane, self.pids)
         self._make_links()
         self._lap("links", started)
         self._configure()
         self._lap("configured", started)
-        self._plane.start(self)
+        self.plane.start(self)
         self.net.start()
         self._lap("started", started)
-        self._shape(acknowledgements == "first")
+        self._shape(order.acknowledgements == "first")
         self._lap("shaped", started)
         self.program(seed)
         self._lap("programmed", started)
-        self._warm_up()
-        self.buffer_bytes = self._plane.warmed_up()
+        warm_up(topology, self.host_pids)
+        self.buffer_bytes = self.plane.warmed_up()
         self._lap("ready", started)
 
-    @property
-    def dataplane(self) -> str:
-        return self._plane.name
+    def program(self, seed: int, connections: Sequence[Endpoints] = (), topology: LeafSpine | None = None) -> None:
+        """Have every switch hold the tables of `topology`, hashing with `seed`; return once all do.
 
-    @property
-    def ovs_version(self) -> str | None:
-        return self._plane.version
-
-    @property
-    def watched_pids(self) -> Sequence[int]:
-        """Processes that forward packets: one that is at its limit loses some."""
-        return self._plane.watched_pids
-
-    def program(self, seed: int, connections: Sequence[Connection] = (), failed: frozenset[Link] = frozenset()) -> None:
-        """Have every switch hold the tables for `failed` links, hashing with `seed`; return once all do.
-
-        `connections` are those that will be hashed: with the same seed, they take the same paths on every data plane.
-        Raises EmulatorError if a switch refuses a rule or does not answer in time.
+        `topology` is the fabric's own, or that without some links. `connections` are those that will be hashed: with
+        the same seed, they take the same paths on every data plane. Raises EmulatorError if a switch refuses a rule or
+        does not answer in time.
         """
-        self._plane.program(seed, connections, failed)
+        self.plane.program(topology or self.topology, seed, connections)
 
     def burst(self, frames: int) -> None:
         """Have hosts send up to so many frames of a connection as one, those that open from now on."""
@@ -137,7 +107,7 @@ class Fabric:
         hosts = [topology.host_name(host) for host in range(topology.hosts)]
         switches = [topology.leaf_name(leaf) for leaf in range(topology.leaves)]
         switches += [topology.spine_name(spine) for spine in range(topology.spines)]
-        if self._plane.sysctls is None:
+        if self.plane.sysctls is None:
             pids = dict(zip(hosts, hold_namespaces(len(hosts)), strict=True))
             return pids | dict.fromkeys(switches, SANDBOX_PID)
         return dict(zip(hosts + switches, hold_namespaces(len(hosts + switches)), strict=True))
@@ -154,7 +124,7 @@ class Fabric:
                 continue
             with inside(pid):
                 quiet_ipv6()
-                set_sysctls(host_settings if number < self.topology.hosts else self._plane.sysctls or {})
+                set_sysctls(host_settings if number < self.topology.hosts else self.plane.sysctls or {})
                 sockets[name] = Netlink()
         return sockets
 
@@ -168,7 +138,7 @@ class Fabric:
         queue_packets = topology.queue_bytes // (topology.burst_frames * (topology.mtu_bytes + ETHERNET_HEADER_BYTES))
 
         def end(port: Port) -> netlink.LinkEnd:
-            mac = self._plane.macs.get(port.node)
+            mac = self.plane.macs.get(port.node)
             if port.host is not None and port.at_host:
                 mac = topology.host_mac(port.host)
             return netlink.LinkEnd(
@@ -181,7 +151,7 @@ class Fabric:
 
     def _configure(self) -> None:
         """Of every port: offloads and state. Of every host: address and gateway."""
-        offloads: Sequence[str] = _WHOLE_FRAMES if self.dataplane == "ovs-user" else _SINGLE_FRAMES
+        offloads: Sequence[str] = _WHOLE_FRAMES if self.plane.whole_frames else _SINGLE_FRAMES
         if self.topology.burst_frames > 1:
             offloads = [_MERGING]
         for node, ports in self._ports_by_node().items():
@@ -223,66 +193,11 @@ class Fabric:
             netlink.route("0.0.0.0/0", port.index, via=gateway, rto_min_ms=round(1000 * rto_min_s(topology))),
         ]
 
-    def _warm_up(self) -> None:
-        """A datagram to every host and over every fabric link, up and down: the fabric carries, or we say so."""
-        topology = self.topology
-        # From each host's counterpart in the leaf before; and from each leaf to the next by every spine.
-        probes = [
-            (host - topology.hosts_per_leaf, host, 0, f"packets to {topology.host_name(host)}")
-            for host in range(topology.hosts)
-        ]
-        if topology.leaves > 1:
-            for leaf, spine in topology.links():
-                sender = topology.hosts_of(leaf)[0]
-                receiver = topology.hosts_of((leaf + 1) % topology.leaves)[0]
-                names = topology.leaf_name(leaf), topology.spine_name(spine)
-                probes.append((sender, receiver, spine + 1, f"packets from {names[0]} over {names[1]}"))
-        sockets: list[socket.socket] = []
-        try:
-            with select.epoll() as poller:
-                for pid in self.host_pids:
-                    with inside(pid):
-                        sockets.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
-                    sockets[-1].bind(("", _WARM_UP_PORT))
-                    poller.register(sockets[-1].fileno(), select.EPOLLIN)
-                missing = _exchange(topology, probes, sockets, poller)
-        finally:
-            for opened in sockets:
-                opened.close()
-        if missing:
-            raise EmulatorError(f"the fabric does not carry {', '.join(probes[number][3] for number in missing[:8])}")
-
 
 def rto_min_s(topology: LeafSpine) -> float:
     """Return the least retransmission time-out, in seconds, of a fabric's hosts."""
     drain_s = topology.queue_bytes * 8 / min(topology.host_rate_bps, topology.fabric_rate_bps)
     return min(max(drain_s, _LEAST_RTO_MIN_S), _MOST_RTO_MIN_S)
-
-
-def _exchange(
-    topology: LeafSpine,
-    probes: Sequence[tuple[int, int, int, str]],
-    sockets: Sequence[socket.socket],
-    poller: select.epoll,
-) -> list[int]:
-    """Send every probe (sender, receiver, path tag, name) until it arrives; those that never did."""
-    by_descriptor = {opened.fileno(): opened for opened in sockets}
-    waiting = set(range(len(probes)))
-    deadline = time.monotonic() + _WARM_UP_TIMEOUT_S
-    while waiting and time.monotonic() < deadline:
-        for number in sorted(waiting):
-            sender, receiver, tag, _ = probes[number]
-            type_of_service = (socket.IPPROTO_IP, socket.IP_TOS, struct.pack("=i", tag << 2))
-            sockets[sender].sendmsg(
-                [number.to_bytes(4, "big")], [type_of_service], 0, (topology.host_ip(receiver), _WARM_UP_PORT)
-            )
-        while waiting:
-            ready = poller.poll(0.1)
-            if not ready:
-                break
-            for descriptor, _ in ready:
-                waiting.discard(int.from_bytes(by_descriptor[descriptor].recv(64), "big"))
-    return sorted(waiting)
 
 
 def _ports(topology: LeafSpine, pids: Mapping[str, int]) -> list[Port]:

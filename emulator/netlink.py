@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from emulator.sandbox import EmulatorError
+from emulator.errors import EmulatorError
 
 MAIN_TABLE = 254
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from emulator.errors import EmulatorError
 from emulator.namespaces import inside
-from emulator.sandbox import EmulatorError
 
 _LIBRARY = "libnftables.so.1"
 _AT_ONCE = 16

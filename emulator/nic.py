@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from emulator.nft import load
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 from traffic.schemes import SPRAY_MODES, SprayMode
 
 if TYPE_CHECKING:
@@ -25,15 +25,13 @@ if TYPE_CHECKING:
 _DATA_BYTES = 200  # an IP packet longer than this carries data
 
 
-def spray_ruleset(
-    fabric: LeafSpine, host: int, mode: SprayMode, seed: int, failed: frozenset[Link] = frozenset()
-) -> str:
+def spray_ruleset(fabric: LeafSpine, host: int, mode: SprayMode, seed: int) -> str:
     """The nftables ruleset of one host. Round-robin starts at a place that host and seed decide."""
     leaf = fabric.leaf_of(host)
     tags = [f"  chain tag{spine + 1} {{ ip dscp set {spine + 1}; }}" for spine in range(fabric.spines)]
     chains, entries = [], []
     for other in range(fabric.leaves):
-        spines = fabric.live_spines(leaf, other, failed)
+        spines = fabric.live_spines(leaf, other)
         if other == leaf or not spines:
             continue
         entries.append(f"{fabric.leaf_prefix(other)} : goto leaf{other + 1}")
@@ -68,16 +66,14 @@ def _choice(spines: Sequence[int], mode: SprayMode, start: int) -> str:
 
 
 @contextmanager
-def spraying(
-    fabric: Fabric, mode: SprayMode | None, seed: int, failed: frozenset[Link] = frozenset()
-) -> Iterator[None]:
+def spraying(fabric: Fabric, mode: SprayMode | None, seed: int) -> Iterator[None]:
     """Meanwhile, every frame that leaves a host for another leaf takes a path of its own; without a mode, none does."""
     if mode is None:
         yield
         return
     topology, pids = fabric.topology, fabric.host_pids
     fabric.burst(1)
-    load({pid: spray_ruleset(topology, host, mode, seed, failed) for host, pid in enumerate(pids)})
+    load({pid: spray_ruleset(topology, host, mode, seed) for host, pid in enumerate(pids)})
     try:
         yield
     finally:
@@ -86,17 +82,17 @@ def spraying(
 
 
 @contextmanager
-def path_per_connection(fabric: Fabric, seed: int, failed: frozenset[Link] = frozenset()) -> Iterator[None]:
+def path_per_connection(fabric: Fabric, seed: int) -> Iterator[None]:
     """Meanwhile, every connection that a host begins takes the next path in turn."""
     topology, pids = fabric.topology, fabric.host_pids
-    load({pid: connection_ruleset(topology, host, seed, failed) for host, pid in enumerate(pids)})
+    load({pid: connection_ruleset(topology, host, seed) for host, pid in enumerate(pids)})
     try:
         yield
     finally:
         load(dict.fromkeys(pids, "table ip connections\ndelete table ip connections\n"))
 
 
-def connection_ruleset(fabric: LeafSpine, host: int, seed: int, failed: frozenset[Link] = frozenset()) -> str:
+def connection_ruleset(fabric: LeafSpine, host: int, seed: int) -> str:
     """The nftables ruleset of one host; round-robin over the paths to each leaf, from where host and seed decide.
 
     The tag is kept as the connection's mark. A connection that comes in has its tag from whoever began it.
@@ -105,7 +101,7 @@ def connection_ruleset(fabric: LeafSpine, host: int, seed: int, failed: frozense
     tags = [f"  chain tag{spine + 1} {{ ip dscp set {spine + 1}; }}" for spine in spines]
     chains, entries = [], []
     for other in range(fabric.leaves):
-        live = fabric.live_spines(leaf, other, failed)
+        live = fabric.live_spines(leaf, other)
         if other == leaf or not live:
             continue
         entries.append(f"{fabric.leaf_prefix(other)} : goto leaf{other + 1}")
@@ -141,12 +137,10 @@ def connection_ruleset(fabric: LeafSpine, host: int, seed: int, failed: frozense
     )
 
 
-def nic_scheme(
-    fabric: Fabric, scheme: str, seed: int, failed: frozenset[Link] = frozenset()
-) -> AbstractContextManager[None]:
+def nic_scheme(fabric: Fabric, scheme: str, seed: int) -> AbstractContextManager[None]:
     """Meanwhile, the hosts' NICs do to unmodified programs what `scheme` does: nothing under ecmp."""
     if scheme in SPRAY_MODES:
-        return spraying(fabric, SPRAY_MODES[scheme], seed, failed)
+        return spraying(fabric, SPRAY_MODES[scheme], seed)
     if scheme == "ethereal":
-        return path_per_connection(fabric, seed, failed)
+        return path_per_connection(fabric, seed)
     return nullcontext()

@@ -6,17 +6,14 @@ keep Mininet's objects (names, ports, its command line) and leave the doing to `
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mininet.link import Intf, Link
 from mininet.net import Mininet
-from mininet.node import Host, Node, OVSSwitch, RemoteController, Switch
+from mininet.node import Host, Node
 from mininet.topo import Topo
 
-from controllers.ovs.openflow import leaf_dpid, spine_dpid
-from emulator.command import run
 from emulator.topology import LeafSpine
 
 if TYPE_CHECKING:
@@ -26,7 +23,7 @@ SANDBOX_PID = 1
 """The process whose network namespace is the sandbox's own."""
 
 
-class _Shellless(Node):
+class Shellless(Node):
     """A node in the network namespace of the process `pid` it is given; a shell starts when a command is typed."""
 
     inNamespace: bool
@@ -65,41 +62,8 @@ class _Shellless(Node):
         return {}
 
 
-class FabricHost(_Shellless, Host):
+class FabricHost(Shellless, Host):
     pass
-
-
-class FabricSwitch(_Shellless, OVSSwitch):
-    """An Open vSwitch bridge that speaks OpenFlow 1.3, started together with all others in one transaction."""
-
-    @classmethod
-    def batchStartup(cls, switches: Sequence[Any], run: Any = None) -> Sequence[Any]:
-        arguments = ["ovs-vsctl"]
-        for switch in switches:
-            for command in switch.commands:
-                arguments += shlex.split(command)
-            switch.commands, switch.batch = [], False
-        _run(arguments)
-        return switches
-
-
-_run = run  # Mininet calls its own parameter `run`
-
-
-class FabricRouter(_Shellless, Switch):
-    """A Linux router: forwarding is its kernel's, and nothing has to be started."""
-
-    controlIntf = None
-
-    def start(self, controllers: Sequence[Any]) -> None:
-        pass
-
-
-class FabricController(_Shellless, RemoteController):
-    """Where the switches find the controller, which runs already."""
-
-    def checkListening(self) -> None:
-        pass
 
 
 class _Interface(Intf):
@@ -125,8 +89,8 @@ class FabricTopo(Topo):
         for host in range(fabric.hosts):
             name = fabric.host_name(host)
             self.addHost(name, pid=pids[name], ip=fabric.host_ip(host), mac=fabric.host_mac(host))
-        switches = [(fabric.leaf_name(leaf), leaf_dpid(leaf)) for leaf in range(fabric.leaves)]
-        switches += [(fabric.spine_name(spine), spine_dpid(spine)) for spine in range(fabric.spines)]
+        switches = [(fabric.leaf_name(leaf), fabric.leaf_dpid(leaf)) for leaf in range(fabric.leaves)]
+        switches += [(fabric.spine_name(spine), fabric.spine_dpid(spine)) for spine in range(fabric.spines)]
         for name, dpid in switches:
             in_namespace = pids[name] != SANDBOX_PID
             self.addSwitch(name, dpid=f"{dpid:x}", pid=pids[name], inNamespace=in_namespace, **plane.switch_options)

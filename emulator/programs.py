@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.command import run
-from emulator.sandbox import EmulatorError
+from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 
 OUTPUT_LIMIT_BYTES = 10_000_000

@@ -11,7 +11,6 @@ import contextlib
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import traceback
@@ -21,14 +20,14 @@ from pathlib import Path
 from types import FrameType, GeneratorType
 from typing import Any, TypeVar
 
+from emulator.child import connection_pair
+from emulator.errors import EmulatorError
+from emulator.namespaces import quiet_ipv6
+
 _START_TIMEOUT_S = 20.0
 AMPLE_OPEN_FILES = 2**20
 
 T = TypeVar("T")
-
-
-class EmulatorError(Exception):
-    """Something the user should read: one sentence, no traceback."""
 
 
 class Sandbox:
@@ -117,12 +116,6 @@ class Sandbox:
         return lines[-1] if lines else f"nothing was said in {self._log}"
 
 
-def connection_pair() -> tuple[Connection, Connection]:
-    """The two ends of a channel; one goes to another process by its file descriptor."""
-    ours, theirs = socket.socketpair()
-    return Connection(ours.detach()), Connection(theirs.detach())
-
-
 def _prepare() -> None:
     """Hide the host's runtime files, and keep the kernel from sending packets of its own."""
     raise_open_files()
@@ -140,13 +133,6 @@ def raise_open_files() -> None:
     if hard < AMPLE_OPEN_FILES:
         with contextlib.suppress(ValueError):  # only some may have more than the hard limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (AMPLE_OPEN_FILES, AMPLE_OPEN_FILES))
-
-
-def quiet_ipv6() -> None:
-    """No router solicitations and the like from this network namespace: they would be counted as traffic."""
-    for scope in ("all", "default"):
-        with contextlib.suppress(OSError):  # a kernel without IPv6 has nothing to silence
-            Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
 
 
 def _serve(connection: Connection) -> None:

@@ -6,8 +6,8 @@ fabric, leaf by leaf; leaves and spines from 0. Names shown to people count from
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 MAX_SPINES = 63  # a path tag is a 6-bit DSCP value and 0 means untagged
 MAX_LEAVES = 256  # one 10.<leaf>.0.0/16 prefix each
@@ -15,6 +15,7 @@ MAX_HOSTS_PER_LEAF = 256
 MAX_EMULATED_HOSTS = 1024  # a model takes more; a machine does not
 MAX_EMULATED_LEAVES = 250  # failed links can ask for a table for every other leaf, and OpenFlow numbers 255
 
+SPINE_DPID_BASE = 0x10000
 ETHERNET_HEADER_BYTES = 14
 IP_TCP_HEADER_BYTES = 52  # 20 IP, 20 TCP, 12 TCP timestamps
 
@@ -28,6 +29,7 @@ class LeafSpine:
 
     Rates are of the wire: Ethernet frames without preamble, gap and checksum, as Linux counts them. Up to
     `burst_frames` frames of a connection travel as one, as Linux's segmentation offload has them; one under spraying.
+    `failed` are the links that carry nothing: see `without`.
     """
 
     leaves: int
@@ -38,6 +40,7 @@ class LeafSpine:
     mtu_bytes: int = 9000
     queue_bytes: int = 4_000_000
     burst_frames: int = 1
+    failed: frozenset[Link] = frozenset()
 
     @property
     def hosts(self) -> int:
@@ -53,12 +56,16 @@ class LeafSpine:
         """Every (leaf, spine) pair."""
         return ((leaf, spine) for leaf in range(self.leaves) for spine in range(self.spines))
 
-    def live_spines(self, source_leaf: int, destination_leaf: int, failed: frozenset[Link] = frozenset()) -> list[int]:
+    def without(self, links: Iterable[Link]) -> LeafSpine:
+        """The same fabric after `links` have failed, on top of what had."""
+        return replace(self, failed=self.failed | frozenset(links))
+
+    def live_spines(self, source_leaf: int, destination_leaf: int) -> list[int]:
         """Spines whose links to both leaves are up, ascending."""
         return [
             spine
             for spine in range(self.spines)
-            if (source_leaf, spine) not in failed and (destination_leaf, spine) not in failed
+            if (source_leaf, spine) not in self.failed and (destination_leaf, spine) not in self.failed
         ]
 
     def wire_bytes(self, payload_bytes: float) -> float:
@@ -84,6 +91,13 @@ class LeafSpine:
 
     def spine_port_to_leaf(self, leaf: int) -> int:
         return leaf + 1
+
+    def leaf_dpid(self, leaf: int) -> int:
+        """OpenFlow's number of a switch (datapath id)."""
+        return leaf + 1
+
+    def spine_dpid(self, spine: int) -> int:
+        return SPINE_DPID_BASE + spine + 1
 
     # Addresses: a /16 a leaf, the leaf's last address as the gateway of its hosts.
 

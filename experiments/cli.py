@@ -32,7 +32,7 @@ class _Sentences(click.Group):
         return list(self.commands)  # as a newcomer meets them, not by the alphabet
 
     def invoke(self, context: click.Context) -> object:
-        from emulator.sandbox import EmulatorError
+        from emulator.errors import EmulatorError
         from experiments.results.folder import ResultsError
         from experiments.spec.experiment import SpecError
 
@@ -135,7 +135,7 @@ def run(
     """
     from rich.console import Console
 
-    from emulator.sandbox import EmulatorError
+    from emulator.errors import EmulatorError
     from experiments.machine import calibration
     from experiments.results.folder import ResultsFolder, default_path
     from experiments.results.verdict import DEFAULT_WITHIN

@@ -12,8 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from emulator.errors import EmulatorError
 from emulator.namespaces import inside
-from emulator.sandbox import EmulatorError
 from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
 from traffic.schemes import LISTEN_PORT, TrafficPlan
 from traffic.transport import Transport

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from emulator.sandbox import EmulatorError
+from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 from traffic.connections import Connections
 from traffic.payload import CHUNK_BYTES, Anything

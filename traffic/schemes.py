@@ -28,7 +28,7 @@ from itertools import accumulate, pairwise
 from typing import Literal
 
 from emulator.inputs import quote
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 from traffic.collectives.layout import ELEMENT_BYTES
 from traffic.schedule import Schedule
 
@@ -169,13 +169,7 @@ def pieces_of_scheme(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]
     return len(schedule.flows) + cuts
 
 
-def plan_traffic(
-    schedule: Schedule,
-    fabric: LeafSpine,
-    hosts: Sequence[int],
-    scheme: str,
-    failed: frozenset[Link] = frozenset(),
-) -> TrafficPlan:
+def plan_traffic(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: str) -> TrafficPlan:
     """Split the flows of `schedule` as `scheme` does and give every piece its connection.
 
     Raises ValueError for an unknown scheme, and where `failed` leaves two leaves without a common live spine.
@@ -184,7 +178,7 @@ def plan_traffic(
     lanes: dict[tuple[int, int, int, int, int], int] = {}
     tags: list[tuple[int, int, int]] = []  # (src host, dst host, path tag) of each subflow
     pieces: list[Piece] = []
-    assigned = _assign(schedule, fabric, hosts, scheme, failed)
+    assigned = _assign(schedule, fabric, hosts, scheme)
     for flow in schedule.flows:
         offset = 0
         for index, (tag, size) in enumerate(assigned[flow.id]):
@@ -202,9 +196,7 @@ def plan_traffic(
     return TrafficPlan(schedule, hosts, scheme, subflows, pieces)
 
 
-def _assign(
-    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: str, failed: frozenset[Link]
-) -> list[Split]:
+def _assign(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: str) -> list[Split]:
     """The path tag and the size of every piece of every flow."""
     subflow_k = _SUBFLOW.fullmatch(scheme)
     untagged = [UNTAGGED] * (int(subflow_k[1]) if subflow_k else 1)
@@ -217,7 +209,7 @@ def _assign(
         if leaf != fabric.leaf_of(hosts[flow.src]):
             together[flow.step, flow.src, leaf].append(flow.id)
     for (_, src, leaf), flow_ids in together.items():
-        spines = fabric.live_spines(fabric.leaf_of(hosts[src]), leaf, failed)
+        spines = fabric.live_spines(fabric.leaf_of(hosts[src]), leaf)
         if not spines:
             raise ValueError(
                 f"no spine is left between {fabric.leaf_name(fabric.leaf_of(hosts[src]))} and "

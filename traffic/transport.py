@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from emulator.order import FabricOrder
+from emulator.topology import LeafSpine
+
 _ALWAYS = {
     "net.ipv4.tcp_slow_start_after_idle": "0",  # a rank that waited for its turn sends at once
     "net.ipv4.tcp_no_metrics_save": "1",  # no run learns from the one before
@@ -39,6 +42,12 @@ class Transport:
     acknowledgements: Literal["first", "in-turn"] = "first"
     reordering: Literal["tolerant", "default"] = "tolerant"
     stall_timeout_s: float = 10.0
+
+    def order(
+        self, topology: LeafSpine, dataplane: str = "auto", userspace_limit_bps: int | None = None
+    ) -> FabricOrder:
+        """A fabric whose hosts and ports are as this transport asks."""
+        return FabricOrder(topology, self.sysctls(), self.acknowledgements, dataplane, userspace_limit_bps)
 
     def sysctls(self) -> dict[str, str]:
         return {**_ALWAYS, **(_REORDER_TOLERANT if self.reordering == "tolerant" else {})}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
+
+from mininet.node import Switch
 
 from controllers.linux import rules as router
 from controllers.linux.rules import Neighbour, Route
-from controllers.tables import Connection, leaf_table, spine_table
+from controllers.tables import leaf_table, spine_table
 from emulator import netlink
+from emulator.dataplane import Endpoints
 from emulator.nft import load
-from emulator.nodes import FabricRouter
-from emulator.topology import LeafSpine, Link
+from emulator.nodes import Shellless
+from emulator.topology import LeafSpine
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
@@ -22,18 +25,29 @@ _FIRST_PRIORITY = 100  # of the rules for marks: before the main table
 _STEERED_CORES = 32  # more would have to be written in groups
 
 
+class FabricRouter(Shellless, Switch):
+    """A Linux router: forwarding is its kernel's, and nothing has to be started."""
+
+    controlIntf = None
+
+    def start(self, controllers: Sequence[Any]) -> None:
+        pass
+
+
 class Routers:
     """See `emulator.dataplane.Dataplane`."""
 
-    name: Literal["linux"] = "linux"
+    name = "linux"
     version = None
     switch = FabricRouter
     switch_options: dict[str, str] = {}  # noqa: RUF012
     sysctls = router.SYSCTLS
     watched_pids: Sequence[int] = ()
+    whole_frames = False
+    hashes_as_predicted = False
 
-    def __init__(self, topology: LeafSpine) -> None:
-        self._topology = topology
+    def __init__(self, topology: LeafSpine, why: str) -> None:
+        self._topology, self.why = topology, why
         leaves = {topology.leaf_name(leaf): topology.gateway_mac(leaf) for leaf in range(topology.leaves)}
         self.macs = leaves | {topology.spine_name(spine): router.spine_mac(spine) for spine in range(topology.spines)}
         self._routes: dict[str, set[Route]] = {name: set() for name in self.macs}
@@ -68,20 +82,19 @@ class Routers:
                 with contextlib.suppress(OSError), open(setting, "w") as file:  # noqa: PTH123 - it is only speed
                     file.write(f"{(1 << cores) - 1:x}")
 
-    def program(self, seed: int, connections: Sequence[Connection], failed: frozenset[Link]) -> None:
-        wanted = (seed, tuple(connections), failed)
+    def program(self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints]) -> None:
+        wanted = (topology, seed, tuple(connections))
         if self._in_force == wanted:
             return
         self._in_force = None
-        topology = self._topology
-        marks = router.connection_marks(topology, connections, seed, failed)
+        marks = router.connection_marks(topology, connections, seed)
         rulesets = {}
         for leaf in range(topology.leaves):
-            name, rules = topology.leaf_name(leaf), leaf_table(topology, leaf, failed)
+            name, rules = topology.leaf_name(leaf), leaf_table(topology, leaf)
             self._set_routes(name, router.routes(topology, rules))
             rulesets[self._fabric.pids[name]] = router.ruleset(rules, seed, marks[leaf])
         for spine in range(topology.spines):
-            self._set_routes(topology.spine_name(spine), router.routes(topology, spine_table(topology, spine, failed)))
+            self._set_routes(topology.spine_name(spine), router.routes(topology, spine_table(topology, spine)))
         load(rulesets)
         self._in_force = wanted
 

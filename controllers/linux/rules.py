@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from controllers.hashing import hashed_spines
-from controllers.tables import Connection, Deliver, Downlink, Drop, Hash, Rule, Uplink
+from controllers.tables import Deliver, Downlink, Drop, Hash, Rule, Uplink
+from emulator.dataplane import Endpoints
 from emulator.netlink import MAIN_TABLE
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 
 EVERYWHERE = "0.0.0.0/0"
 
@@ -166,9 +167,7 @@ def _choice(tagged: Sequence[int], spines: Sequence[int], seed: int) -> list[str
     ]
 
 
-def connection_marks(
-    fabric: LeafSpine, connections: Sequence[Connection], seed: int, failed: frozenset[Link] = frozenset()
-) -> list[list[str]]:
+def connection_marks(fabric: LeafSpine, connections: Sequence[Endpoints], seed: int) -> list[list[str]]:
     """For each leaf, a line for each connection that crosses it upwards, either way: its mark under hashing."""
     lines: list[list[str]] = [[] for _ in range(fabric.leaves)]
     if not connections:
@@ -176,7 +175,7 @@ def connection_marks(
     there = np.array(connections, dtype=np.intp)
     both_ways = np.concatenate([there, there[:, [1, 0, 3, 2]]])
     src, dst, src_port, dst_port = both_ways.T
-    spines = hashed_spines(fabric, src, dst, src_port, dst_port, seed, failed)
+    spines = hashed_spines(fabric, src, dst, src_port, dst_port, seed)
     address = [fabric.host_ip(host) for host in range(fabric.hosts)]
     for (sender, receiver, from_port, to_port), spine in zip(both_ways.tolist(), spines.tolist(), strict=True):
         leaf = fabric.leaf_of(sender)

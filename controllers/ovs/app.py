@@ -23,7 +23,7 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_D
 from os_ken.ofproto import ofproto_v1_3
 
 from controllers.ovs.openflow import program, switch_table
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 
 LOG = logging.getLogger("spraylab.controller")
 
@@ -34,7 +34,6 @@ class Intent:
 
     fabric: LeafSpine
     seed: int
-    failed: frozenset[Link]
 
     @property
     def switches(self) -> int:
@@ -78,7 +77,7 @@ class Programmer(app_manager.OSKenApp):
         intent = self._intent
         if intent is None:
             return
-        rules = switch_table(intent.fabric, dpid, intent.failed)
+        rules = switch_table(intent.fabric, dpid)
         messages = program(datapath, intent.fabric, rules, intent.seed)
         for message in messages:
             datapath.set_xid(message)
@@ -128,9 +127,8 @@ class _ControlHandler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         for line in self.rfile:
             order = json.loads(line)
-            intent = Intent(
-                LeafSpine(**order["fabric"]), order["seed"], frozenset((leaf, spine) for leaf, spine in order["failed"])
-            )
+            failed = frozenset((leaf, spine) for leaf, spine in order["fabric"].pop("failed"))
+            intent = Intent(LeafSpine(**order["fabric"], failed=failed), order["seed"])
             error = self.server.programmer.apply(intent, order["timeout_s"])
             self.wfile.write(json.dumps({"error": error}).encode() + b"\n")
 

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
-from emulator.sandbox import EmulatorError
-from emulator.topology import LeafSpine, Link
+from emulator.errors import EmulatorError
+from emulator.topology import LeafSpine
 
 OPENFLOW_PORT = 6653
 _START_TIMEOUT_S = 20.0
@@ -36,14 +36,13 @@ class Controller:
         """Return once it takes orders. Raises EmulatorError if it does not come up."""
         self._connect()
 
-    def program(self, fabric: LeafSpine, seed: int, failed: frozenset[Link] = frozenset()) -> None:
-        """Have every switch hold the tables of (fabric, failed), hashing with `seed`; return once all have confirmed.
+    def program(self, fabric: LeafSpine, seed: int) -> None:
+        """Have every switch hold the tables of (fabric), hashing with `seed`; return once all have confirmed.
 
         Raises EmulatorError if a switch refuses a rule or does not answer in time.
         """
-        order = {
-            "fabric": asdict(fabric), "seed": seed, "failed": sorted(failed), "timeout_s": _PROGRAM_TIMEOUT_S
-        }  # fmt: skip
+        fabric_as_json = {**asdict(fabric), "failed": sorted(fabric.failed)}
+        order = {"fabric": fabric_as_json, "seed": seed, "timeout_s": _PROGRAM_TIMEOUT_S}
         connection = self._connect()
         try:
             connection.sendall(json.dumps(order).encode() + b"\n")

@@ -13,24 +13,14 @@ from typing import Any
 from os_ken.ofproto import nicira_ext
 
 from controllers.tables import Action, Deliver, Downlink, Drop, Hash, Rule, Uplink, leaf_table, spine_table
-from emulator.topology import LeafSpine, Link
-
-SPINE_DPID_BASE = 0x10000
+from emulator.topology import SPINE_DPID_BASE, LeafSpine
 
 
-def leaf_dpid(leaf: int) -> int:
-    return leaf + 1
-
-
-def spine_dpid(spine: int) -> int:
-    return SPINE_DPID_BASE + spine + 1
-
-
-def switch_table(fabric: LeafSpine, dpid: int, failed: frozenset[Link]) -> list[Rule]:
+def switch_table(fabric: LeafSpine, dpid: int) -> list[Rule]:
     """The table of the switch with this datapath id."""
     if dpid > SPINE_DPID_BASE:
-        return spine_table(fabric, dpid - SPINE_DPID_BASE - 1, failed)
-    return leaf_table(fabric, dpid - 1, failed)
+        return spine_table(fabric, dpid - SPINE_DPID_BASE - 1)
+    return leaf_table(fabric, dpid - 1)
 
 
 def program(datapath: Any, fabric: LeafSpine, rules: Sequence[Rule], seed: int) -> list[Any]:

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from emulator.doctor import resources
 from emulator.doctor.finding import Finding, as_root, install, is_root
-from emulator.sandbox import EmulatorError, Sandbox
+from emulator.errors import EmulatorError
+from emulator.sandbox import Sandbox
 
 _TIMEOUT_S = 10.0
 _SANDBOX_TIMEOUT_S = 60.0  # all features together

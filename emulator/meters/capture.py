@@ -46,9 +46,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from emulator.caller import become_caller
+from emulator.child import connection_pair
+from emulator.errors import EmulatorError
 from emulator.namespaces import inside
 from emulator.ports import Port
-from emulator.sandbox import EmulatorError, connection_pair
 
 if TYPE_CHECKING:
     import pandas as pd

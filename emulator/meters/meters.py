@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 
 from emulator import netlink
+from emulator.child import connection_pair
+from emulator.errors import EmulatorError
 from emulator.meters.sampler import RawSample
 from emulator.netlink import attributes
 from emulator.ports import Port
-from emulator.sandbox import EmulatorError, connection_pair
 
 SAMPLE_PERIOD_S = 0.05
 _SETTLE_TIMEOUT_S = 5.0
@@ -59,16 +60,16 @@ class Samples:
 class Sampler:
     """The sampling process; `start` and `stop` bracket a run."""
 
-    def __init__(self, fabric: Fabric, watched_pids: Sequence[int], log: TextIO, programs: bool = False) -> None:
+    def __init__(self, fabric: Fabric, log: TextIO, programs: bool = False) -> None:
         """`programs`: users' programs will run beside it, niced, and what they use of the CPU counts as idle."""
         self._ports = fabric.ports
         self._pids = sorted({port.pid for port in fabric.ports})
-        self._watched = watched_pids
+        self._watched = fabric.plane.watched_pids
         ours, theirs = connection_pair()
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "emulator.meters.sampler", str(theirs.fileno())),
-                *(",".join(map(str, self._pids)), ",".join(map(str, watched_pids)), "programs" if programs else ""),
+                *(",".join(map(str, self._pids)), ",".join(map(str, self._watched)), "programs" if programs else ""),
             ],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,

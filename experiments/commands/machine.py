@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from emulator.dataplane import Asked
 from experiments.commands.common import FAILED, become_root, foot
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def doctor(as_json: bool) -> None:
     show_default=True,
     help="How many frames of 9000 bytes travel as one, as in an experiment's fabric.burst",
 )
-def calibrate(hosts: tuple[str, ...], dataplane: tuple[Asked, ...], burst: int) -> None:
+def calibrate(hosts: tuple[str, ...], dataplane: tuple[str, ...], burst: int) -> None:
     """Find how fast links may be for this machine to be faithful.
 
     For every data plane and number of hosts: the highest link rate, to within 15 %, at which a permutation that keeps

@@ -14,8 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from emulator.dataplane import Asked
-from emulator.sandbox import EmulatorError
+from emulator.errors import EmulatorError
 from experiments.machine.calibration import rounded
 from experiments.machine.probe import HOST_COUNTS, Traffic, available, fabric_of, faithful, permutation, rows
 from experiments.spec.units import format_rate_bps
@@ -32,7 +31,7 @@ _QUIET = 0.1
 
 def calibrate(
     hosts: Sequence[int] = (16,),
-    dataplanes: Sequence[Asked] | None = None,
+    dataplanes: Sequence[str] | None = None,
     burst_frames: int = 1,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
@@ -66,7 +65,7 @@ def _idle_and_total() -> tuple[int, int]:
     return ticks[3] + ticks[4], sum(ticks)
 
 
-def _row(dataplane: Asked, hosts: int, burst_frames: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _row(dataplane: str, hosts: int, burst_frames: int, say: Callable[[str], None]) -> dict[str, Any]:
     name: str = dataplane
     burst = f", bursts of {burst_frames}" if burst_frames > 1 else ""
 

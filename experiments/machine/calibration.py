@@ -16,7 +16,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from emulator.caller import as_caller
-from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked
 from emulator.inputs import InputError, read_input
 from emulator.ports import least_rate_bps
 from emulator.topology import MAX_EMULATED_HOSTS
@@ -49,7 +48,7 @@ class Calibration:
         total_bps = float(np.interp(math.log(hosts), logs, [row["total_bps"] for row in known]))
         return int(total_bps / hosts * (1 + 1e-9))
 
-    def dataplane(self, asked: Asked, hosts: int, burst_frames: int = 1) -> str | None:
+    def dataplane(self, asked: str, hosts: int, burst_frames: int = 1) -> str | None:
         """Which of the data planes calibrated is meant: of several, the one that carries most."""
         names = {
             row["dataplane"]
@@ -120,11 +119,11 @@ def warning(experiment: Experiment) -> str | None:
     return found.warning(dataplane, fabric.hosts, rate_bps, fabric.burst_frames)
 
 
-def userspace_limit_bps(hosts: int) -> int:
-    """Traffic of so many hosts together that Open vSwitch in user space carries faithfully, as far as is known."""
+def userspace_limit_bps(hosts: int) -> int | None:
+    """Traffic of so many hosts together that Open vSwitch in user space carries faithfully here; None: not known."""
     found = load()
     rate_bps = found.faithful_rate_bps("ovs-user", hosts) if found else None
-    return USERSPACE_LIMIT_BPS if rate_bps is None else rate_bps * hosts
+    return None if rate_bps is None else rate_bps * hosts
 
 
 def save(found: Sequence[Mapping[str, Any]]) -> Path:

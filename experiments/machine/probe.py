@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from emulator.dataplane import Asked
 from emulator.meters.capture import Which
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
@@ -73,7 +72,7 @@ def alltoall(fabric: LeafSpine, seconds: float = 1.0, channels: int = 1) -> Sche
 
 def rows(
     fabric: LeafSpine,
-    dataplane: Asked,
+    dataplane: str,
     traffic: Sequence[Traffic],
     transport: Transport | None = None,
     *,
@@ -117,7 +116,7 @@ def rows(
 
 def medians(
     fabric: LeafSpine,
-    dataplane: Asked,
+    dataplane: str,
     schedules: Sequence[Schedule],
     schemes: Sequence[str],
     seeds: Sequence[int],
@@ -143,7 +142,7 @@ def faithful(row: dict[str, Any], most_over_bound: float) -> bool:
     return row["fidelity"] == PASS and bool(row["cct_over_bound"] <= most_over_bound)
 
 
-def available(dataplanes: Sequence[Asked] = ("ovs", "linux")) -> list[Asked]:
+def available(dataplanes: Sequence[str] = ("ovs", "linux")) -> list[str]:
     """Those of `dataplanes` that are installed here."""
     return [name for name in dataplanes if name == "linux" or shutil.which("ovs-vswitchd")]
 

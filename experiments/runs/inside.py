@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 
-from controllers.tables import Connection
-from emulator.dataplane import USERSPACE_LIMIT_BPS, Asked
+from controllers.dataplane import build
+from emulator.dataplane import Endpoints
+from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.capture import Captures, capture_points
 from emulator.meters.meters import Sampler, settled_counters
 from emulator.nic import spraying
-from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine
 from experiments.runs.messages import Built, Event, Failed, Job, Measured, Progress
 from traffic.payload import Anything, RealData
@@ -28,15 +28,13 @@ def perform(
     topology: LeafSpine,
     transport: Transport,
     jobs: Sequence[Job],
-    dataplane: Asked = "auto",
-    userspace_limit_bps: int = USERSPACE_LIMIT_BPS,
+    dataplane: str = "auto",
+    userspace_limit_bps: int | None = None,
 ) -> Iterator[Event]:
     """Runs in the sandbox. Raises EmulatorError when the fabric cannot be built."""
     log = sys.stderr
-    fabric = Fabric(
-        topology, log, transport.sysctls(), jobs[0].seed, dataplane, userspace_limit_bps, transport.acknowledgements
-    )
-    sampler = Sampler(fabric, fabric.watched_pids, log)
+    fabric = build(transport.order(topology, dataplane, userspace_limit_bps), log, jobs[0].seed)
+    sampler = Sampler(fabric, log)
     yield described(fabric)
     for job in jobs:
         print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=log, flush=True)
@@ -50,9 +48,9 @@ def perform(
 def described(fabric: Fabric) -> Built:
     """What there is to know of a fabric that is up."""
     return Built(
-        dataplane=fabric.dataplane,
-        why=fabric.why,
-        ovs_version=fabric.ovs_version,
+        dataplane=fabric.plane.name,
+        why=fabric.plane.why,
+        ovs_version=fabric.plane.version,
         setup_s=fabric.timings,
         packet_buffer_bytes=fabric.buffer_bytes,
         ports=fabric.ports,
@@ -60,12 +58,12 @@ def described(fabric: Fabric) -> Built:
     )
 
 
-def hashed_connections(plan: TrafficPlan) -> list[Connection]:
+def hashed_connections(plan: TrafficPlan) -> list[Endpoints]:
     """Those whose paths the leaves choose."""
     if plan.spray_mode:
         return []
     return [
-        Connection(subflow.src_host, subflow.dst_host, subflow.src_port, LISTEN_PORT)
+        Endpoints(subflow.src_host, subflow.dst_host, subflow.src_port, LISTEN_PORT)
         for subflow in plan.subflows
         if subflow.path_tag == UNTAGGED
     ]

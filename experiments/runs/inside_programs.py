@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from controllers.dataplane import build
 from emulator.command import run
-from emulator.dataplane import Asked
+from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.meters import Sampler, settled_counters
 from emulator.nic import nic_scheme
 from emulator.programs import FABRIC_PREFIX, Ended, Output, furnish, put_first, register, run_program
-from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine
 from experiments.runs.inside import described
 from experiments.runs.messages import Built, ProgramJob, ProgramMeasured
@@ -28,12 +28,12 @@ def perform_programs(
     topology: LeafSpine,
     transport: Transport,
     jobs: Sequence[ProgramJob],
-    dataplane: Asked,
-    userspace_limit_bps: int,
+    dataplane: str,
+    userspace_limit_bps: int | None,
 ) -> Iterator[Built | Output | ProgramMeasured]:
     """Runs in the sandbox, until the first program that fails. Raises EmulatorError."""
     fabric, built = _furnished_fabric(topology, transport, jobs[0].seed, dataplane, userspace_limit_bps)
-    sampler = Sampler(fabric, fabric.watched_pids, sys.stderr, programs=True)
+    sampler = Sampler(fabric, sys.stderr, programs=True)
     yield built
     for job in jobs:
         print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=sys.stderr, flush=True)
@@ -60,15 +60,15 @@ def perform_shell(
     topology: LeafSpine,
     transport: Transport,
     seed: int,
-    dataplane: Asked,
-    userspace_limit_bps: int,
+    dataplane: str,
+    userspace_limit_bps: int | None,
     scheme: str,
     terminal: int,
     lines: Sequence[str] | None,
 ) -> Iterator[Built | None]:
     """Runs in the sandbox; see `experiments.shell.commandline.run_shell`. Raises EmulatorError."""
     fabric, built = _furnished_fabric(topology, transport, seed, dataplane, userspace_limit_bps)
-    sampler = Sampler(fabric, fabric.watched_pids, sys.stderr)
+    sampler = Sampler(fabric, sys.stderr)
     with nic_scheme(fabric, scheme, seed):
         yield built
         run_shell(fabric, sampler, seed, terminal, lines)
@@ -76,12 +76,12 @@ def perform_shell(
 
 
 def _furnished_fabric(
-    topology: LeafSpine, transport: Transport, seed: int, dataplane: Asked, userspace_limit_bps: int
+    topology: LeafSpine, transport: Transport, seed: int, dataplane: str, userspace_limit_bps: int | None
 ) -> tuple[Fabric, Built]:
     """A fabric whose hosts have names and whose TCP is as asked, for sockets that others open. Raises EmulatorError."""
     furnish(topology)
     put_first()
-    fabric = Fabric(topology, sys.stderr, transport.sysctls(), seed, dataplane, userspace_limit_bps)
+    fabric = build(transport.order(topology, dataplane, userspace_limit_bps), sys.stderr, seed)
     register(topology, fabric.host_pids)
     for pid in fabric.host_pids:
         _route_programs(pid, transport.congestion_control)

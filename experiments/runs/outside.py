@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from emulator.errors import EmulatorError
 from emulator.meters.capture import capture_points
-from emulator.sandbox import EmulatorError, Sandbox
+from emulator.sandbox import Sandbox
 from experiments.captures.summary import analyse
 from experiments.judge.fidelity import Run as Evidence
 from experiments.judge.rows import PASS, judge

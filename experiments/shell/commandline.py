@@ -15,9 +15,9 @@ from mininet.cli import CLI
 from mininet.log import output, setLogLevel
 
 from controllers.hashing import hashed_spines
+from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.meters import Sampler, read_counters
-from emulator.sandbox import EmulatorError
 
 _LOOK_S = 0.12  # two samples
 
@@ -132,7 +132,7 @@ class SpraylabCLI(CLI):
         return [*(hosts[name] for name in words[:2]), *map(int, words[2:])]
 
     def _hashed(self, sender: int, receiver: int, ports: Sequence[int]) -> str:
-        if self._fabric.dataplane == "linux":
+        if not self._fabric.plane.hashes_as_predicted:
             return "the Linux routers' hash cannot be asked: look at links, or use Open vSwitch (fabric.dataplane=ovs)"
         src, dst, src_port, dst_port = (np.array([value]) for value in (sender, receiver, *ports))
         (spine,) = hashed_spines(self._fabric.topology, src, dst, src_port, dst_port, self._seed)

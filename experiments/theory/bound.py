@@ -23,7 +23,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 from traffic.schedule import Schedule
 
 Resource = tuple[str, int, int]
@@ -31,9 +31,7 @@ Demand = list[tuple[Resource, float]]
 """The resources a flow crosses, and for how many seconds it would fill each if alone there."""
 
 
-def bound_s(
-    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed: frozenset[Link] = frozenset()
-) -> float:
+def bound_s(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> float:
     """Lower bound in seconds on the CCT of `schedule` under any scheme, from the earliest `start_s` on.
 
     `hosts[r]` is the host of rank r. Raises ValueError where `failed` leaves two leaves without a common live spine.
@@ -41,7 +39,7 @@ def bound_s(
     flows = schedule.flows
     if not flows:
         return 0.0
-    demands = _demands(schedule, fabric, hosts, failed)
+    demands = _demands(schedule, fabric, hosts)
     origin_s = min(flow.start_s for flow in flows)
 
     # Flows that wait for the same flows are released together. A schedule lists a flow after all it waits for, so the
@@ -67,14 +65,12 @@ def bound_s(
     return _least_span_s(zip(heads, demands, tails, strict=True))
 
 
-def busiest_link_s(
-    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed: frozenset[Link] = frozenset()
-) -> float:
+def busiest_link_s(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> float:
     """Return how many seconds the busiest links are at work for all of `schedule`, whatever waits for what."""
-    return _least_span_s((0.0, demand, 0.0) for demand in _demands(schedule, fabric, hosts, failed))
+    return _least_span_s((0.0, demand, 0.0) for demand in _demands(schedule, fabric, hosts))
 
 
-def _demands(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed: frozenset[Link]) -> list[Demand]:
+def _demands(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> list[Demand]:
     """What every flow asks of every resource it crosses. Ranks that share a host need no wire."""
     pairs: dict[tuple[int, int], list[tuple[Resource, float]]] = {}  # the fabric's part, with rates
     demands: list[Demand] = []
@@ -85,7 +81,7 @@ def _demands(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed
             continue
         leaves = fabric.leaf_of(src), fabric.leaf_of(dst)
         if leaves not in pairs:
-            pairs[leaves] = _fabric_resources(fabric, *leaves, failed)
+            pairs[leaves] = _fabric_resources(fabric, *leaves)
         wire_bits = fabric.wire_bytes(flow.size_bytes) * 8
         host_s = wire_bits / fabric.host_rate_bps
         demand: Demand = [(("tx", src, 0), host_s), (("rx", dst, 0), host_s)]
@@ -94,20 +90,18 @@ def _demands(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], failed
     return demands
 
 
-def _fabric_resources(
-    fabric: LeafSpine, source_leaf: int, destination_leaf: int, failed: frozenset[Link]
-) -> list[tuple[Resource, float]]:
+def _fabric_resources(fabric: LeafSpine, source_leaf: int, destination_leaf: int) -> list[tuple[Resource, float]]:
     """The fabric's resources between two leaves, with their rates in bits/s; none within a leaf."""
     if source_leaf == destination_leaf:
         return []
-    common = len(fabric.live_spines(source_leaf, destination_leaf, failed))
+    common = len(fabric.live_spines(source_leaf, destination_leaf))
     if not common:
         raise ValueError(
             f"no spine is left between {fabric.leaf_name(source_leaf)} and "
             f"{fabric.leaf_name(destination_leaf)}: fail fewer links"
         )
-    up = len(fabric.live_spines(source_leaf, source_leaf, failed))
-    down = len(fabric.live_spines(destination_leaf, destination_leaf, failed))
+    up = len(fabric.live_spines(source_leaf, source_leaf))
+    down = len(fabric.live_spines(destination_leaf, destination_leaf))
     resources: list[tuple[Resource, float]] = [
         (("up", source_leaf, 0), up * fabric.fabric_rate_bps),
         (("down", destination_leaf, 0), down * fabric.fabric_rate_bps),

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 from experiments.theory.fairness import ROUNDING, Sharing, max_min_rates
 from experiments.theory.loads import Floats, Ints, LinkBytes, Routes, link_capacities_bps, routes, sum_over_links, total
 from traffic.schedule import Schedule
@@ -57,7 +57,6 @@ def simulate(
     fabric: LeafSpine,
     spines: Ints,
     *,
-    failed: frozenset[Link] = frozenset(),
     tolerance: float = TOLERANCE,
     sharing: Sharing = max_min_rates,
 ) -> FluidResult:
@@ -66,7 +65,7 @@ def simulate(
     Pieces that end within `tolerance` of their own duration of one another are taken together (see `TOLERANCE`).
     `sharing` is how connections that meet share links.
     """
-    crossed = routes(plan, fabric, spines, failed)
+    crossed = routes(plan, fabric, spines)
     capacities_bps = link_capacities_bps(fabric)
     subflow = np.array([piece.subflow for piece in plan.pieces], dtype=np.intp)
     wire_bits = np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controllers.hashing import hashed_spines, live_links
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 from traffic.schedule import Schedule
 from traffic.schemes import LISTEN_PORT, UNTAGGED, TrafficPlan
 
@@ -48,7 +48,7 @@ def link_capacities_bps(fabric: LeafSpine) -> Floats:
     return np.concatenate([hosts, fabric_links, [np.inf]])
 
 
-def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int, failed: frozenset[Link] = frozenset()) -> Ints:
+def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Ints:
     """The spine of every subflow: its tag's, else the live one that the leaf's hash picks with `seed` as its basis.
 
     NO_SPINE for subflows that have none of their own: those within a leaf, and sprayed ones.
@@ -58,13 +58,13 @@ def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int, failed: froze
     ports = np.fromiter((subflow.src_port for subflow in plan.subflows), dtype=np.intp, count=count)
     src, dst = _ends(plan)
     src_leaf, dst_leaf = src // fabric.hosts_per_leaf, dst // fabric.hosts_per_leaf
-    hashed = hashed_spines(fabric, src, dst, ports, np.full_like(ports, LISTEN_PORT), seed, failed)
+    hashed = hashed_spines(fabric, src, dst, ports, np.full_like(ports, LISTEN_PORT), seed)
     spines = np.where(tags == UNTAGGED, hashed, tags - 1)
     spines[(src_leaf == dst_leaf) | (plan.spray_mode is not None)] = NO_SPINE
     return spines
 
 
-def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints, failed: frozenset[Link] = frozenset()) -> Routes:
+def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> Routes:
     """The links of every subflow whose spine is given; under spraying, equal shares of all live spines.
 
     `spines` is as `choose_spines` returns it, or what was seen on a real fabric.
@@ -74,7 +74,7 @@ def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints, failed: frozenset
     first_uplink, first_downlink = 2 * fabric.hosts, 2 * fabric.hosts + fabric.leaves * fabric.spines
     no_link = first_downlink + fabric.leaves * fabric.spines
     if plan.spray_mode:
-        live = live_links(fabric, failed)
+        live = live_links(fabric)
         usable = live[src_leaf] & live[dst_leaf] & (src_leaf != dst_leaf)[:, None]
         share = usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)
         via = np.broadcast_to(np.arange(fabric.spines), usable.shape)
@@ -91,12 +91,12 @@ def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints, failed: frozenset
     return Routes(links, weights)
 
 
-def link_bytes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints, failed: frozenset[Link] = frozenset()) -> LinkBytes:
+def link_bytes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> LinkBytes:
     """Wire bytes of every fabric link once all of `plan` has been sent."""
     subflows = np.fromiter((piece.subflow for piece in plan.pieces), dtype=np.intp, count=len(plan.pieces))
     sizes = np.fromiter((piece.size_bytes for piece in plan.pieces), dtype=float, count=len(plan.pieces))
     carried = total(subflows, sizes, len(plan.subflows))
-    return sum_over_links(routes(plan, fabric, spines, failed), carried * fabric.wire_bytes(1), fabric)
+    return sum_over_links(routes(plan, fabric, spines), carried * fabric.wire_bytes(1), fabric)
 
 
 def sum_over_links(crossed: Routes, wire_bytes: Floats, fabric: LeafSpine) -> LinkBytes:
@@ -126,24 +126,18 @@ def leaf_bytes(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> F
     return between
 
 
-def ideal_link_bytes(between: Floats, fabric: LeafSpine, failed: frozenset[Link] = frozenset()) -> LinkBytes:
+def ideal_link_bytes(between: Floats, fabric: LeafSpine) -> LinkBytes:
     """Loads under ideal packet spraying: `between[source leaf, destination leaf]` spread equally over live spines."""
-    live = live_links(fabric, failed)
+    live = live_links(fabric)
     usable = (live[:, None, :] & live[None, :, :]).sum(axis=2)
     each = np.divide(between, usable, out=np.zeros_like(between), where=usable > 0)
     # sum over the other leaf of each[src, dst] where both links are up
     return LinkBytes(live * (each @ live), live * (each.T @ live))
 
 
-def congestion_ratio(
-    loads: LinkBytes,
-    schedule: Schedule,
-    fabric: LeafSpine,
-    hosts: Sequence[int],
-    failed: frozenset[Link] = frozenset(),
-) -> float:
+def congestion_ratio(loads: LinkBytes, schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> float:
     """Most loaded fabric link's bytes / that load under ideal spraying; 1.0 where no flow leaves its leaf."""
-    return ratio_to_ideal(loads, ideal_link_bytes(leaf_bytes(schedule, fabric, hosts), fabric, failed))
+    return ratio_to_ideal(loads, ideal_link_bytes(leaf_bytes(schedule, fabric, hosts), fabric))
 
 
 def ratio_to_ideal(loads: LinkBytes, ideal: LinkBytes) -> float:

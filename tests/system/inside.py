@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from controllers.dataplane import build as made
 from controllers.ovs.openflow import spine_dpid
-from emulator.dataplane import Asked
+from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.meters import Sampler, read_counters, settled_counters
 from emulator.namespaces import inside
 from emulator.netlink import interface_up
 from emulator.nic import spraying
-from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine, Link
 from experiments.runs.inside import hashed_connections
 from traffic.replay import Replay
@@ -40,8 +40,8 @@ def tagged(fabric: LeafSpine, src: int, dst: int, spine: int, size_bytes: int) -
     return TrafficPlan(schedule, range(fabric.hosts), "ethereal", [subflow], [Piece(0, 0, 0, size_bytes)])
 
 
-def build(topology: LeafSpine, transport: Transport | None = None, seed: int = 1, dataplane: Asked = "auto") -> Fabric:
-    return Fabric(topology, sys.stderr, (transport or Transport()).sysctls(), seed, dataplane)
+def build(topology: LeafSpine, transport: Transport | None = None, seed: int = 1, dataplane: str = "auto") -> Fabric:
+    return made((transport or Transport()).order(topology, dataplane), sys.stderr, seed)
 
 
 def uplink_bytes(fabric: Fabric, before: Any, after: Any) -> np.ndarray:
@@ -65,7 +65,7 @@ def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) 
                 return end.value.cct_s, uplink_bytes(fabric, before, settled_counters(fabric))
 
 
-def shaping_found(topology: LeafSpine, dataplane: Asked) -> dict[str, Any]:
+def shaping_found(topology: LeafSpine, dataplane: str) -> dict[str, Any]:
     fabric = build(topology, dataplane=dataplane)
     found = fabric.read_shaping()
     return {
@@ -75,17 +75,17 @@ def shaping_found(topology: LeafSpine, dataplane: Asked) -> dict[str, Any]:
         ],
         "unshaped": [p.name for p in fabric.ports if found[p.name] is None],
         "ports": len(fabric.ports),
-        "dataplane": fabric.dataplane,
+        "dataplane": fabric.plane.name,
         "buffer_bytes": fabric.buffer_bytes,
     }
 
 
-def saturate_one_link(topology: LeafSpine, dataplane: Asked, seconds: float) -> list[float]:
+def saturate_one_link(topology: LeafSpine, dataplane: str, seconds: float) -> list[float]:
     """Wire rate in bits/s of the sending host's port, window by window, while one flow fills it."""
     fabric = build(topology, dataplane=dataplane)
     transport = Transport(windows="default")
     size_bytes = int(topology.host_rate_bps / 8 * seconds)
-    sampler = Sampler(fabric, fabric.watched_pids, sys.stderr)
+    sampler = Sampler(fabric, sys.stderr)
     sampler.start()
     play(fabric, tagged(topology, 0, topology.hosts - 1, 0, size_bytes), transport)
     queues = sampler.stop().queues
@@ -96,7 +96,7 @@ def saturate_one_link(topology: LeafSpine, dataplane: Asked, seconds: float) -> 
     return list(np.diff(steps.sent_bytes) * 8 / np.diff(steps.time_s))
 
 
-def tagged_paths(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> list[tuple[int, np.ndarray]]:
+def tagged_paths(topology: LeafSpine, dataplane: str, size_bytes: int) -> list[tuple[int, np.ndarray]]:
     """For every spine: the uplink bytes of a connection pinned to it, both leaves."""
     fabric = build(topology, dataplane=dataplane)
     return [
@@ -105,14 +105,14 @@ def tagged_paths(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> list
     ]
 
 
-def sprayed(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> np.ndarray:
+def sprayed(topology: LeafSpine, dataplane: str, size_bytes: int) -> np.ndarray:
     """Uplink bytes when every host sprays to the host in the same place of the next leaf."""
     fabric = build(topology, dataplane=dataplane)
     with spraying(fabric, "round-robin", seed=1):
         return play(fabric, shifted(topology, "spray", size_bytes))[1]
 
 
-def overtaken(topology: LeafSpine, dataplane: Asked, bulk: int) -> int:
+def overtaken(topology: LeafSpine, dataplane: str, bulk: int) -> int:
     """How many of `bulk` waiting datagrams of a host one as short as an acknowledgement overtakes."""
     fabric = build(topology, dataplane=dataplane)
     ends = []
@@ -132,7 +132,7 @@ def overtaken(topology: LeafSpine, dataplane: Asked, bulk: int) -> int:
     return bulk - arrived.index(b"urgent")
 
 
-def sent_by_hosts(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> dict[str, tuple[float, float]]:
+def sent_by_hosts(topology: LeafSpine, dataplane: str, size_bytes: int) -> dict[str, tuple[float, float]]:
     """By scheme: bytes that a host sent, as its port counted them, and bytes a packet, as its interface saw them."""
     fabric = build(topology, dataplane=dataplane)
     ports = [number for number, port in enumerate(fabric.ports) if port.at_host]
@@ -147,15 +147,15 @@ def sent_by_hosts(topology: LeafSpine, dataplane: Asked, size_bytes: int) -> dic
     return found
 
 
-def shifted(topology: LeafSpine, scheme: str, size_bytes: int, failed: frozenset[Link] = frozenset()) -> TrafficPlan:
+def shifted(topology: LeafSpine, scheme: str, size_bytes: int) -> TrafficPlan:
     hosts = topology.hosts
     pairs = [(host, (host + topology.hosts_per_leaf) % hosts) for host in range(hosts)]
-    return plan_traffic(schedule_of(topology, pairs, size_bytes), topology, range(hosts), scheme, failed)
+    return plan_traffic(schedule_of(topology, pairs, size_bytes), topology, range(hosts), scheme)
 
 
 def subflows_by_uplink(
     topology: LeafSpine,
-    dataplane: Asked,
+    dataplane: str,
     runs: Sequence[tuple[str, int]],
     size_bytes: int,
     failed: frozenset[Link] = frozenset(),
@@ -164,8 +164,9 @@ def subflows_by_uplink(
     fabric = build(topology, seed=runs[0][1], dataplane=dataplane)
     loads = []
     for scheme, seed in runs:
-        plan = shifted(topology, scheme, size_bytes, failed)
-        fabric.program(seed, hashed_connections(plan), failed)
+        left = topology.without(failed)
+        plan = shifted(left, scheme, size_bytes)
+        fabric.program(seed, hashed_connections(plan), left)
         _, load = play(fabric, plan)
         # Acknowledgements, and what TCP sends twice, are less than a subflow.
         loads.append(np.floor(load / topology.wire_bytes(plan.pieces[0].size_bytes)))
@@ -195,7 +196,7 @@ def switch_comes_back(topology: LeafSpine) -> tuple[int, int, int]:
 
 def late_switch(topology: LeafSpine) -> int:
     """Rules of a spine that first connects after the fabric was programmed."""
-    kind = "system" if build(topology, dataplane="ovs").dataplane == "ovs-kernel" else "netdev"
+    kind = "system" if build(topology, dataplane="ovs").plane.name == "ovs-kernel" else "netdev"
     name, dpid = "late", f"{spine_dpid(topology.spines):016x}"
     subprocess.run(
         [
@@ -230,7 +231,7 @@ def cut_off(topology: LeafSpine) -> str:
     return "it finished"
 
 
-def stray_packets(topology: LeafSpine, dataplane: Asked, seconds: float) -> int:
+def stray_packets(topology: LeafSpine, dataplane: str, seconds: float) -> int:
     """Packets that cross any port of an idle fabric."""
     fabric = build(topology, dataplane=dataplane)
     before = settled_counters(fabric)
@@ -247,7 +248,7 @@ def no_such_congestion_control(topology: LeafSpine) -> str:
     return "it ran"
 
 
-def unknown_address(topology: LeafSpine, dataplane: Asked) -> int:
+def unknown_address(topology: LeafSpine, dataplane: str) -> int:
     """Bytes that a datagram to an address nobody has causes on all fabric links."""
     fabric = build(topology, dataplane=dataplane)
     before = settled_counters(fabric)
@@ -256,7 +257,7 @@ def unknown_address(topology: LeafSpine, dataplane: Asked) -> int:
     return int(uplink_bytes(fabric, before, settled_counters(fabric)).sum())
 
 
-def by_command_line(topology: LeafSpine, dataplane: Asked) -> tuple[str, str, set[str]]:
+def by_command_line(topology: LeafSpine, dataplane: str) -> tuple[str, str, set[str]]:
     """What Mininet's own commands say: a host's addresses, a leaf's last port, the state of all links."""
     net = build(topology, dataplane=dataplane).net
     leaf = topology.leaf_name(topology.leaves - 1)

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import inside
 
-from emulator.dataplane import Asked
+from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.capture import Captures, Which, capture_points
 from emulator.meters.meters import settled_counters
 from emulator.ports import Port, Shaping
-from emulator.sandbox import EmulatorError
 from emulator.topology import LeafSpine
 from traffic.replay import Replay
 from traffic.schedule import Schedule
@@ -67,7 +66,7 @@ def replay(fabric: Fabric, plan: TrafficPlan, points: Sequence[Port], directory:
 
 
 def shift(
-    topology: LeafSpine, dataplane: Asked, which: Which, size_bytes: int, directory: Path
+    topology: LeafSpine, dataplane: str, which: Which, size_bytes: int, directory: Path
 ) -> tuple[list[Taken], list[int]]:
     """Every host to the host in the same place of the next leaf, by ECMP; and the processes left over."""
     fabric = inside.build(topology, dataplane=dataplane)
@@ -76,7 +75,7 @@ def shift(
     return taken, sorted(_processes() - processes)
 
 
-def two_into_one(topology: LeafSpine, dataplane: Asked, size_bytes: int, directory: Path) -> list[Port]:
+def two_into_one(topology: LeafSpine, dataplane: str, size_bytes: int, directory: Path) -> list[Port]:
     """The first leaf's hosts send to the next leaf, all by the first spine; captured at every port up to there."""
     fabric = inside.build(topology, dataplane=dataplane)
     senders = topology.hosts_of(0)

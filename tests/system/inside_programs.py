@@ -6,9 +6,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from emulator.fabric import Fabric
+from controllers.dataplane import build
 from emulator.meters.meters import read_counters
 from emulator.nic import nic_scheme
+from emulator.order import FabricOrder
 from emulator.programs import Ended, Launch, furnish, register, run_program
 from emulator.topology import LeafSpine
 
@@ -46,7 +47,7 @@ SIZE, CONNECTIONS = 200_000, 4
 def spread(scheme: str, dataplane: str) -> dict[str, list[float]]:
     """Mega bytes on each uplink of the leaf that begins connections, and of the one that answers."""
     furnish(SMALL)
-    fabric = Fabric(SMALL, sys.stderr, {}, 1, dataplane)  # type: ignore[arg-type]
+    fabric = build(FabricOrder(SMALL, dataplane=dataplane), sys.stderr, 1)
     register(SMALL, fabric.host_pids)
     script = TALK.replace("SIZE", str(SIZE)).replace("CONNECTIONS", str(CONNECTIONS))
     launch = Launch((sys.executable, "-c", script), tuple(range(4)), 30.0, 29_500)
@@ -65,7 +66,7 @@ def spread(scheme: str, dataplane: str) -> dict[str, list[float]]:
 def run_once(command: Sequence[str], timeout_s: float) -> tuple[Ended, dict[int, bytes]]:
     """A program on all hosts of a fabric, and what each wrote."""
     furnish(SMALL)
-    fabric = Fabric(SMALL, sys.stderr, {}, 1, "linux")
+    fabric = build(FabricOrder(SMALL, dataplane="linux"), sys.stderr, 1)
     register(SMALL, fabric.host_pids)
     *outputs, ended = run_program(SMALL, Launch(tuple(command), tuple(range(4)), timeout_s, 29_500))
     said: Counter[int] = Counter()

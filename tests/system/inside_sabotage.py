@@ -20,7 +20,6 @@ from unittest.mock import patch
 import pandas as pd
 
 from controllers.ovs import client
-from emulator.dataplane import Asked
 from emulator.meters.capture import Captures
 from emulator.namespaces import inside
 from emulator.netlink import Netlink
@@ -38,7 +37,7 @@ _open = Connections.open
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def hogged(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked) -> Iterator[Event]:
+def hogged(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: str) -> Iterator[Event]:
     """Beside the first run, as many busy processes as there are cores."""
     hogs: list[subprocess.Popen[bytes]] = []
     for event in perform(topology, transport, jobs, dataplane):
@@ -53,7 +52,7 @@ def hogged(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], datap
 
 
 def starved(
-    topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked, send_buffer_bytes: int
+    topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: str, send_buffer_bytes: int
 ) -> Iterator[Event]:
     """The switch's packet sockets get a small send buffer again."""
     for event in perform(topology, transport, jobs, dataplane):
@@ -66,7 +65,7 @@ def reshaped(
     topology: LeafSpine,
     transport: Transport,
     jobs: Sequence[Job],
-    dataplane: Asked,
+    dataplane: str,
     port_name: str,
     factor: float,
     restored: bool,
@@ -87,7 +86,7 @@ def reshaped(
         yield event
 
 
-def missed(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked) -> Iterator[Event]:
+def missed(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: str) -> Iterator[Event]:
     """The first run's capturing process stands still until the run is over, with little room for what waits."""
     inattention = patch("experiments.runs.inside.Captures", _Inattentive)
     inattention.start()
@@ -110,7 +109,7 @@ def paused(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> It
             yield event
 
 
-def paced(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: Asked) -> Iterator[Event]:
+def paced(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: str) -> Iterator[Event]:
     """Every sender holds itself to half of its share of its host's rate."""
     with patch.object(Connections, "open", _open_paced):
         yield from perform(topology, transport, jobs, dataplane)

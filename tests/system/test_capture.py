@@ -9,7 +9,6 @@ import inside_capture
 import pandas as pd
 import pytest
 
-from emulator.dataplane import Asked
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
 from experiments.captures.decode import read_capture
@@ -31,7 +30,7 @@ def _address(host: int) -> int:
 
 
 @pytest.mark.parametrize("dataplane", ["ovs", "linux"])
-def test_captures_hold_what_the_interfaces_count(sandbox: Sandbox, tmp_path: Path, dataplane: Asked) -> None:
+def test_captures_hold_what_the_interfaces_count(sandbox: Sandbox, tmp_path: Path, dataplane: str) -> None:
     directory = tmp_path / "captures"
     arguments = (SMALL, dataplane, "all", 400_000, directory)
     taken, left_over = sandbox.call(inside_capture.shift, *arguments, timeout_s=TIMEOUT_S)
@@ -52,7 +51,7 @@ def test_captures_hold_what_the_interfaces_count(sandbox: Sandbox, tmp_path: Pat
 
 @pytest.mark.parametrize("dataplane", ["ovs", "linux"])
 def test_a_packet_is_seen_leaving_after_the_queue_and_arriving_before_it(
-    sandbox: Sandbox, tmp_path: Path, dataplane: Asked
+    sandbox: Sandbox, tmp_path: Path, dataplane: str
 ) -> None:
     """Two hosts send into one uplink: their packets wait in its queue, and nowhere between two ends of a link."""
     points = sandbox.call(inside_capture.two_into_one, SMALL, dataplane, 500_000, tmp_path, timeout_s=TIMEOUT_S)

@@ -15,7 +15,7 @@ import inside_sabotage
 import pytest
 from neighbours import Neighbours
 
-from emulator.dataplane import Asked, kernel_datapath
+from controllers.dataplane import kernel_datapath
 from emulator.meters.capture import Which, capture_points
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
@@ -90,12 +90,12 @@ def excuse_machine(failed: dict[str, list[str]], run: Run, neighbours: Neighbour
 
 
 @pytest.fixture(params=["ovs", "linux"])
-def plane(request: pytest.FixtureRequest) -> Asked:
-    asked: Asked = request.param
+def plane(request: pytest.FixtureRequest) -> str:
+    asked: str = request.param
     return asked
 
 
-def test_undisturbed_runs_pass(tmp_path: Path, plane: Asked) -> None:
+def test_undisturbed_runs_pass(tmp_path: Path, plane: str) -> None:
     seeds = tuple(range(1, 11))
     assert verdicts(tmp_path, perform, plane, seeds=seeds, seconds=0.8) == [{}] * len(seeds)
 
@@ -129,7 +129,7 @@ def test_a_switch_starved_of_buffer(tmp_path: Path, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(("plane", "factor"), [("ovs", 2.0), ("linux", 0.5)])
-def test_a_port_shaped_to_another_rate_behind_its_back(tmp_path: Path, plane: Asked, factor: float) -> None:
+def test_a_port_shaped_to_another_rate_behind_its_back(tmp_path: Path, plane: str, factor: float) -> None:
     [failed] = verdicts(tmp_path, inside_sabotage.reshaped, plane, PORT, factor, False)
     assert failed == {"shaping": [f"{PORT}: shaped to {5 * factor:g} Mb/s, 5 Mb/s was asked"]}
 
@@ -141,7 +141,7 @@ def test_a_port_that_was_slow_for_a_while(tmp_path: Path) -> None:
     assert all(reason.startswith(f"{PORT} stayed below its rate") for reason in failed["work conservation"])
 
 
-def test_senders_that_hold_themselves_back(tmp_path: Path, plane: Asked) -> None:
+def test_senders_that_hold_themselves_back(tmp_path: Path, plane: str) -> None:
     """All their bytes arrive, and no port is above its rate: only that no link on the way was full tells."""
     [failed] = verdicts(tmp_path, inside_sabotage.paced, plane)
     assert isinstance(failed, dict) and list(failed) == ["senders"], failed

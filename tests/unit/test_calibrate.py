@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.sandbox import EmulatorError
+from emulator.errors import EmulatorError
 from experiments.machine import calibrate
 from experiments.machine.calibrate import GRAIN, highest
 from experiments.machine.probe import HOST_COUNTS, bytes_in, fabric_of, permutation

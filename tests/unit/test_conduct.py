@@ -18,8 +18,8 @@ from results_example import manifest_of, results_folder
 from rich.console import Console
 from synthetic import ports_of
 
+from emulator.errors import EmulatorError
 from emulator.meters.capture import capture_points
-from emulator.sandbox import EmulatorError
 from experiments import cli
 from experiments.judge.fidelity import Run as Evidence
 from experiments.judge.fidelity import captures_are_complete

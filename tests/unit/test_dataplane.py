@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from emulator import dataplane
-from emulator.dataplane import USERSPACE_LIMIT_BPS, choose
-from emulator.sandbox import EmulatorError
+from controllers import dataplane
+from controllers.dataplane import USERSPACE_LIMIT_BPS, choose
+from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 
 SLOW = LeafSpine(4, 4, 4, host_rate_bps=USERSPACE_LIMIT_BPS // 16)
@@ -42,9 +42,7 @@ WITH_MODULE, USERSPACE_ONLY, NO_SWITCH = (True, True), (True, False), (False, Fa
     ],
     indirect=["machine"],
 )
-def test_the_choice_and_its_reason(
-    machine: None, asked: dataplane.Asked, fabric: LeafSpine, name: str, why: str
-) -> None:
+def test_the_choice_and_its_reason(machine: None, asked: str, fabric: LeafSpine, name: str, why: str) -> None:
     choice = choose(asked, fabric)
     assert choice.name == name
     assert why in choice.why

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from emulator.topology import LeafSpine, Link
+from emulator.topology import LeafSpine
 from experiments.theory.bound import bound_s
 from experiments.theory.fairness import ProportionalRates, max_min_rates
 from experiments.theory.fluid import FluidResult, simulate
@@ -36,12 +36,11 @@ def run(
     hosts: Sequence[int] = range(16),
     *,
     seed: int = 1,
-    failed: frozenset[Link] = frozenset(),
     tolerance: float = 0.0,
 ) -> FluidResult:
-    plan = plan_traffic(schedule, fabric, hosts, scheme, failed)
-    spines = choose_spines(plan, fabric, seed, failed)
-    return simulate(plan, fabric, spines, failed=failed, tolerance=tolerance)
+    plan = plan_traffic(schedule, fabric, hosts, scheme)
+    spines = choose_spines(plan, fabric, seed)
+    return simulate(plan, fabric, spines, tolerance=tolerance)
 
 
 def seconds(payload_bytes: float) -> float:
@@ -184,7 +183,7 @@ def test_optimal_schemes_reach_the_bound(collective: str, algorithm: str, scheme
 
 
 @st.composite
-def any_traffic(draw: st.DrawFn) -> tuple[Schedule, LeafSpine, list[int], str, frozenset[Link]]:
+def any_traffic(draw: st.DrawFn) -> tuple[Schedule, LeafSpine, list[int], str]:
     fabric = LeafSpine(
         draw(st.integers(1, 4)),
         draw(st.integers(1, 5)),
@@ -203,17 +202,17 @@ def any_traffic(draw: st.DrawFn) -> tuple[Schedule, LeafSpine, list[int], str, f
     hosts = place(draw(st.sampled_from(PLACEMENTS)), fabric, schedule.ranks, draw(st.integers(0, 9)))
     dead = draw(st.integers(0, fabric.spines - 1))
     failed = frozenset((leaf, spine) for leaf in range(fabric.leaves) for spine in range(dead))
-    return schedule, fabric, hosts, draw(st.sampled_from(SCHEMES)), failed
+    return schedule, fabric.without(failed), hosts, draw(st.sampled_from(SCHEMES))
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(any_traffic(), st.integers(0, 99), st.sampled_from([0.0, 0.005, 0.05]))
 def test_nothing_beats_the_bound_and_every_byte_arrives(
-    traffic: tuple[Schedule, LeafSpine, list[int], str, frozenset[Link]], seed: int, tolerance: float
+    traffic: tuple[Schedule, LeafSpine, list[int], str], seed: int, tolerance: float
 ) -> None:
-    schedule, fabric, hosts, scheme, failed = traffic
-    result = run(schedule, scheme, fabric, hosts, seed=seed, failed=failed, tolerance=tolerance)
-    assert result.cct_s >= bound_s(schedule, fabric, hosts, failed) * (1 - 1e-7)
+    schedule, fabric, hosts, scheme = traffic
+    result = run(schedule, scheme, fabric, hosts, seed=seed, tolerance=tolerance)
+    assert result.cct_s >= bound_s(schedule, fabric, hosts) * (1 - 1e-7)
     assert (result.end_s >= result.start_s).all()
     for flow in schedule.flows:
         assert all(result.end_s[before] <= result.start_s[flow.id] * (1 + 1e-12) for before in flow.waits_for)
@@ -223,17 +222,17 @@ def test_nothing_beats_the_bound_and_every_byte_arrives(
     # no link carried more than it can in the time it had
     busiest = max(result.link_bytes.up.max(), result.link_bytes.down.max())
     assert busiest * 8 <= result.cct_s * fabric.fabric_rate_bps * (1 + 1e-7)
-    assert result.link_bytes.up[[leaf for leaf, _ in failed], [spine for _, spine in failed]].sum() == 0
+    assert result.link_bytes.up[[leaf for leaf, _ in fabric.failed], [spine for _, spine in fabric.failed]].sum() == 0
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(any_traffic(), st.integers(0, 99), st.data())
 def test_every_connection_is_held_by_a_full_link_that_gives_none_more(
-    traffic: tuple[Schedule, LeafSpine, list[int], str, frozenset[Link]], seed: int, data: st.DataObject
+    traffic: tuple[Schedule, LeafSpine, list[int], str], seed: int, data: st.DataObject
 ) -> None:
-    schedule, fabric, hosts, scheme, failed = traffic
-    plan = plan_traffic(schedule, fabric, hosts, scheme, failed)
-    crossed = routes(plan, fabric, choose_spines(plan, fabric, seed, failed), failed)
+    schedule, fabric, hosts, scheme = traffic
+    plan = plan_traffic(schedule, fabric, hosts, scheme)
+    crossed = routes(plan, fabric, choose_spines(plan, fabric, seed))
     busy = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=len(plan.subflows), max_size=len(plan.subflows))))
     links, weights = crossed.links[busy], crossed.weights[busy]
     capacities = link_capacities_bps(fabric)

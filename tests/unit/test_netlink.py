@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emulator.errors import EmulatorError
 from emulator.netlink import Netlink, address, neighbour, token_bucket, token_buckets
-from emulator.sandbox import EmulatorError
 
 NO_SUCH_INTERFACE = 2_000_000_000
 

@@ -102,7 +102,7 @@ def _fits(flow: Any, destination: str, dscp: int, register: int) -> bool:
 
 
 def leaf(number: int, failed: frozenset[Link] = frozenset()) -> list[Any]:
-    return programmed(leaf_table(FABRIC, number, failed))
+    return programmed(leaf_table(FABRIC.without(failed), number))
 
 
 every_table = pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_dscp_is_spine_plus_one() -> None:
 def test_hash_is_seeded_and_covers_every_live_spine(seed: int) -> None:
     """Seed and packet decide, whatever the switch: a basis, and as many links as there are spines."""
     for failed in (frozenset[Link](), FAILED):
-        rules = leaf_table(FABRIC, 0, failed)
+        rules = leaf_table(FABRIC.without(failed), 0)
         found = [a for flow in flows(programmed(rules, seed=seed)) for a in actions(flow) if hasattr(a, "basis")]
         hashes = [rule.action.spines for rule in rules if isinstance(rule.action, Hash)]
         assert len(found) == len(hashes) > 0
@@ -169,7 +169,7 @@ def test_leaf_sends_every_packet_to_its_port(number: int, failed: frozenset[Link
     messages = leaf(number, failed)
     for host in range(FABRIC.hosts):
         other = FABRIC.leaf_of(host)
-        live = FABRIC.live_spines(number, other, failed)
+        live = FABRIC.without(failed).live_spines(number, other)
         for dscp in (0, 1, 2, 3, 4, 5, 63):
             for choice in range(4):
                 sent = forward(messages, FABRIC.host_ip(host), dscp, choice)
@@ -190,7 +190,7 @@ def test_leaf_drops_addresses_of_its_own_that_no_host_has() -> None:
 @pytest.mark.parametrize("failed", [frozenset[Link](), FAILED], ids=["whole", "failed"])
 def test_spine_sends_down_to_the_leaf_of_the_address(failed: frozenset[Link]) -> None:
     for spine in range(FABRIC.spines):
-        messages = programmed(spine_table(FABRIC, spine, failed))
+        messages = programmed(spine_table(FABRIC.without(failed), spine))
         for host in range(FABRIC.hosts):
             number = FABRIC.leaf_of(host)
             expected = None if (number, spine) in failed else Sent(FABRIC.spine_port_to_leaf(number))
@@ -209,7 +209,7 @@ def test_most_tables_that_failures_can_ask_for_fit_openflow() -> None:
     """A table a set of live spines: at worst one for every other leaf, and OpenFlow numbers 255 of them."""
     large = LeafSpine(MAX_EMULATED_LEAVES, 8, 1)
     failed = frozenset((number, spine) for number in range(1, 250) for spine in range(8) if number >> spine & 1)
-    messages = program(Datapath(), large, leaf_table(large, 0, failed), SEED)
+    messages = program(Datapath(), large, leaf_table(large.without(failed), 0), SEED)
     added = [message for message in messages[:-1] if message.command == ofproto_v1_3.OFPFC_ADD]
     assert len({flow.table_id for flow in added}) == 250
     assert max(flow.table_id for flow in added) <= ofproto_v1_3.OFPTT_MAX

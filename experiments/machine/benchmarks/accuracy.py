@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from emulator.dataplane import Asked
 from emulator.topology import LeafSpine
 from experiments.judge.rows import PASS
 from experiments.machine.probe import Traffic, available, rows
@@ -30,7 +29,7 @@ class Case:
     """Schedules on one fabric. `placement` says which host each rank lives on."""
 
     fabric: LeafSpine
-    dataplane: Asked
+    dataplane: str
     placement: str
     schedules: Sequence[tuple[str, Schedule]]
 

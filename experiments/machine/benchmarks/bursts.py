@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from emulator.dataplane import Asked
 from experiments.machine.probe import alltoall, fabric_of, medians, permutation
 
 _BURSTS = (1, 2, 4, 7)  # frames of 9000 bytes: Linux makes no packet of more than 64 KiB
@@ -19,7 +18,7 @@ _NUMBERS = ("cct_s", "cct_over_bound", "congestion_ratio", "queue_peak_bytes", "
 _HOSTS, _RATE_BPS = 16, 50_000_000
 
 
-def run(dataplane: Asked = "linux") -> list[dict[str, Any]]:
+def run(dataplane: str = "linux") -> list[dict[str, Any]]:
     """A row a collective, scheme and burst: medians of three runs, and how the CCT differs from single frames'."""
     found: list[dict[str, Any]] = []
     for burst_frames in _BURSTS:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from emulator.dataplane import Asked
 from experiments.machine.calibrate import calibrate
 from experiments.machine.probe import alltoall, fabric_of, medians, permutation
 
@@ -44,7 +43,7 @@ def capacities(hosts: int) -> list[dict[str, Any]]:
     ]
 
 
-def point(dataplane: Asked, hosts: int, rate_bps: int, burst_frames: int) -> list[dict[str, Any]]:
+def point(dataplane: str, hosts: int, rate_bps: int, burst_frames: int) -> list[dict[str, Any]]:
     """One row a collective and scheme, all on one fabric."""
     fabric = fabric_of(hosts, rate_bps, burst_frames)
     schedules = [permutation(fabric), alltoall(fabric)]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from emulator.dataplane import Asked
 from emulator.meters.capture import Which
 from experiments.machine.probe import Traffic, available, fabric_of, permutation, rows
 
@@ -38,7 +37,7 @@ def run(kinds: Sequence[Which] = ("none", "uplinks", "all"), repeats: int = REPE
     return found
 
 
-def _measured(dataplane: Asked, kinds: Sequence[Which], repeats: int) -> dict[Which, pd.DataFrame]:
+def _measured(dataplane: str, kinds: Sequence[Which], repeats: int) -> dict[Which, pd.DataFrame]:
     fabric = fabric_of(16, _RATES_BPS[dataplane])
     schedule = permutation(fabric, _SECONDS)
     traffic = [Traffic(schedule, captures=kind) for _ in range(repeats) for kind in kinds]

@@ -14,8 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from emulator.dataplane import Asked
-from emulator.fabric import Fabric
+from controllers.dataplane import build
 from emulator.nic import spraying
 from emulator.sandbox import Sandbox, raise_open_files
 from emulator.topology import LeafSpine
@@ -37,7 +36,7 @@ _TIMEOUT_S = 120.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-def run(dataplane: Asked = "linux") -> list[dict[str, Any]]:
+def run(dataplane: str = "linux") -> list[dict[str, Any]]:
     """A row a measurement. `payload_gb_hops` is payload times the links it crosses; the costs are in CPU seconds for
     each of those: of the process that drives the sockets, its own (user) and the kernel's on its behalf (system, which
     includes forwarding done at once), and of the whole machine."""
@@ -52,7 +51,7 @@ def run(dataplane: Asked = "linux") -> list[dict[str, Any]]:
     return measured
 
 
-def _many(fabric: LeafSpine, dataplane: Asked) -> dict[str, Any]:
+def _many(fabric: LeafSpine, dataplane: str) -> dict[str, Any]:
     """10,000 subflows, or as many as this process may open files for."""
     pairs = fabric.hosts * (fabric.hosts - 1)
     raise_open_files()
@@ -62,7 +61,7 @@ def _many(fabric: LeafSpine, dataplane: Asked) -> dict[str, Any]:
     return _row(f"{pairs * channels:,} subflows", fabric, dataplane, Traffic(schedule))
 
 
-def _row(what: str, fabric: LeafSpine, dataplane: Asked, traffic: Traffic) -> dict[str, Any]:
+def _row(what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic) -> dict[str, Any]:
     hosts = place("packed", fabric, fabric.hosts)
     plan = plan_traffic(traffic.schedule, fabric, hosts, traffic.scheme)
     with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
@@ -86,10 +85,10 @@ def _row(what: str, fabric: LeafSpine, dataplane: Asked, traffic: Traffic) -> di
     return row
 
 
-def measure(fabric: LeafSpine, dataplane: Asked, plan: TrafficPlan, seed: int) -> dict[str, float]:
+def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> dict[str, float]:
     """Runs in the sandbox: one replay and what it cost."""
     transport = Transport()
-    built = Fabric(fabric, sys.stderr, transport.sysctls(), seed, dataplane)
+    built = build(transport.order(fabric, dataplane), sys.stderr, seed)
     built.program(seed, hashed_connections(plan))
     opening = time.monotonic()
     with (

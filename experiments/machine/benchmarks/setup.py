@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emulator.dataplane import Asked
-from emulator.sandbox import EmulatorError, Sandbox
+from emulator.errors import EmulatorError
+from emulator.order import FabricOrder
+from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
 
 HOSTS = (16, 32, 64, 128)
@@ -57,12 +58,12 @@ def _in_sandbox(function: Any, *arguments: Any) -> float:
         return seconds
 
 
-def set_up(topology: LeafSpine, dataplane: Asked) -> float:
+def set_up(topology: LeafSpine, dataplane: str) -> float:
     """Seconds. Runs in a sandbox."""
-    from emulator.fabric import Fabric
+    from controllers.dataplane import build
 
     started = time.monotonic()
-    fabric = Fabric(topology, sys.stderr, {}, dataplane=dataplane)
+    fabric = build(FabricOrder(topology, dataplane=dataplane), sys.stderr)
     found = fabric.read_shaping()
     took_s = time.monotonic() - started
     for port in fabric.ports:
@@ -81,8 +82,8 @@ def set_up_plainly(topology: LeafSpine) -> float:
     from mininet.node import OVSSwitch
     from mininet.topo import Topo
 
-    from controllers.ovs.bridges import OpenVSwitch
-    from emulator.dataplane import choose
+    from controllers.dataplane import choose
+    from controllers.ovs.daemon import OpenVSwitch
 
     OpenVSwitch(sys.stderr)  # a service that runs already, for whoever types `mn`
     datapath = "kernel" if choose("ovs", topology).name == "ovs-kernel" else "user"

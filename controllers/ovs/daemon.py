@@ -1,0 +1,120 @@
+"""An Open vSwitch of our own inside the sandbox, and the buffers that its userspace datapath needs."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TextIO
+
+from emulator.command import run
+from emulator.errors import EmulatorError
+
+_RUN = Path("/run/openvswitch")
+_START_TIMEOUT_S = 15.0
+PACKET_BUFFER_BYTES = 64 << 20
+
+# glibc would return the memory of every large frame to the kernel and fault it in again for the next one.
+_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_TOP_PAD_": str(16 << 20)}
+
+_SYS_PIDFD_GETFD = 438  # the same number on every architecture
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class OpenVSwitch:
+    """ovsdb-server and ovs-vswitchd, started here and dead with the sandbox."""
+
+    def __init__(self, log: TextIO) -> None:
+        _RUN.mkdir(parents=True, exist_ok=True)
+        database, sockets = _RUN / "conf.db", _RUN / "db.sock"
+        environment = {
+            **os.environ,
+            **_MALLOC,
+            "OVS_RUNDIR": str(_RUN),
+            "OVS_LOGDIR": str(_RUN),
+            "OVS_DBDIR": str(_RUN),
+        }
+        run(["ovsdb-tool", "create", str(database), _schema()])
+        self._server = subprocess.Popen(
+            ["ovsdb-server", f"--remote=punix:{sockets}", str(database)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+        )  # fmt: skip
+        _wait_for(sockets, self._server, "ovsdb-server")
+        run(["ovs-vsctl", "--no-wait", "init"])
+        self.daemon = subprocess.Popen(
+            ["ovs-vswitchd", f"unix:{sockets}", f"--unixctl={_RUN}/vswitchd.ctl", "-vpoll_loop:err"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+        )  # fmt: skip
+        _wait_for(_RUN / "vswitchd.ctl", self.daemon, "ovs-vswitchd")
+        self.version = run(["ovs-vswitchd", "--version"]).split("\n", 1)[0].split()[-1]
+
+    def raise_buffers(self) -> int:
+        """Give the daemon's packet sockets deep buffers; returns the smallest send or receive buffer read back, bytes.
+
+        The userspace datapath sends every port's packets through one AF_PACKET socket, and whatever waits in any qdisc
+        counts against that socket's send buffer: at the default, about a dozen large frames fill it and the rest is
+        lost without a trace. The socket is made when the first packet leaves, so call this after one has passed.
+        The system-wide default cannot be raised for one namespace, hence the daemon's own sockets.
+        """
+        inodes = _packet_socket_inodes(self.daemon.pid)
+        pidfd = os.pidfd_open(self.daemon.pid)
+        smallest, found = PACKET_BUFFER_BYTES * 2, 0
+        try:
+            for entry in Path(f"/proc/{self.daemon.pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    match = re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink()))
+                    if match and int(match[1]) in inodes:
+                        found += 1
+                        smallest = min(smallest, _deepen(pidfd, int(entry.name)))
+        finally:
+            os.close(pidfd)
+        return smallest if found else 0
+
+
+def _schema() -> str:
+    for candidate in ("/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema"):
+        if Path(candidate).exists():
+            return candidate
+    raise EmulatorError("Open vSwitch's database schema (vswitch.ovsschema) is missing: reinstall openvswitch-switch")
+
+
+def _wait_for(path: Path, process: subprocess.Popen[bytes], name: str) -> None:
+    """Until somebody listens at `path`; the file alone is there a moment earlier."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not _listens(path):
+        if process.poll() is not None:
+            raise EmulatorError(f"{name} ended with exit status {process.returncode}; its last words are in run.log")
+        if time.monotonic() > deadline:
+            raise EmulatorError(f"{name} was not ready in {_START_TIMEOUT_S:g} s")
+        time.sleep(0.005)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _packet_socket_inodes(pid: int) -> set[int]:
+    lines = Path(f"/proc/{pid}/net/packet").read_text().splitlines()[1:]
+    return {int(line.split()[8]) for line in lines}
+
+
+def _deepen(pidfd: int, number: int) -> int:
+    """Force the buffers of another process's socket; returns the smaller of the two as the kernel now has them."""
+    copied = _libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0)
+    if copied < 0:
+        code = ctypes.get_errno()
+        raise EmulatorError(f"cannot reach the switch's packet sockets: pidfd_getfd: {os.strerror(code)}")
+    with socket.socket(fileno=copied) as packet_socket:
+        packet_socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, PACKET_BUFFER_BYTES)
+        packet_socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, PACKET_BUFFER_BYTES)
+        return min(
+            packet_socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+            packet_socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        )
