@@ -18,6 +18,7 @@ from emulator.meters.meters import Sampler, settled_counters
 from emulator.nic import spraying
 from emulator.topology import LeafSpine
 from experiments.runs.messages import Built, Event, Failed, Job, Measured, Progress
+from traffic.connections import NamespaceSockets
 from traffic.payload import Anything, RealData
 from traffic.replay import Replay, ReplayResult
 from traffic.schemes import LISTEN_PORT, UNTAGGED, TrafficPlan
@@ -73,7 +74,8 @@ def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> I
     with spraying(fabric, job.plan.spray_mode, job.seed):
         payload = RealData(job.plan, job.seed) if job.verify else Anything()
         points = capture_points(fabric.ports, job.captures)
-        with Replay(job.plan, fabric.topology, fabric.host_pids, transport, payload) as replay:
+        sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
+        with Replay(job.plan, fabric.topology, sockets, transport, payload) as replay:
             settled_counters(fabric)  # what opened the connections has passed
             with Captures(points, job.capture_directory, sys.stderr) as captures:
                 before = settled_counters(fabric)

@@ -21,6 +21,7 @@ from emulator.netlink import interface_up
 from emulator.nic import spraying
 from emulator.topology import LeafSpine, Link
 from experiments.runs.inside import hashed_connections
+from traffic.connections import NamespaceSockets
 from traffic.replay import Replay
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic
@@ -55,7 +56,8 @@ def uplink_bytes(fabric: Fabric, before: Any, after: Any) -> np.ndarray:
 
 def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) -> tuple[float, np.ndarray]:
     """CCT in seconds and uplink bytes of one replay."""
-    with Replay(plan, fabric.topology, fabric.host_pids, transport or Transport()) as replay:
+    sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
+    with Replay(plan, fabric.topology, sockets, transport or Transport()) as replay:
         before = settled_counters(fabric)
         steps = replay.run()
         while True:
@@ -221,8 +223,9 @@ def cut_off(topology: LeafSpine) -> str:
     fabric = build(topology)
     plan = tagged(topology, 0, topology.hosts - 1, 0, topology.host_rate_bps // 8 * 4)
     port = next(port for port in fabric.ports if port.host == topology.hosts - 1 and not port.up)
+    sockets = NamespaceSockets(topology, fabric.host_pids)
     try:
-        with Replay(plan, topology, fabric.host_pids, Transport(stall_timeout_s=1.0)) as replay:
+        with Replay(plan, topology, sockets, Transport(stall_timeout_s=1.0)) as replay:
             for fraction in replay.run():
                 if fraction > 0.1:
                     fabric.netlink[port.node].send([interface_up(port.index, up=False)])

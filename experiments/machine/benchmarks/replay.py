@@ -21,6 +21,7 @@ from emulator.topology import LeafSpine
 from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of, permutation
 from experiments.runs.inside import hashed_connections
 from experiments.theory.bound import bound_s
+from traffic.connections import NamespaceSockets
 from traffic.placement import place
 from traffic.replay import Replay, ReplayResult
 from traffic.schemes import TrafficPlan, plan_traffic
@@ -93,7 +94,7 @@ def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> 
     opening = time.monotonic()
     with (
         spraying(built, plan.spray_mode, seed),
-        Replay(plan, fabric, built.host_pids, transport) as replay,
+        Replay(plan, fabric, NamespaceSockets(fabric, built.host_pids), transport) as replay,
     ):
         opened = time.monotonic()
         machine, mine = _machine_s(), os.times()
