@@ -22,7 +22,8 @@ from emulator.nic import spraying
 from emulator.topology import LeafSpine, Link
 from experiments.runs.inside import hashed_connections
 from traffic.connections import NamespaceSockets
-from traffic.replay import Replay
+from traffic.payload import RealData
+from traffic.replay import Replay, ReplayResult
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic
 from traffic.transport import Transport
@@ -65,6 +66,24 @@ def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) 
                 next(steps)
             except StopIteration as end:
                 return end.value.cct_s, uplink_bytes(fabric, before, settled_counters(fabric))
+
+
+def verified(topology: LeafSpine, dataplane: str, schedule: Schedule, scheme: str) -> tuple[list[str], int, int]:
+    """What is wrong with the data of a replay, how many flows began too early, and how many had to wait for others."""
+    fabric = build(topology, dataplane=dataplane)
+    plan = plan_traffic(schedule, topology, range(topology.hosts), scheme)
+    sockets = NamespaceSockets(topology, fabric.host_pids)
+    with Replay(plan, topology, sockets, Transport(), RealData(plan, seed=5)) as replay:
+        steps = replay.run()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: ReplayResult = end.value
+                break
+    waits = [(flow.id, awaited) for flow in schedule.flows for awaited in flow.waits_for]
+    early = sum(result.started_s[flow] < result.finished_s[awaited] for flow, awaited in waits)
+    return list(result.data_problems or []), early, len(waits)
 
 
 def shaping_found(topology: LeafSpine, dataplane: str) -> dict[str, Any]:
