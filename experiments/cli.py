@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,6 +24,11 @@ from experiments.commands.common import (
 )
 from experiments.commands.machine import bench, calibrate, doctor
 from experiments.commands.programs import exec_, shell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from experiments.runs.planner import Planner
 
 
 class _Sentences(click.Group):
@@ -313,7 +319,7 @@ def test(smoke: bool, pytest_arguments: tuple[str, ...]) -> None:
     sys.exit(selftest.main(list(pytest_arguments), smoke=smoke))
 
 
-def _print_plan(planner, console) -> None:  # type: ignore[no-untyped-def]
+def _print_plan(planner: Planner, console: Console) -> None:
     from rich.table import Table
 
     table = Table(title=f"{planner.experiment.name}: {len(planner.runs)} runs")

@@ -175,5 +175,5 @@ def _accept_all(listener: socket.socket) -> Iterator[tuple[socket.socket, tuple[
             made, peer = listener.accept()
         except BlockingIOError:
             return
-        made.setblocking(False)
+        made.setblocking(False)  # noqa: FBT003  # it takes no name
         yield made, peer

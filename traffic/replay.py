@@ -227,7 +227,7 @@ class _Player:
         return min(_PROGRESS_PERIOD_S, max(0.0, self._origin + self._due[0][0] - time.monotonic()))
 
     def _start_due(self) -> bool:
-        """Start every flow that waits for none and whose time has come; was there one?"""
+        """Start every flow that waits for none and whose time has come, and say whether there was one."""
         now, started = time.monotonic(), False
         while self._due and self._origin + self._due[0][0] <= now:
             self._start(heapq.heappop(self._due)[-1])

@@ -34,7 +34,7 @@ class Result:
     counts: tuple[int, int, int] | None = None
 
 
-def main(args: list[str], smoke: bool = False) -> int:
+def main(args: list[str], *, smoke: bool = False) -> int:
     """Run every check and say how each went; a failure does not stop the ones after it.
 
     `args` go to pytest: options to both its runs, a path under tests/unit or tests/system only to its own, and then the
@@ -83,7 +83,7 @@ def divide(args: list[str]) -> tuple[list[str], list[str], list[str]]:
     return options, unit_paths, system_paths
 
 
-def run_pytest(name: str, paths: list[str], options: list[str], as_root: bool = False) -> Result:
+def run_pytest(name: str, paths: list[str], options: list[str], *, as_root: bool = False) -> Result:
     """Run pytest on `paths`. That no test is there is a failure, unless `options` may have selected among them."""
     with tempfile.TemporaryDirectory(prefix="spraylab-test-") as scratch:
         if owner := _owner_to_be():
@@ -93,12 +93,12 @@ def run_pytest(name: str, paths: list[str], options: list[str], as_root: bool = 
         if as_root:
             # nothing of root's stays in a user's checkout
             command = ["env", "PYTHONDONTWRITEBYTECODE=1", *PYTHON, "-B", *command[3:], "-p", "no:cacheprovider"]
-        result = run(name, command, as_root)
+        result = run(name, command, as_root=as_root)
         status = 0 if result.exit_status == NO_TESTS_RAN and options else result.exit_status
         return Result(name, status, result.seconds, read_counts(report))
 
 
-def run(name: str, command: list[str], as_root: bool = False) -> Result:
+def run(name: str, command: list[str], *, as_root: bool = False) -> Result:
     """Run one part from the repository's root, its output going where ours goes."""
     print(f"\n== {name}", flush=True)
     # --foreground: Ctrl-C reaches the part as well; coreutils' timeout since sudo's children are not ours to end.

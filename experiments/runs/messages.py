@@ -31,7 +31,8 @@ class Job:
 @dataclass(frozen=True)
 class Built:
     """The fabric is up, on this data plane and why. `setup_s` says when each stage of building it ended, in seconds
-    from its start."""
+    from its start.
+    """
 
     dataplane: str
     why: str
@@ -44,6 +45,8 @@ class Built:
 
 @dataclass(frozen=True)
 class Progress:
+    """`fraction` of the bytes of a run have arrived."""
+
     run_id: str
     fraction: float
 

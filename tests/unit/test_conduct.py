@@ -164,8 +164,8 @@ def test_captures_that_are_not_there_are_missed(
 
     sandbox(all_finish)
     monkeypatch.setattr(conduct, "judge", judge)
+    folder = ResultsFolder.create(tmp_path / "out", conduct.manifest(planner.experiment))
     with pytest.raises(EmulatorError, match="enough"):
-        folder = ResultsFolder.create(tmp_path / "out", conduct.manifest(planner.experiment))
         conduct.conduct(planner, folder, console())
     [reasons] = judged
     points = capture_points(ports_of(planner.fabric), "all")

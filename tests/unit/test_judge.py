@@ -44,7 +44,7 @@ def test_row_begins_with_what_was_known_and_has_every_column(judged: Judged) -> 
 
 
 def test_times_and_bandwidths(healthy: Run, judged: Judged) -> None:
-    """algbw is the message size over the time it took; busbw that times the collective's factor (nccl-tests)."""
+    """Algbw is the message size over the time it took; busbw that times the collective's factor (nccl-tests)."""
     row, replay = judged.row, healthy.measured.replay
     assert row["cct_s"] == replay.cct_s == max(replay.finished_s) - START_S
     assert row["cct_over_bound"] == pytest.approx(row["cct_s"] / row["bound_s"])
