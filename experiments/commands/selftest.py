@@ -19,6 +19,15 @@ BROWSER = ROOT / "tests" / "browser"  # needs Chromium, and skips itself without
 
 # -E and -P: neither PYTHONPATH nor the current directory may put another `experiments` or `traffic` first.
 PYTHON = (sys.executable, "-E", "-P")
+TOOLS = Path(sys.executable).parent  # not resolved: an environment's python leads elsewhere
+CHECKS = {
+    "ruff": [*PYTHON, "-m", "ruff", "check", "."],
+    "ruff format": [*PYTHON, "-m", "ruff", "format", "--check", "."],
+    "mypy": [*PYTHON, "-m", "mypy"],
+    "import-linter": [str(TOOLS / "lint-imports"), "--no-cache"],
+    "shellcheck": [str(TOOLS / "shellcheck"), "spraylab", ".ci/run", *sorted(map(str, ROOT.glob("tests/*.sh")))],
+}
+"""What is looked at without running it, by the name in the summary; .pre-commit-config.yaml has the same."""
 TIMEOUT_S = "3600"
 NO_TESTS_RAN = 5  # pytest.ExitCode.NO_TESTS_COLLECTED
 INTERRUPTED = 130
@@ -46,8 +55,7 @@ def main(args: list[str], *, smoke: bool = False) -> int:
     results: list[Result] = []
     try:
         if not smoke:
-            results.append(run("ruff", [*PYTHON, "-m", "ruff", "check", "."]))
-            results.append(run("mypy", [*PYTHON, "-m", "mypy"]))
+            results += [run(name, command) for name, command in CHECKS.items()]
             if run_all or unit_paths:
                 results.append(run_pytest("unit tests", unit_paths or [str(UNIT), str(BROWSER)], options))
         if smoke or run_all or system_paths:
