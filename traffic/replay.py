@@ -182,8 +182,7 @@ class _Player:
             patience = _Patience(epoll)
             self._origin = reported = moved = time.monotonic()
             while self._flows_left:
-                if self._start_due():
-                    moved = time.monotonic()
+                self._start_due()
                 before = self._received
                 for descriptor in patience.wait(self._until_due_s()):
                     end = ends[descriptor]
@@ -226,13 +225,11 @@ class _Player:
             return _PROGRESS_PERIOD_S
         return min(_PROGRESS_PERIOD_S, max(0.0, self._origin + self._due[0][0] - time.monotonic()))
 
-    def _start_due(self) -> bool:
-        """Start every flow that waits for none and whose time has come, and say whether there was one."""
-        now, started = time.monotonic(), False
+    def _start_due(self) -> None:
+        """Start every flow that waits for none and whose time has come."""
+        now = time.monotonic()
         while self._due and self._origin + self._due[0][0] <= now:
             self._start(heapq.heappop(self._due)[-1])
-            started = True
-        return started
 
     def _start(self, flow_id: int) -> None:
         self._started[flow_id] = time.monotonic()

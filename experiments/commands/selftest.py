@@ -24,7 +24,7 @@ CHECKS = {
     "ruff": [*PYTHON, "-m", "ruff", "check", "."],
     "ruff format": [*PYTHON, "-m", "ruff", "format", "--check", "."],
     "mypy": [*PYTHON, "-m", "mypy"],
-    "import-linter": [str(TOOLS / "lint-imports"), "--no-cache"],
+    "import-linter": [str(TOOLS / "lint-imports"), "--no-cache", "--no-logo"],
     "shellcheck": [str(TOOLS / "shellcheck"), "spraylab", ".ci/run", *sorted(map(str, ROOT.glob("tests/*.sh")))],
 }
 """What is looked at without running it, by the name in the summary; .pre-commit-config.yaml has the same."""
