@@ -19,7 +19,7 @@ from emulator.namespaces import inside
 from emulator.netlink import interface_up
 from emulator.nic import spraying
 from emulator.topology import LeafSpine, Link
-from experiments.runs.inside import hashed_connections
+from experiments.runs.loads.replays import ReplayLoad
 from traffic.connections import NamespaceSockets
 from traffic.payload import RealData
 from traffic.replay import Replay, ReplayResult
@@ -186,7 +186,7 @@ def subflows_by_uplink(
     for scheme, seed in runs:
         left = topology.without(failed)
         plan = shifted(left, scheme, size_bytes)
-        fabric.program(seed, hashed_connections(plan), left)
+        fabric.program(seed, ReplayLoad(plan, Transport()).hashed, left)
         _, load = play(fabric, plan)
         # Acknowledgements, and what TCP sends twice, are less than a subflow.
         loads.append(np.floor(load / topology.wire_bytes(plan.pieces[0].size_bytes)))

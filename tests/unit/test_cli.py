@@ -7,10 +7,10 @@ import shlex
 import click
 import pytest
 from click.testing import CliRunner
+from experiments.commands.machine import _BENCHMARKS
 
 from experiments.cli import main
 from experiments.commands.common import foot
-from experiments.commands.machine import _BENCHMARKS
 from experiments.spec.experiment import SpecError, load_experiment
 
 COLUMNS = 80

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from synthetic import FABRIC, healthy_run, ports_of
 
-from experiments.judge.rows import judge
+from experiments.judge.evidence import Built
+from experiments.judge.rows import judge_replay
 from experiments.results.folder import ResultsFolder
-from experiments.runs.messages import Built
-from experiments.runs.outside import manifest, record_fabric
-from experiments.runs.planner import Planner
+from experiments.results.manifest import manifest, record_fabric
+from experiments.runs.loads.replays import Replays
 from experiments.spec.experiment import load_experiment
 
 RUNS_COLUMNS = (
@@ -50,13 +50,13 @@ MANIFEST_KEYS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> ResultsFolder:
     """What a run of the catalog's first experiment leaves behind."""
-    planner = Planner(load_experiment("quick"))
-    folder = ResultsFolder.create(tmp_path_factory.mktemp("format") / "results", manifest(planner.experiment))
+    work = Replays(load_experiment("quick"))
+    folder = ResultsFolder.create(tmp_path_factory.mktemp("format") / "results", manifest(work.experiment))
     ports = ports_of(FABRIC)
     shaping = {port.name: port.shaping for port in ports}
     record_fabric(folder, Built("linux", "a test", None, {"ready": 0.1}, None, ports, shaping))
-    run = planner.runs[0]
-    folder.append(judge(healthy_run(), FABRIC, planner.identity(run, planner.plan(run), "linux")))
+    run = work.runs[0]
+    folder.append(judge_replay(healthy_run(), work.identity(run, work.plan(run), "linux")))
     return folder
 
 
