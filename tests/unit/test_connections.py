@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import socket
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +53,14 @@ def test_both_ends_of_a_connection_are_what_the_plan_says() -> None:
     finally:
         connections.close()
     assert {end.fileno() for end in (*connections.senders, *connections.receivers)} == {-1}
+
+
+def test_nothing_is_left_of_a_connection_that_was_closed() -> None:
+    """Not even TIME_WAIT, or the next run could not connect the same ports."""
+    sockets = LoopbackSockets(FABRIC)
+    play(plan_of([Flow(0, 0, 1, 1000)]), sockets=sockets)
+    source = f"{int.from_bytes(socket.inet_aton(sockets.address(0)), sys.byteorder):08X}:{10_000:04X}"
+    assert source not in Path("/proc/net/tcp").read_text()
 
 
 def test_windows_are_fitted_to_the_queue_the_link_and_the_number_of_connections() -> None:

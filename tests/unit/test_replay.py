@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,15 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from replaying import (
-    MB,
-    QUICK,
-    carried,
-    dependencies_kept,
-    one_connection,
-    plan_of,
-    play,
-)
+from replaying import MB, QUICK, FaultySockets, carried, dependencies_kept, one_connection, plan_of, play
 
 from traffic.collectives import build_schedule
 from traffic.payload import Anything, RealData
@@ -207,6 +200,34 @@ def test_pieces_of_unequal_size_are_put_together_over_several_connections() -> N
     result, _ = play(plan, RealData(plan, 3))
     assert result.data_problems == []
     assert [subflow.received_bytes for subflow in result.subflows] == [48_996, 71_004]
+
+
+class Reluctant(socket.socket):
+    """Takes no more than 3000 bytes at a time."""
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        return super().send(data[:3000], flags)
+
+
+def test_nothing_is_lost_where_a_socket_takes_less_than_it_is_given() -> None:
+    """Three flows wait on one connection while the first of them leaves in parts."""
+    flows = [
+        Flow(number, 0, 1, 10_000, src_offset_bytes=10_000 * number, dst_offset_bytes=10_000 * number)
+        for number in range(3)
+    ]
+    pieces = [Piece(0, 0, 0, 6000), Piece(0, 0, 6000, 4000), Piece(1, 0, 0, 10_000), Piece(2, 0, 0, 10_000)]
+    plan = replace(one_connection(flows, pieces), schedule=Schedule("broadcast", "test", 2, 1, 30_000, flows))
+    result, _ = play(plan, RealData(plan, 3), FaultySockets(Reluctant))
+    assert result.data_problems == []
+
+
+def test_the_kernel_drops_what_nobody_looks_at() -> None:
+    class Looking(Anything):
+        def arrived(self, flow: int, offset: int, data: memoryview) -> None:
+            raise AssertionError("bytes were copied")
+
+    result, _ = play(plan_of([Flow(0, 0, 1, 100_000)]), Looking())
+    assert result.subflows[0].received_bytes == 100_000
 
 
 @pytest.mark.parametrize("verify", [False, True])
