@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from experiments.commands.machine import _BENCHMARKS
 
 from experiments.cli import main
+from experiments.commands.bench import _BENCHMARKS
 from experiments.commands.common import foot
 from experiments.spec.experiment import SpecError, load_experiment
 
