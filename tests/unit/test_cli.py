@@ -7,7 +7,6 @@ import shlex
 import click
 import pytest
 from click.testing import CliRunner
-from experiments.commands.machine import _BENCHMARKS
 
 from experiments.cli import main
 from experiments.commands.bench import _BENCHMARKS
