@@ -325,7 +325,8 @@ def sampled(
     run: ReplayEvidence, arrivals_s: NDArray[np.float64], left_s: NDArray[np.float64], rng: np.random.Generator
 ) -> ReplayEvidence:
     """`run` with one port's queue as a sampler would see it whose period wanders, that looks at the clock up to 5 ms
-    late, sleeps for 0.3 s once, and takes its last sample right after the one before."""
+    late, sleeps for 0.3 s once, and takes its last sample right after the one before.
+    """
     gaps = rng.uniform(0.5 * PERIOD_S, 1.5 * PERIOD_S, 60)
     gaps[rng.integers(60)], gaps[-1] = 0.3, 0.0005
     seen_s = np.cumsum(gaps)
