@@ -30,9 +30,10 @@ _REORDER_TOLERANT = {
 class Transport:
     """What every connection of a run is given, and what its fabric does for acknowledgements.
 
-    `windows` "fitted": all connections to a host, together, have as much under way as its link carries in 0.4 s, or
-    half of what its port's queue holds where that is less, so that cutting a flow multiplies what carries it, not what
-    is in flight; "default": the kernel's windows.
+    `windows` "fitted": the windows with which all connections to a host begin have, together, as much under way as its
+    link carries in 0.4 s, or half of what its port's queue holds where that is less, so that cutting a flow multiplies
+    what carries it, not what is in flight. The kernel may enlarge them as data arrives, up to the 128 KB that a sender
+    keeps under way at most. "default": the kernel's windows from the beginning.
     `acknowledgements` "first": they wait behind no data, on any port; "in-turn": they do. `reordering` "tolerant": TCP
     waits for late packets instead of retransmitting them. A run in which nothing arrives for `stall_timeout_s` ends.
     """
