@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule, options_of
+from traffic.collectives import COLLECTIVES, ScheduleError, algorithm_of, build_schedule
 from traffic.collectives.layout import SpanMap, divide, element_bytes
 from traffic.collectives.tree import Tree, double_binary_tree
 from traffic.promises import check_buffer, expected_buffer, initial_buffer, promised_span
@@ -37,7 +37,7 @@ def schedules(draw: st.DrawFn, even: bool = False) -> Schedule:
     ranks = draw(st.sampled_from((2, 4, 8, 16)) if algorithm in POWERS_ONLY else st.integers(2, 13))
     channels = draw(st.integers(1, 4))
     options: dict[str, Any] = {}
-    if "chunks" in options_of(collective, algorithm):
+    if "chunks" in algorithm_of(collective, algorithm).options:
         options["chunks"] = draw(st.integers(1, 5))
     if collective == "alltoall":
         options["window"] = draw(st.none() | st.integers(1, 8))
@@ -52,7 +52,7 @@ def schedules(draw: st.DrawFn, even: bool = False) -> Schedule:
 
 def small(collective: str, algorithm: str, **options: Any) -> Schedule:
     """Four ranks, two channels, uneven pieces."""
-    if "chunks" in options_of(collective, algorithm):
+    if "chunks" in algorithm_of(collective, algorithm).options:
         options.setdefault("chunks", 2)
     return build_schedule(collective, algorithm, ranks=4, size_bytes=4 * 75, channels=2, **options)
 
