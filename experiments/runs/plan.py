@@ -6,10 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from experiments.spec.experiment import CollectiveTraffic, Experiment, MatrixTraffic
-from traffic.collectives import COLLECTIVES
+from experiments.spec.experiment import Experiment
+from experiments.spec.traffic import TrafficEntry
 
 RUN_OVERHEAD_S = 1.5
 """What a run takes besides its traffic: opening connections, reading counters, judging. Rough."""
@@ -40,7 +39,7 @@ def plan_runs(experiment: Experiment) -> list[Run]:
     An interruption then leaves whole comparisons: every collective under every scheme, with fewer seeds; and as a
     collective's schemes follow each other, what changes on the machine in the meantime touches them alike.
     """
-    labels = _labels(experiment.traffic)
+    labels, names = _labels(experiment.traffic), [entry.names() for entry in experiment.traffic]
     cases = [
         (seed, index, scheme)
         for seed in experiment.seeds
@@ -53,8 +52,8 @@ def plan_runs(experiment: Experiment) -> list[Run]:
             run_id=f"{number:0{digits}d}-{_safe(labels[index])}-{scheme}-s{seed}",
             traffic=index,
             label=labels[index],
-            collective=experiment.traffic[index].collective,
-            algorithm=experiment.traffic[index].algorithm,
+            collective=names[index][0],
+            algorithm=names[index][1],
             scheme=scheme,
             seed=seed,
         )
@@ -73,13 +72,10 @@ def estimate_s(experiment: Experiment, run: Run, bound_s: float) -> float:
     return factor * bound_s + RUN_OVERHEAD_S
 
 
-def _labels(traffic: Sequence[CollectiveTraffic | MatrixTraffic]) -> list[str]:
-    """A name for each entry: collective and algorithm, and where that is not enough, the settings that differ.
-
-    A collective of one algorithm needs no second name, nor does a matrix: it is called as its file.
-    """
-    names = [_name(entry) for entry in traffic]
-    settings: list[dict[str, Any]] = [entry.model_dump(mode="json", exclude={"matrix"}) for entry in traffic]
+def _labels(traffic: Sequence[TrafficEntry]) -> list[str]:
+    """A name for each entry, and where that is not enough, the settings that differ."""
+    names = [entry.label for entry in traffic]
+    settings = [entry.settings() for entry in traffic]
     labels = []
     for name, mine in zip(names, settings, strict=True):
         others = [other for other_name, other in zip(names, settings, strict=True) if other_name == name]
@@ -87,14 +83,6 @@ def _labels(traffic: Sequence[CollectiveTraffic | MatrixTraffic]) -> list[str]:
         labels.append("-".join([name, *(f"{key}-{mine[key]}" for key in differing if mine[key] is not None)]))
     count = Counter(labels)
     return [label if count[label] == 1 else f"{label}-{place}" for place, label in enumerate(labels, start=1)]
-
-
-def _name(entry: CollectiveTraffic | MatrixTraffic) -> str:
-    if isinstance(entry, MatrixTraffic):
-        return entry.algorithm
-    if len(COLLECTIVES[entry.collective].algorithms) == 1:
-        return entry.collective
-    return f"{entry.collective}-{entry.algorithm}"
 
 
 def _safe(label: str) -> str:

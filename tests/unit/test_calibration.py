@@ -21,7 +21,8 @@ from experiments.machine.calibration import (
     warning,
     with_rates,
 )
-from experiments.spec.experiment import AUTO_RATE, Experiment, SpecError, load_experiment, restore_experiment
+from experiments.spec.experiment import Experiment, SpecError, load_experiment, restore_experiment
+from experiments.spec.fields import Auto
 
 
 def row(dataplane: str, hosts: int, rate_bps: int, measured: str = "2026-01-01", burst: int = 1) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def test_auto_that_is_not_known_says_what_to_do() -> None:
 
 def test_auto_is_written_as_it_is_read() -> None:
     experiment = quick(host_rate="auto")
-    assert experiment.fabric.host_rate_bps == AUTO_RATE
+    assert experiment.fabric.host_rate_bps is Auto.RATE
     assert restore_experiment(experiment.as_json(), "manifest.json") == experiment
 
 
