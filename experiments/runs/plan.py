@@ -79,7 +79,7 @@ def _labels(traffic: Sequence[TrafficEntry]) -> list[str]:
     labels = []
     for name, mine in zip(names, settings, strict=True):
         others = [other for other_name, other in zip(names, settings, strict=True) if other_name == name]
-        differing = [key for key, value in mine.items() if any(other[key] != value for other in others)]
+        differing = [key for key, value in mine.items() if any(other.get(key, value) != value for other in others)]
         labels.append("-".join([name, *(f"{key}-{mine[key]}" for key in differing if mine[key] is not None)]))
     count = Counter(labels)
     return [label if count[label] == 1 else f"{label}-{place}" for place, label in enumerate(labels, start=1)]

@@ -37,7 +37,7 @@ MAX_ENTRIES = 1000  # of a list
 
 
 class Keys(BaseModel):
-    """A mapping of the file: its keys are aliases of fields that carry their unit, as `host_rate` of `host_rate_bps`."""
+    """A mapping of the file. Its keys are aliases of fields that carry their unit: `host_rate` of `host_rate_bps`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
@@ -58,7 +58,7 @@ def _says(field: FieldInfo) -> str:
 
 @dataclass(frozen=True)
 class Between:
-    """A whole number, of `of` if that is said. `too_few` and `too_many` say why not, with {least} and {most} in them."""
+    """The range of a whole number (of bytes, say). `too_few` and `too_many` say why, and name {least} and {most}."""
 
     least: int
     most: int

@@ -154,6 +154,16 @@ def test_auto_is_written_as_it_is_read() -> None:
     assert restore_experiment(experiment.as_json(), "manifest.json") == experiment
 
 
+@pytest.mark.parametrize("key", ["host_rate", "fabric_rate"])
+def test_nothing_is_computed_with_a_rate_that_is_not_settled(key: str) -> None:
+    experiment = quick(**{key: "auto"})
+    with pytest.raises(SpecError, match=r"auto has not been settled .*; write a rate such as 20mbit"):
+        experiment.fabric.topology()
+    with pytest.raises(TypeError):
+        getattr(experiment.fabric, f"{key}_bps") / 8
+    assert len(experiment.schedule(0, 1).flows) == 64, "who sends to whom hangs on no rate"
+
+
 def test_an_experiment_beyond_the_machine_is_warned_of() -> None:
     assert warning(quick(host_rate="1gbit")) is None, "nothing is known"
     save(ROWS)

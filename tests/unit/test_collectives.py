@@ -36,15 +36,14 @@ def schedules(draw: st.DrawFn, even: bool = False) -> Schedule:
     collective, algorithm = draw(st.sampled_from(ALL))
     ranks = draw(st.sampled_from((2, 4, 8, 16)) if algorithm in POWERS_ONLY else st.integers(2, 13))
     channels = draw(st.integers(1, 4))
-    options: dict[str, Any] = {}
-    if "chunks" in algorithm_of(collective, algorithm).options:
-        options["chunks"] = draw(st.integers(1, 5))
-    if collective == "alltoall":
-        options["window"] = draw(st.none() | st.integers(1, 8))
-        options["order"] = draw(st.sampled_from(("rotated", "synchronised", "shuffled")))
-        options["seed"] = draw(st.integers(0, 9))
-    if collective == "permutation":
-        options["shift"] = draw(st.integers(-20, 20).filter(lambda shift: shift % ranks))
+    values: dict[str, st.SearchStrategy[Any]] = {
+        "chunks": st.integers(1, 5),
+        "window": st.none() | st.integers(1, 8),
+        "order": st.sampled_from(("rotated", "synchronised", "shuffled")),
+        "seed": st.integers(0, 9),
+        "shift": st.integers(-20, 20).filter(lambda shift: shift % ranks),
+    }
+    options: dict[str, Any] = {name: draw(values[name]) for name in algorithm_of(collective, algorithm).options}
     parts = 2 * ranks * channels * options.get("chunks", 1)
     size_bytes = 4 * parts * draw(st.integers(1, 3)) if even else draw(st.integers(4 * parts, 20 * parts))
     return build_schedule(collective, algorithm, ranks=ranks, size_bytes=size_bytes, channels=channels, **options)

@@ -33,9 +33,11 @@ from traffic.placement import PLACEMENTS, place
 from traffic.schemes import plan_traffic
 
 COUNTED = [
-    ("alltoall", "direct"), ("allgather", "direct"), ("reducescatter", "direct"), ("allreduce", "direct"),
-    ("allgather", "ring"), ("reducescatter", "ring"), ("allreduce", "ring"), ("permutation", "shift"),
-]  # fmt: skip
+    (name, algorithm)
+    for name, kind in COLLECTIVES.items()
+    for algorithm in kind.algorithms
+    if outline(name, algorithm, ranks=4, size_bytes=64)
+]
 
 
 def experiment(**changes: Any) -> Experiment:

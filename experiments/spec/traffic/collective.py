@@ -78,13 +78,22 @@ class CollectiveTraffic(TrafficEntry):
         if _SEED in algorithm_of(*self.names()).options:
             options[_SEED] = seed
         return build_schedule(
-            *self.names(), ranks=topology.hosts, size_bytes=self.size_bytes, channels=self.channels, **options
+            self.collective,
+            self.algorithm,
+            ranks=topology.hosts,
+            size_bytes=self.size_bytes,
+            channels=self.channels,
+            **options,
         )
 
     def outline(self, topology: LeafSpine, placement: str) -> Outline | None:
-        options = self._placed(topology, placement)
         return outline(
-            *self.names(), ranks=topology.hosts, size_bytes=self.size_bytes, channels=self.channels, **options
+            self.collective,
+            self.algorithm,
+            ranks=topology.hosts,
+            size_bytes=self.size_bytes,
+            channels=self.channels,
+            **self._placed(topology, placement),
         )
 
     def blamed(self, message: str) -> tuple[str, ...]:
