@@ -20,6 +20,8 @@ class SpecError(Exception):
 
 
 class Problem(NamedTuple):
+    """One mistake: where in the file, and a sentence about it."""
+
     path: KeyPath
     message: str
 

@@ -48,6 +48,10 @@ def test_flows_are_as_many_as_are_listed(
         assert chosen.flow_count(ranks, channels, **options) == len(schedule.flows)
 
 
+def test_chunks_below_one_count_nothing_away() -> None:
+    assert algorithm_of("allreduce").flow_count(8, chunks=-5) == 0
+
+
 @quickly
 @given(
     st.integers(2, 4),
