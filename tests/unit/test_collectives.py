@@ -146,7 +146,7 @@ def test_ranks_and_seeds_hold_different_data() -> None:
 
 def test_nothing_is_verified_that_is_not_int32_or_promises_nothing() -> None:
     with pytest.raises(ScheduleError, match="multiple of 4"):
-        initial_buffer(build_schedule("allreduce", ranks=2, size_bytes=1001), 0)
+        initial_buffer(build_schedule("allreduce", ranks=2, size_bytes=1002), 0)
     with pytest.raises(ScheduleError, match="only allreduce, allgather"):
         initial_buffer(Schedule("matrix", "file", 2, 1, 4, [Flow(0, 0, 1, 4)]), 0)
 
@@ -217,6 +217,12 @@ def test_flows_that_wait_for_each_other_are_reported_as_stuck() -> None:
         check_promise(circle)
     with pytest.raises(PromiseError, match="listed after it"):
         check_any_order(circle)
+
+
+def test_two_flows_that_write_the_same_bytes_must_be_ordered() -> None:
+    written_twice = Schedule("broadcast", "twice", 2, 1, 400, [Flow(0, 0, 1, 400), Flow(1, 0, 1, 400, step=1)])
+    with pytest.raises(PromiseError, match=r"flow 1 .* does not wait for flow 0"):
+        check_any_order(written_twice)
 
 
 def test_the_messages_say_which_flow_which_rank_which_bytes() -> None:
