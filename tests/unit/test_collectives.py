@@ -329,6 +329,7 @@ def test_pieces_of_a_division_differ_by_at_most_one_element(start: int, length: 
     assert [offset for span in spans for offset in span] == list(range(start, start + length * unit))
     assert len(spans) == parts
     assert max(map(len, spans)) - min(map(len, spans)) in (0, unit)
+    assert [len(span) for span in spans] == sorted(map(len, spans), reverse=True), "the larger ones first"
     assert all(len(span) % unit == 0 for span in spans)
 
 
