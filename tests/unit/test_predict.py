@@ -286,6 +286,10 @@ def test_counts_say_what_a_list_of_flows_says(collective: str, algorithm: str, p
     assert unlisted is not None
     counted = count_traffic(unlisted, fabric, hosts)
     assert counted.total_flows == len(schedule.flows)
+    listed_flows = np.zeros((12, 3), dtype=int)
+    for flow in schedule.flows:
+        listed_flows[hosts[flow.src], fabric.leaf_of(hosts[flow.dst])] += 1
+    np.testing.assert_array_equal(counted.flows * counted.rounds, listed_flows)
     assert counted.bound_s() == pytest.approx(bound_s(schedule, fabric, hosts))
     ideal = ideal_link_bytes(leaf_bytes(schedule, fabric, hosts), fabric)
     np.testing.assert_allclose(counted.ideal_link_bytes(), ideal)
