@@ -26,7 +26,7 @@ class _Sentences(click.Group):
     def invoke(self, context: click.Context) -> object:
         from emulator.errors import EmulatorError
         from experiments.results.folder import ResultsError
-        from experiments.spec.experiment import SpecError
+        from experiments.spec.messages import SpecError
 
         try:
             return super().invoke(context)

@@ -1,95 +1,32 @@
 """What each collective promises: what every rank holds before and after, as symbols and as real numbers.
 
 What a byte holds is a set of contributions, each a rank and where in that rank's buffer the byte came from: the sum of
-those bytes. `PROMISES` says what each collective starts from and must end with; traffic/symbolic.py proves that a
-schedule gets there. `initial_buffer`, `expected_buffer` and `check_buffer` are the same promises in int32, for a replay
-that carries real data.
-
-Buffers are laid out as traffic/collectives/layout.py says. A rank's own piece of an AllToAll is there from the start.
+those bytes. A `Collective` says what it starts from and must end with (traffic/collectives); traffic/symbolic.py proves
+that a schedule gets there. `initial_buffer`, `expected_buffer` and `check_buffer` are the same promises in int32, for a
+replay that carries real data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from traffic.collectives.layout import ELEMENT_BYTES, ScheduleError, Span, pieces, received_piece
+from traffic.collectives import COLLECTIVES, ScheduleError
+from traffic.collectives.collective import Contents, Holding, Promise
+from traffic.collectives.layout import ELEMENT_BYTES, Span
 from traffic.schedule import Schedule
-
-Contents = frozenset[tuple[int, int]]
-"""Contributions summed in a byte: (rank it came from, its offset there less its offset here)."""
-
-Holding = list[tuple[Span, Contents]]
-"""What one rank holds, in order of offset; nothing where no span says."""
-
-
-@dataclass(frozen=True)
-class Promise:
-    """What a rank of a schedule holds at the start, and what it must hold at the end (and nowhere else matters)."""
-
-    held: Callable[[Schedule, int], Holding]
-    due: Callable[[Schedule, int], Holding]
-
-
-def _message_of(schedule: Schedule, ranks: range) -> Holding:
-    """The whole message, summed over `ranks`."""
-    return [(range(schedule.size_bytes), frozenset((rank, 0) for rank in ranks))]
-
-
-def _own_message(schedule: Schedule, rank: int) -> Holding:
-    return _message_of(schedule, range(rank, rank + 1))
-
-
-def _pieces(schedule: Schedule) -> tuple[Span, ...]:
-    return pieces(schedule.size_bytes, schedule.ranks)
-
-
-def _gathered(schedule: Schedule, src: int, dst: int) -> tuple[Span, Contents]:
-    """The piece of `src` for `dst`, where AllToAll puts it."""
-    landing = received_piece(schedule.size_bytes, schedule.ranks, src, dst)
-    return landing, frozenset({(src, _pieces(schedule)[dst].start - landing.start)})
-
-
-def _shifted(schedule: Schedule, rank: int) -> Holding:
-    """A permutation's message from the rank before; the first flow says how far before."""
-    shift = schedule.flows[0].dst - schedule.flows[0].src if schedule.flows else 0
-    size = schedule.size_bytes
-    return [(range(size, 2 * size), frozenset({((rank - shift) % schedule.ranks, -size)}))]
-
-
-PROMISES: Mapping[str, Promise] = {
-    "allreduce": Promise(_own_message, lambda s, rank: _message_of(s, range(s.ranks))),
-    "allgather": Promise(
-        lambda s, rank: [(_pieces(s)[rank], frozenset({(rank, 0)}))],
-        lambda s, rank: [(piece, frozenset({(owner, 0)})) for owner, piece in enumerate(_pieces(s))],
-    ),
-    "reducescatter": Promise(
-        _own_message,
-        lambda s, rank: [(_pieces(s)[rank], frozenset((contributor, 0) for contributor in range(s.ranks)))],
-    ),
-    "alltoall": Promise(
-        lambda s, rank: [*_own_message(s, rank), _gathered(s, rank, rank)],
-        lambda s, rank: [_gathered(s, src, rank) for src in range(s.ranks)],
-    ),
-    "broadcast": Promise(
-        lambda s, rank: _own_message(s, 0) if rank == 0 else [],
-        lambda s, rank: _own_message(s, 0),
-    ),
-    "permutation": Promise(_own_message, _shifted),
-}
 
 
 def promise_of(schedule: Schedule) -> Promise:
     """What the schedule's collective promises; ScheduleError for one that promises nothing of its data."""
-    if schedule.collective not in PROMISES:
+    promises = {name: each.promise for name, each in COLLECTIVES.items() if each.promise}
+    if schedule.collective not in promises:
         raise ScheduleError(
-            f"nothing is promised of the data of a {schedule.collective}: only {', '.join(PROMISES)} can be verified"
+            f"nothing is promised of the data of a {schedule.collective}: only {', '.join(promises)} can be verified"
         )
-    return PROMISES[schedule.collective]
+    return promises[schedule.collective]
 
 
 def buffer_bytes(schedule: Schedule, rank: int) -> int:

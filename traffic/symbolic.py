@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from random import Random
 
+from traffic.collectives.collective import Contents, Holding
 from traffic.collectives.layout import Span, SpanMap
-from traffic.promises import Contents, Holding, buffer_bytes, promise_of
+from traffic.promises import buffer_bytes, promise_of
 from traffic.schedule import Flow, Schedule
 
 

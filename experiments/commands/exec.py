@@ -101,7 +101,8 @@ def exec_(
     from experiments.commands.performing import perform
     from experiments.results.folder import ResultsFolder
     from experiments.runs.loads.programs import Program, Programs, parse_hosts
-    from experiments.spec.experiment import SpecError, restore_experiment
+    from experiments.spec.experiment import restore_experiment
+    from experiments.spec.messages import SpecError
     from experiments.spec.units import parse_time_s
 
     folder = None

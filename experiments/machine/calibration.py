@@ -20,7 +20,10 @@ from emulator.ports import least_rate_bps
 from emulator.topology import MAX_EMULATED_HOSTS
 from experiments.results.folder import write_file
 from experiments.results.manifest import machine
-from experiments.spec.experiment import AUTO_RATE, MAX_BURST_FRAMES, Experiment, SpecError
+from experiments.spec.experiment import Experiment
+from experiments.spec.fabric import MAX_BURST_FRAMES
+from experiments.spec.fields import Auto
+from experiments.spec.messages import SpecError
 from experiments.spec.units import format_rate_bps
 
 _AUTO_PART = 0.8  # what passed at the edge fails now and then
@@ -84,9 +87,9 @@ def with_rates(experiment: Experiment) -> Experiment:
     Raises SpecError where that is not known.
     """
     spec = experiment.fabric
-    if AUTO_RATE not in (spec.host_rate_bps, spec.fabric_rate_bps):
+    if Auto.RATE not in (spec.host_rate_bps, spec.fabric_rate_bps):
         return experiment
-    hosts = spec.topology().hosts
+    hosts = spec.shape().hosts
     found = load()
     dataplane = found and found.dataplane(spec.dataplane, hosts, spec.burst_frames)
     rate_bps = found and dataplane and found.faithful_rate_bps(dataplane, hosts, spec.burst_frames)
@@ -103,7 +106,7 @@ def with_rates(experiment: Experiment) -> Experiment:
             f"and {known}; or write a rate such as 20mbit"
         )
     fields = ("host_rate_bps", "fabric_rate_bps")
-    settled = {name: auto_bps for name in fields if getattr(spec, name) == AUTO_RATE}
+    settled = {name: auto_bps for name in fields if getattr(spec, name) is Auto.RATE}
     return experiment.model_copy(update={"fabric": spec.model_copy(update=settled)})
 
 

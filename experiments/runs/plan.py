@@ -6,10 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from experiments.spec.experiment import CollectiveTraffic, Experiment, MatrixTraffic
-from traffic.collectives import COLLECTIVES
+from experiments.spec.experiment import Experiment
+from experiments.spec.traffic import TrafficEntry
 
 RUN_OVERHEAD_S = 1.5
 """What a run takes besides its traffic: opening connections, reading counters, judging. Rough."""
@@ -62,28 +61,17 @@ def estimate_s(experiment: Experiment, run: Run, bound_s: float) -> float:
     return factor * bound_s + RUN_OVERHEAD_S
 
 
-def _labels(traffic: Sequence[CollectiveTraffic | MatrixTraffic]) -> list[str]:
-    """A name for each entry: collective and algorithm, and where that is not enough, the settings that differ.
-
-    A collective of one algorithm needs no second name, nor does a matrix: it is called as its file.
-    """
-    names = [_name(entry) for entry in traffic]
-    settings: list[dict[str, Any]] = [entry.model_dump(mode="json", exclude={"matrix"}) for entry in traffic]
+def _labels(traffic: Sequence[TrafficEntry]) -> list[str]:
+    """A name for each entry, and where that is not enough, the settings that differ."""
+    names = [entry.label for entry in traffic]
+    settings = [entry.settings() for entry in traffic]
     labels = []
     for name, mine in zip(names, settings, strict=True):
         others = [other for other_name, other in zip(names, settings, strict=True) if other_name == name]
-        differing = [key for key, value in mine.items() if any(other[key] != value for other in others)]
+        differing = [key for key, value in mine.items() if any(other.get(key, value) != value for other in others)]
         labels.append("-".join([name, *(f"{key}-{mine[key]}" for key in differing if mine[key] is not None)]))
     count = Counter(labels)
     return [label if count[label] == 1 else f"{label}-{place}" for place, label in enumerate(labels, start=1)]
-
-
-def _name(entry: CollectiveTraffic | MatrixTraffic) -> str:
-    if isinstance(entry, MatrixTraffic):
-        return entry.algorithm
-    if len(COLLECTIVES[entry.collective].algorithms) == 1:
-        return entry.collective
-    return f"{entry.collective}-{entry.algorithm}"
 
 
 def _safe(label: str) -> str:

@@ -17,8 +17,8 @@ from experiments.results.folder import ResultsError
 from experiments.results.tables import table_of_collectives
 from experiments.runs.loads.replays import Replays
 from experiments.runs.plan import Run
-from experiments.spec.experiment import CollectiveTraffic, Experiment
-from experiments.theory.counting import CountedTraffic, count_traffic, countable
+from experiments.spec.experiment import Experiment
+from experiments.theory.counting import count_traffic
 from experiments.theory.fluid import FluidResult
 from experiments.theory.loads import choose_spines, congestion_ratio, link_bytes
 from experiments.theory.prediction import (
@@ -31,7 +31,7 @@ from experiments.theory.prediction import (
     with_range,
     without_jitter,
 )
-from traffic.collectives import COLLECTIVES
+from traffic.collectives import Outline
 from traffic.placement import place
 from traffic.schedule import Schedule
 from traffic.schemes import TrafficPlan
@@ -68,11 +68,11 @@ def predictions(experiment: Experiment, jitter: float | None = None) -> Iterator
     """The rows of `predict` one by one, as they are found: not in the order of `plan_runs`."""
     work = Replays(experiment)
     for runs in _alike(work):
-        if not _is_counted(experiment, runs[0]):
+        if not _unlisted(work, runs[0]):
             work.check_listable(runs[0])
     for runs in _alike(work):
-        counted = _counted(experiment, runs[0])
-        yield from _from_counts(work, runs, counted) if counted else _from_flows(work, runs, jitter)
+        unlisted = _unlisted(work, runs[0])
+        yield from _from_counts(work, runs, unlisted) if unlisted else _from_flows(work, runs, jitter)
 
 
 def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "the results") -> pd.DataFrame:
@@ -148,8 +148,7 @@ def _alike(work: Replays) -> list[list[Run]]:
     groups: dict[tuple[int, str, int | None], list[Run]] = defaultdict(list)
     for run in work.runs:
         entry = experiment.traffic[run.traffic]
-        shuffled = isinstance(entry, CollectiveTraffic) and entry.order == "shuffled"
-        seed = run.seed if shuffled or experiment.placement == "random" else None
+        seed = run.seed if entry.seeded or experiment.placement == "random" else None
         groups[run.traffic, run.scheme, seed].append(run)
     return list(groups.values())
 
@@ -182,46 +181,29 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
         }
 
 
-def _from_counts(work: Replays, runs: Sequence[Run], counted: CountedTraffic) -> Iterator[dict[str, Any]]:
-    entry, ranks = work.experiment.traffic[runs[0].traffic], work.topology.hosts
-    assert isinstance(entry, CollectiveTraffic)
-    factor = COLLECTIVES[entry.collective].busbw_factor(ranks)
-    unlisted = Schedule(entry.collective, entry.algorithm, ranks, entry.channels, entry.size_bytes, (), factor)
+def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Iterator[dict[str, Any]]:
+    """Rows of runs that are alike, by what is known of their flows without a list."""
+    schedule = unlisted.schedule
+    hosts = place(work.experiment.placement, work.topology, schedule.ranks, runs[0].seed)
+    counted = count_traffic(unlisted, work.topology, hosts)
     for run in runs:
-        yield _row(work, run, TrafficPlan(unlisted, (), run.scheme, (), ())) | {
+        yield _row(work, run, TrafficPlan(schedule, (), run.scheme, (), ())) | {
             "flows": counted.total_flows,
             "subflows": counted.subflows(run.scheme),
             "cut_flows": counted.cut_flows(run.scheme),
-            **_times(unlisted, counted.bound_s(), None),
+            **_times(schedule, counted.bound_s(), None),
             "congestion_ratio": counted.congestion_ratio(run.scheme, run.seed),
             "fct_p50_s": None,
             "fct_p99_s": None,
         }
 
 
-def _is_counted(experiment: Experiment, run: Run) -> bool:
-    """Whether traffic is too large for the fluid model, and counts are all there is to know of it."""
-    entry, fabric = experiment.traffic[run.traffic], experiment.fabric.topology()
-    if not isinstance(entry, CollectiveTraffic) or not countable(entry.collective, entry.algorithm):
-        return False
-    if entry.window is not None or entry.chunks is not None:
-        return False
-    return fabric.hosts > MAX_HOSTS or entry.flow_count(fabric) > MAX_FLOWS
-
-
-def _counted(experiment: Experiment, run: Run) -> CountedTraffic | None:
-    entry, fabric = experiment.traffic[run.traffic], experiment.fabric.topology()
-    if not isinstance(entry, CollectiveTraffic) or not _is_counted(experiment, run):
+def _unlisted(work: Replays, run: Run) -> Outline | None:
+    """What is known of traffic that is too large for the fluid model, if counts are all there is to know of it."""
+    entry, fabric = work.experiment.traffic[run.traffic], work.topology
+    if fabric.hosts <= MAX_HOSTS and entry.flow_count(fabric) <= MAX_FLOWS:
         return None
-    return count_traffic(
-        entry.collective,
-        entry.algorithm,
-        fabric,
-        place(experiment.placement, fabric, fabric.hosts, run.seed),
-        size_bytes=entry.size_bytes,
-        channels=entry.channels,
-        shift=entry.shift or (1 if experiment.placement == "interleaved" else fabric.hosts_per_leaf),
-    )
+    return entry.outline(fabric, work.experiment.placement)
 
 
 def _row(work: Replays, run: Run, plan: TrafficPlan) -> dict[str, Any]:

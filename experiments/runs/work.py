@@ -17,7 +17,8 @@ from experiments.judge.evidence import Built, Measured
 from experiments.judge.rows import Judged
 from experiments.runs.messages import Job
 from experiments.runs.plan import Run
-from experiments.spec.experiment import Experiment, SpecError
+from experiments.spec.experiment import Experiment
+from experiments.spec.messages import SpecError
 from traffic.transport import Transport
 
 _SILENCE_S = 60.0  # on top of the time after which a load ends itself

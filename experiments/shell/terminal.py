@@ -21,7 +21,8 @@ import click
 from emulator.sandbox import Sandbox
 from experiments.judge.evidence import Built
 from experiments.machine.calibration import userspace_limit_bps
-from experiments.spec.experiment import Experiment, SpecError
+from experiments.spec.experiment import Experiment
+from experiments.spec.messages import SpecError
 from traffic.schemes import check_scheme
 
 _READ_BYTES = 1 << 16

@@ -6,11 +6,10 @@ Each function returns a sentence that names the limit and what to change, or Non
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from emulator.doctor.resources import FILES_BESIDE_SUBFLOWS, most_open_files
 from emulator.topology import LeafSpine
-from traffic.collectives import options_of
 from traffic.schedule import Schedule
 from traffic.schemes import FIRST_SOURCE_PORT, TrafficPlan, pieces_of_scheme
 
@@ -22,30 +21,6 @@ MAX_PIECES = 4_000_000
 
 MAX_RUNS = 100_000
 MAX_CONNECTIONS_PER_HOST = 65_536 - FIRST_SOURCE_PORT  # each has a source port of its own
-
-_FLOWS: Mapping[tuple[str, str], Callable[[int, int], int]] = {
-    ("allreduce", "ring"): lambda n, chunks: 2 * n * (n - 1) * chunks,
-    ("allreduce", "direct"): lambda n, _: 2 * n * (n - 1),
-    ("allreduce", "halving-doubling"): lambda n, _: 2 * n * (n.bit_length() - 1),
-    ("allreduce", "double-binary-tree"): lambda n, chunks: 4 * (n - 1) * chunks,
-    ("allgather", "ring"): lambda n, chunks: n * (n - 1) * chunks,
-    ("allgather", "direct"): lambda n, _: n * (n - 1),
-    ("allgather", "recursive-doubling"): lambda n, _: n * (n.bit_length() - 1),
-    ("reducescatter", "ring"): lambda n, chunks: n * (n - 1) * chunks,
-    ("reducescatter", "direct"): lambda n, _: n * (n - 1),
-    ("reducescatter", "recursive-halving"): lambda n, _: n * (n.bit_length() - 1),
-    ("alltoall", "direct"): lambda n, _: n * (n - 1),
-    ("broadcast", "ring"): lambda n, chunks: (n - 1) * chunks,
-    ("broadcast", "tree"): lambda n, chunks: (n - 1) * chunks,
-    ("permutation", "shift"): lambda n, _: n,
-}
-"""Of n ranks, on each channel. Halving and doubling are for powers of two."""
-
-
-def flow_count(collective: str, algorithm: str, ranks: int, channels: int, chunks: int | None) -> int:
-    """How many flows `traffic.collectives.build_schedule` would list; without `chunks`, the algorithm's own."""
-    default = options_of(collective, algorithm).get("chunks")
-    return channels * _FLOWS[collective, algorithm](ranks, chunks or (default if isinstance(default, int) else 1))
 
 
 def too_many_flows(flows: int) -> str | None:

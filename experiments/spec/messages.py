@@ -15,8 +15,12 @@ _MOST_PROBLEMS = 50
 _MOST_SHOWN = 40  # letters of a value
 
 
+class SpecError(Exception):
+    """An experiment that cannot be run. One sentence: where, which key, what is wrong, what would be right."""
+
+
 class Problem(NamedTuple):
-    """What is wrong in an experiment, and under which key."""
+    """One mistake: where in the file, and a sentence about it."""
 
     path: KeyPath
     message: str
@@ -50,10 +54,6 @@ def explain(error: ErrorDetails, keys: Mapping[str, str]) -> str:
             return f"unknown key {quote(str(key))}{meant(str(key), keys) or '; known are ' + ', '.join(keys)}"
         case "value_error":
             return str(error["ctx"]["error"])
-        case "union_tag_not_found":
-            if isinstance(error["input"], dict):
-                return "names both a collective and a matrix; keep one"
-            return f"{value} is neither {{collective: alltoall, size: 4MB}} nor {{matrix: FILE.cm}}; write one"
         case "missing":
             return f"is missing; write {keys[str(key)]}"
         case "literal_error":

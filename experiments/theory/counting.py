@@ -7,41 +7,16 @@ one multinomial draw. An all-to-all of 65,536 hosts, four thousand million flows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.topology import LeafSpine
 from experiments.theory.loads import Floats, LinkBytes, ideal_link_bytes, ratio_to_ideal
+from traffic.collectives import Outline
 from traffic.schemes import check_scheme, ethereal_assignment
-
-
-class _Pattern(NamedTuple):
-    """Whether every rank sends to all others or to one; over how many rounds; in how many pieces a message is sent."""
-
-    to_all: bool
-    rounds: Callable[[int], int]
-    pieces: Callable[[int], int]
-
-
-_PATTERNS: Mapping[tuple[str, str], _Pattern] = {
-    ("alltoall", "direct"): _Pattern(True, lambda ranks: 1, lambda ranks: ranks),
-    ("allgather", "direct"): _Pattern(True, lambda ranks: 1, lambda ranks: ranks),
-    ("reducescatter", "direct"): _Pattern(True, lambda ranks: 1, lambda ranks: ranks),
-    ("allreduce", "direct"): _Pattern(True, lambda ranks: 2, lambda ranks: ranks),
-    ("allgather", "ring"): _Pattern(False, lambda ranks: ranks - 1, lambda ranks: ranks),
-    ("reducescatter", "ring"): _Pattern(False, lambda ranks: ranks - 1, lambda ranks: ranks),
-    ("allreduce", "ring"): _Pattern(False, lambda ranks: 2 * (ranks - 1), lambda ranks: ranks),
-    ("permutation", "shift"): _Pattern(False, lambda ranks: 1, lambda ranks: 1),
-}
-
-
-def countable(collective: str, algorithm: str) -> bool:
-    """Whether counts are all there is to know of its loads (without options such as a window)."""
-    return (collective, algorithm) in _PATTERNS
 
 
 @dataclass(frozen=True)
@@ -144,31 +119,21 @@ class CountedTraffic:
         return found
 
 
-def count_traffic(
-    collective: str,
-    algorithm: str,
-    fabric: LeafSpine,
-    hosts: Sequence[int],
-    *,
-    size_bytes: int,
-    channels: int = 1,
-    shift: int = 1,
-) -> CountedTraffic:
-    """The counts of what `traffic.collectives.build_schedule` would list; `hosts[r]` is the host of rank r.
+def count_traffic(outline: Outline, fabric: LeafSpine, hosts: Sequence[int]) -> CountedTraffic:
+    """The counts of what `outline` stands for; `hosts[r]` is the host of rank r.
 
-    Pieces of a message are taken as equal, though real ones differ by up to an element. `shift` is a permutation's.
-    Raises KeyError unless `countable`.
+    Pieces of a message are taken as equal, though real ones differ by up to an element.
     """
-    pattern = _PATTERNS[collective, algorithm]
-    ranks, host = len(hosts), np.asarray(hosts, dtype=np.intp)
+    schedule, pattern = outline
+    host = np.asarray(hosts, dtype=np.intp)
     leaf = host // fabric.hosts_per_leaf
     flows = np.zeros((fabric.hosts, fabric.leaves), dtype=np.int32)
-    if pattern.to_all:
-        flows[host] = np.bincount(leaf, minlength=fabric.leaves) * channels
-        flows[host, leaf] -= channels  # none to itself
+    if pattern.to is None:
+        flows[host] = np.bincount(leaf, minlength=fabric.leaves) * schedule.channels
+        flows[host, leaf] -= schedule.channels  # none to itself
     else:
-        flows[host, np.roll(leaf, -(shift if collective == "permutation" else 1))] = channels
-    return CountedTraffic(fabric, flows, size_bytes / pattern.pieces(ranks) / channels, pattern.rounds(ranks))
+        flows[host, np.roll(leaf, -pattern.to)] = schedule.channels
+    return CountedTraffic(fabric, flows, schedule.size_bytes / pattern.pieces / schedule.channels, pattern.rounds)
 
 
 def _connections_per_flow(scheme: str) -> int:

@@ -16,9 +16,9 @@ from emulator.topology import LeafSpine
 from experiments.runs.loads.replays import Replays
 from experiments.runs.predict import predictions
 from experiments.spec import budget
-from experiments.spec.budget import flow_count
-from experiments.spec.experiment import Experiment, SpecError, load_experiment
-from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule, options_of
+from experiments.spec.experiment import Experiment, load_experiment
+from experiments.spec.messages import SpecError
+from traffic.collectives import COLLECTIVES, ScheduleError, algorithm_of, build_schedule
 from traffic.placement import place
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import pieces_of_scheme, plan_traffic
@@ -38,16 +38,19 @@ quickly = settings(max_examples=300, deadline=None, derandomize=True)
 def test_flows_are_as_many_as_are_listed(
     algorithm: tuple[str, str], ranks: int, channels: int, chunks: int | None, window: int | None
 ) -> None:
-    options = {
-        name: value for name, value in (("chunks", chunks), ("window", window)) if name in options_of(*algorithm)
-    }
-    options = {name: value for name, value in options.items() if value is not None}
+    chosen = algorithm_of(*algorithm)
+    given_ = {"chunks": chunks, "window": window}
+    options = {name: value for name, value in given_.items() if name in chosen.options and value is not None}
     try:
         schedule = build_schedule(*algorithm, ranks=ranks, size_bytes=400_000, channels=channels, **options)
     except ScheduleError as error:
         assert "power of two" in str(error)
     else:
-        assert flow_count(*algorithm, ranks, channels, options.get("chunks")) == len(schedule.flows)
+        assert chosen.flow_count(ranks, channels, **options) == len(schedule.flows)
+
+
+def test_chunks_below_one_count_nothing_away() -> None:
+    assert algorithm_of("allreduce").flow_count(8, chunks=-5) == 0
 
 
 @quickly

@@ -21,7 +21,9 @@ from experiments.machine.calibration import (
     warning,
     with_rates,
 )
-from experiments.spec.experiment import AUTO_RATE, Experiment, SpecError, load_experiment, restore_experiment
+from experiments.spec.experiment import Experiment, load_experiment, restore_experiment
+from experiments.spec.fields import Auto
+from experiments.spec.messages import SpecError
 
 
 def row(dataplane: str, hosts: int, rate_bps: int, measured: str = "2026-01-01", burst: int = 1) -> dict[str, Any]:
@@ -149,8 +151,18 @@ def test_auto_that_is_not_known_says_what_to_do() -> None:
 
 def test_auto_is_written_as_it_is_read() -> None:
     experiment = quick(host_rate="auto")
-    assert experiment.fabric.host_rate_bps == AUTO_RATE
+    assert experiment.fabric.host_rate_bps is Auto.RATE
     assert restore_experiment(experiment.as_json(), "manifest.json") == experiment
+
+
+@pytest.mark.parametrize("key", ["host_rate", "fabric_rate"])
+def test_nothing_is_computed_with_a_rate_that_is_not_settled(key: str) -> None:
+    experiment = quick(**{key: "auto"})
+    with pytest.raises(SpecError, match=r"auto has not been settled .*; write a rate such as 20mbit"):
+        experiment.fabric.topology()
+    with pytest.raises(TypeError):
+        getattr(experiment.fabric, f"{key}_bps") / 8
+    assert len(experiment.schedule(0, 1).flows) == 64, "who sends to whom hangs on no rate"
 
 
 def test_an_experiment_beyond_the_machine_is_warned_of() -> None:

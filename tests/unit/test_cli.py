@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from experiments.cli import main
 from experiments.commands.bench import _BENCHMARKS
 from experiments.commands.common import foot
-from experiments.spec.experiment import SpecError, load_experiment
+from experiments.spec.experiment import load_experiment
+from experiments.spec.messages import SpecError
 
 COLUMNS = 80
 PAGES = ["", *main.commands]

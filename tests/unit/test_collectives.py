@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule, options_of
+from traffic.collectives import COLLECTIVES, ScheduleError, algorithm_of, build_schedule
 from traffic.collectives.layout import SpanMap, divide, element_bytes
 from traffic.collectives.tree import Tree, double_binary_tree
 from traffic.promises import check_buffer, expected_buffer, initial_buffer, promised_span
@@ -36,15 +36,14 @@ def schedules(draw: st.DrawFn, even: bool = False) -> Schedule:
     collective, algorithm = draw(st.sampled_from(ALL))
     ranks = draw(st.sampled_from((2, 4, 8, 16)) if algorithm in POWERS_ONLY else st.integers(2, 13))
     channels = draw(st.integers(1, 4))
-    options: dict[str, Any] = {}
-    if "chunks" in options_of(collective, algorithm):
-        options["chunks"] = draw(st.integers(1, 5))
-    if collective == "alltoall":
-        options["window"] = draw(st.none() | st.integers(1, 8))
-        options["order"] = draw(st.sampled_from(("rotated", "synchronised", "shuffled")))
-        options["seed"] = draw(st.integers(0, 9))
-    if collective == "permutation":
-        options["shift"] = draw(st.integers(-20, 20).filter(lambda shift: shift % ranks))
+    values: dict[str, st.SearchStrategy[Any]] = {
+        "chunks": st.integers(1, 5),
+        "window": st.none() | st.integers(1, 8),
+        "order": st.sampled_from(("rotated", "synchronised", "shuffled")),
+        "seed": st.integers(0, 9),
+        "shift": st.integers(-20, 20).filter(lambda shift: shift % ranks),
+    }
+    options: dict[str, Any] = {name: draw(values[name]) for name in algorithm_of(collective, algorithm).options}
     parts = 2 * ranks * channels * options.get("chunks", 1)
     size_bytes = 4 * parts * draw(st.integers(1, 3)) if even else draw(st.integers(4 * parts, 20 * parts))
     return build_schedule(collective, algorithm, ranks=ranks, size_bytes=size_bytes, channels=channels, **options)
@@ -52,7 +51,7 @@ def schedules(draw: st.DrawFn, even: bool = False) -> Schedule:
 
 def small(collective: str, algorithm: str, **options: Any) -> Schedule:
     """Four ranks, two channels, uneven pieces."""
-    if "chunks" in options_of(collective, algorithm):
+    if "chunks" in algorithm_of(collective, algorithm).options:
         options.setdefault("chunks", 2)
     return build_schedule(collective, algorithm, ranks=4, size_bytes=4 * 75, channels=2, **options)
 
@@ -147,7 +146,7 @@ def test_ranks_and_seeds_hold_different_data() -> None:
 
 def test_nothing_is_verified_that_is_not_int32_or_promises_nothing() -> None:
     with pytest.raises(ScheduleError, match="multiple of 4"):
-        initial_buffer(build_schedule("allreduce", ranks=2, size_bytes=1001), 0)
+        initial_buffer(build_schedule("allreduce", ranks=2, size_bytes=1002), 0)
     with pytest.raises(ScheduleError, match="only allreduce, allgather"):
         initial_buffer(Schedule("matrix", "file", 2, 1, 4, [Flow(0, 0, 1, 4)]), 0)
 
@@ -218,6 +217,12 @@ def test_flows_that_wait_for_each_other_are_reported_as_stuck() -> None:
         check_promise(circle)
     with pytest.raises(PromiseError, match="listed after it"):
         check_any_order(circle)
+
+
+def test_two_flows_that_write_the_same_bytes_must_be_ordered() -> None:
+    written_twice = Schedule("broadcast", "twice", 2, 1, 400, [Flow(0, 0, 1, 400), Flow(1, 0, 1, 400, step=1)])
+    with pytest.raises(PromiseError, match=r"flow 1 .* does not wait for flow 0"):
+        check_any_order(written_twice)
 
 
 def test_the_messages_say_which_flow_which_rank_which_bytes() -> None:
@@ -324,6 +329,7 @@ def test_pieces_of_a_division_differ_by_at_most_one_element(start: int, length: 
     assert [offset for span in spans for offset in span] == list(range(start, start + length * unit))
     assert len(spans) == parts
     assert max(map(len, spans)) - min(map(len, spans)) in (0, unit)
+    assert [len(span) for span in spans] == sorted(map(len, spans), reverse=True), "the larger ones first"
     assert all(len(span) % unit == 0 for span in spans)
 
 

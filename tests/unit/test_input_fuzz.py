@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments.runs.loads.replays import Replays
-from experiments.spec.experiment import SpecError, load_experiment
+from experiments.spec.experiment import load_experiment
+from experiments.spec.messages import SpecError
 from traffic.formats.htsim import MatrixError, load_matrix
 
 EXPERIMENT = """\

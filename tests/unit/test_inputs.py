@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from emulator.inputs import InputError, quote, read_input
-from experiments.spec.experiment import SpecError, load_experiment
+from experiments.spec.experiment import load_experiment
+from experiments.spec.messages import SpecError
 from traffic.formats.htsim import MatrixError, load_matrix
 
 

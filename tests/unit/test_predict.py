@@ -28,14 +28,16 @@ from experiments.theory import prediction as one_run
 from experiments.theory.bound import bound_s
 from experiments.theory.counting import count_traffic
 from experiments.theory.loads import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
-from traffic.collectives import COLLECTIVES, build_schedule
+from traffic.collectives import COLLECTIVES, build_schedule, outline
 from traffic.placement import PLACEMENTS, place
 from traffic.schemes import plan_traffic
 
 COUNTED = [
-    ("alltoall", "direct"), ("allgather", "direct"), ("reducescatter", "direct"), ("allreduce", "direct"),
-    ("allgather", "ring"), ("reducescatter", "ring"), ("allreduce", "ring"), ("permutation", "shift"),
-]  # fmt: skip
+    (name, algorithm)
+    for name, kind in COLLECTIVES.items()
+    for algorithm in kind.algorithms
+    if outline(name, algorithm, ranks=4, size_bytes=64)
+]
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -280,8 +282,14 @@ def test_counts_say_what_a_list_of_flows_says(collective: str, algorithm: str, p
     hosts = place(placement, fabric, 12, seed=5)
     size_bytes = 12 * 3 * 4 * 48  # every cut is exact
     schedule = build_schedule(collective, algorithm, ranks=12, size_bytes=size_bytes, channels=channels)
-    counted = count_traffic(collective, algorithm, fabric, hosts, size_bytes=size_bytes, channels=channels)
+    unlisted = outline(collective, algorithm, ranks=12, size_bytes=size_bytes, channels=channels)
+    assert unlisted is not None
+    counted = count_traffic(unlisted, fabric, hosts)
     assert counted.total_flows == len(schedule.flows)
+    listed_flows = np.zeros((12, 3), dtype=int)
+    for flow in schedule.flows:
+        listed_flows[hosts[flow.src], fabric.leaf_of(hosts[flow.dst])] += 1
+    np.testing.assert_array_equal(counted.flows * counted.rounds, listed_flows)
     assert counted.bound_s() == pytest.approx(bound_s(schedule, fabric, hosts))
     ideal = ideal_link_bytes(leaf_bytes(schedule, fabric, hosts), fabric)
     np.testing.assert_allclose(counted.ideal_link_bytes(), ideal)
@@ -303,7 +311,9 @@ def test_counts_say_what_a_list_of_flows_says(collective: str, algorithm: str, p
 def test_counted_hashing_is_distributed_as_the_switches_hashing(collective: str, algorithm: str, scheme: str) -> None:
     fabric, hosts = LeafSpine(8, 8, 8), range(64)
     schedule = build_schedule(collective, algorithm, ranks=64, size_bytes=64_000, channels=2)
-    counted = count_traffic(collective, algorithm, fabric, hosts, size_bytes=64_000, channels=2)
+    unlisted = outline(collective, algorithm, ranks=64, size_bytes=64_000, channels=2)
+    assert unlisted is not None
+    counted = count_traffic(unlisted, fabric, hosts)
     plan = plan_traffic(schedule, fabric, hosts, scheme)
     listed = [
         congestion_ratio(link_bytes(plan, fabric, choose_spines(plan, fabric, seed)), schedule, fabric, hosts)

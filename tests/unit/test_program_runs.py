@@ -30,7 +30,8 @@ from experiments.results.sentences import DEALT, sentence
 from experiments.results.verdict import of_results
 from experiments.runs.loads.programs import Program, ProgramLoad, Programs, parse_hosts
 from experiments.runs.messages import Event, Failed, Job, Started
-from experiments.spec.experiment import Experiment, SpecError
+from experiments.spec.experiment import Experiment
+from experiments.spec.messages import SpecError
 
 SMALL = LeafSpine(2, 2, 4)
 LAUNCH = Launch(("true",), (0, 1), 10.0, 29_500)

@@ -1,54 +1,57 @@
 """Every collective by every algorithm it has here, as a schedule: `build_schedule` is the one way in.
 
-To add an algorithm, write a function of a `Draft` (traffic/collectives/draft.py) that lists its sends, and name it in
-`COLLECTIVES`. The function's keyword parameters are the options that an experiment may give.
+To add an algorithm, write a function of a `Draft` (traffic/collectives/draft.py) that lists its sends, declare it with
+`@algorithm` (traffic/collectives/collective.py), and name it below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from inspect import Parameter, signature
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from emulator.inputs import quote
 from traffic.collectives import direct, halving, point_to_point, ring, tree
+from traffic.collectives.collective import Algorithm, Collective, Pattern
 from traffic.collectives.draft import Draft
 from traffic.collectives.layout import ScheduleError
 from traffic.schedule import Schedule
 
-__all__ = ["COLLECTIVES", "Collective", "ScheduleError", "build_schedule", "check_names", "options_of"]
+__all__ = ["COLLECTIVES", "Outline", "ScheduleError", "algorithm_of", "build_schedule", "outline", "register"]
+
+COLLECTIVES: dict[str, Collective] = {}
+"""By name. Lists of names, in errors, documentation and tests, are made of it."""
 
 
-@dataclass(frozen=True)
-class Collective:
-    """`algorithms` by name, the default first, and busbw / algbw for n ranks (nccl-tests, doc/PERFORMANCE.md)."""
-
-    algorithms: Mapping[str, Callable[..., None]]
-    busbw_factor: Callable[[int], float]
+def register(algorithm: Algorithm) -> None:
+    """Have `algorithm` found by its name, and its collective too; a collective's first is its default."""
+    COLLECTIVES.setdefault(algorithm.collective.name, algorithm.collective)
+    algorithm.collective.algorithms[algorithm.name] = algorithm
 
 
-COLLECTIVES: Mapping[str, Collective] = {
-    "allreduce": Collective(
-        {
-            "ring": ring.allreduce,
-            "direct": direct.allreduce,
-            "halving-doubling": halving.allreduce,
-            "double-binary-tree": tree.allreduce,
-        },
-        lambda n: 2 * (n - 1) / n,
-    ),
-    "allgather": Collective(
-        {"ring": ring.allgather, "direct": direct.allgather, "recursive-doubling": halving.allgather},
-        lambda n: (n - 1) / n,
-    ),
-    "reducescatter": Collective(
-        {"ring": ring.reducescatter, "direct": direct.reducescatter, "recursive-halving": halving.reducescatter},
-        lambda n: (n - 1) / n,
-    ),
-    "alltoall": Collective({"direct": direct.alltoall}, lambda n: (n - 1) / n),
-    "broadcast": Collective({"ring": ring.broadcast, "tree": tree.broadcast}, lambda n: 1.0),
-    "permutation": Collective({"shift": point_to_point.permutation}, lambda n: 1.0),
-}
+for _each in (
+    ring.allreduce,
+    direct.allreduce,
+    halving.allreduce,
+    tree.allreduce,
+    ring.allgather,
+    direct.allgather,
+    halving.allgather,
+    ring.reducescatter,
+    direct.reducescatter,
+    halving.reducescatter,
+    direct.alltoall,
+    ring.broadcast,
+    tree.broadcast,
+    point_to_point.permutation,
+):
+    register(_each)
+
+
+class Outline(NamedTuple):
+    """A collective too large to list: `schedule` has no flows, `pattern` says what they would be."""
+
+    schedule: Schedule
+    pattern: Pattern
 
 
 def build_schedule(
@@ -64,23 +67,43 @@ def build_schedule(
 
     `size_bytes` is counted as nccl-tests does: AllReduce, Broadcast: the buffer; AllGather, ReduceScatter, AllToAll:
     rank count x one rank's piece; permutation: what one rank sends. `channels` parallel connections a pair share it.
-    `options` are the algorithm's own (`options_of`): chunks, window, order, seed, shift.
+    `options` are the algorithm's own (`Algorithm.options`): chunks, window, order, seed, shift.
 
     Raises ScheduleError, in one sentence, for unknown names and options, for counts the algorithm does not allow and
     for a message with fewer 4-byte elements (or bytes, if its size is no multiple of 4) than pieces.
     """
-    algorithm = check_names(collective, algorithm, options)
+    chosen = algorithm_of(collective, algorithm, options)
     for name, value, least in (("ranks", ranks, 2), ("channels", channels, 1), ("size_bytes", size_bytes, 1)):
         if value < least:
             raise ScheduleError(f"{name} of {collective} must be {least} or more, not {value}")
     draft = Draft(ranks, size_bytes, channels)
-    kind = COLLECTIVES[collective]
-    kind.algorithms[algorithm](draft, **options)
-    return Schedule(collective, algorithm, ranks, channels, size_bytes, draft.flows(), kind.busbw_factor(ranks))
+    chosen.draw_up(draft, **options)
+    factor = chosen.collective.busbw_factor(ranks)
+    return Schedule(collective, chosen.name, ranks, channels, size_bytes, draft.flows(), factor)
 
 
-def check_names(collective: str, algorithm: str | None = None, options: Mapping[str, object] | None = None) -> str:
-    """The algorithm's name, default filled in; ScheduleError if there is no such collective, algorithm or option."""
+def outline(
+    collective: str,
+    algorithm: str | None = None,
+    *,
+    ranks: int,
+    size_bytes: int,
+    channels: int = 1,
+    **options: int | str | None,
+) -> Outline | None:
+    """What `build_schedule` would list, unlisted; None where only the list says what it is. Raises ScheduleError."""
+    chosen = algorithm_of(collective, algorithm, options)
+    pattern = chosen.pattern(ranks, **chosen.with_defaults(options))
+    if pattern is None:
+        return None
+    factor = chosen.collective.busbw_factor(ranks)
+    return Outline(Schedule(collective, chosen.name, ranks, channels, size_bytes, (), factor), pattern)
+
+
+def algorithm_of(
+    collective: str, algorithm: str | None = None, options: Mapping[str, object] | None = None
+) -> Algorithm:
+    """The algorithm of that name, or the default; ScheduleError if there is no such collective, algorithm or option."""
     if collective not in COLLECTIVES:
         raise ScheduleError(f"unknown collective {quote(collective)}: use one of {', '.join(COLLECTIVES)}")
     algorithms = COLLECTIVES[collective].algorithms
@@ -88,19 +111,13 @@ def check_names(collective: str, algorithm: str | None = None, options: Mapping[
         algorithm = next(iter(algorithms))
     if algorithm not in algorithms:
         raise ScheduleError(f"unknown algorithm {quote(algorithm)} of {collective}: use one of {', '.join(algorithms)}")
-    allowed = options_of(collective, algorithm)
-    for option, value in (options or {}).items():
-        if option not in allowed:
-            takes = ", ".join(allowed) or "none"
-            raise ScheduleError(f"unknown option '{option}' of {collective} by {algorithm}: its options are {takes}")
-        kind = str if isinstance(allowed[option], str) else int
-        if not isinstance(value, kind) and value != allowed[option]:
+    known = algorithms[algorithm].options
+    for name, value in (options or {}).items():
+        if name not in known:
+            takes = ", ".join(known) or "none"
+            raise ScheduleError(f"unknown option '{name}' of {collective} by {algorithm}: its options are {takes}")
+        kind, _, default = known[name]
+        if not isinstance(value, kind) and value != default:
             expected = "a name" if kind is str else "a whole number"
-            raise ScheduleError(f"{option} of {collective} must be {expected}, not {quote(str(value))}")
-    return algorithm
-
-
-def options_of(collective: str, algorithm: str) -> dict[str, int | str | None]:
-    """The options that an algorithm takes, and their defaults."""
-    parameters = signature(COLLECTIVES[collective].algorithms[algorithm]).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY}
+            raise ScheduleError(f"{name} of {collective} must be {expected}, not {quote(str(value))}")
+    return algorithms[algorithm]

@@ -6,22 +6,57 @@ from collections.abc import Iterator
 from random import Random
 
 from emulator.inputs import quote
+from traffic.collectives.collective import (
+    Collective,
+    Contents,
+    Order,
+    Pattern,
+    Promise,
+    Seed,
+    Window,
+    algorithm,
+    own_message,
+)
 from traffic.collectives.draft import Draft
-from traffic.collectives.layout import ScheduleError, Span, received_piece
+from traffic.collectives.kinds import ALLGATHER, ALLREDUCE, REDUCESCATTER
+from traffic.collectives.layout import ScheduleError, Span, pieces, received_piece
+from traffic.schedule import Schedule
 
 ORDERS = ("rotated", "synchronised", "shuffled")
 
 
+def _gathered(schedule: Schedule, src: int, dst: int) -> tuple[Span, Contents]:
+    """The piece of `src` for `dst`, where AllToAll puts it."""
+    landing = received_piece(schedule.size_bytes, schedule.ranks, src, dst)
+    return landing, frozenset({(src, pieces(schedule.size_bytes, schedule.ranks)[dst].start - landing.start)})
+
+
+ALLTOALL = Collective(
+    "alltoall",
+    busbw_factor=lambda n: (n - 1) / n,
+    promise=Promise(  # a rank's own piece is there from the start
+        held=lambda s, rank: [*own_message(s, rank), _gathered(s, rank, rank)],
+        due=lambda s, rank: [_gathered(s, src, rank) for src in range(s.ranks)],
+    ),
+)
+
+
+def _to_all(rounds: int, ranks: int) -> Pattern:
+    return Pattern(to=None, rounds=rounds, pieces=ranks)
+
+
+@algorithm(ALLREDUCE, "direct", flows=lambda n: 2 * n * (n - 1), pattern=lambda n: _to_all(2, n))
 def allreduce(draft: Draft) -> None:
     """Every rank sums one piece and sends the sum to all: two steps, 2(n-1)/n of the message from every rank."""
     draft.require_pieces(channels=draft.channels, ranks=draft.ranks)
     for channel, part in enumerate(draft.divide(draft.message, draft.channels)):
-        pieces = draft.divide(part, draft.ranks)
+        cut = draft.divide(part, draft.ranks)
         for src, dst in _pairs(draft.ranks):
-            draft.send(0, src, dst, pieces[dst], channel=channel, reduce=True)
-            draft.send(1, src, dst, pieces[src], channel=channel)
+            draft.send(0, src, dst, cut[dst], channel=channel, reduce=True)
+            draft.send(1, src, dst, cut[src], channel=channel)
 
 
+@algorithm(ALLGATHER, "direct", flows=lambda n: n * (n - 1), pattern=lambda n: _to_all(1, n))
 def allgather(draft: Draft) -> None:
     """Every rank sends its piece to all others, all at once."""
     parts = _parts(draft)
@@ -30,6 +65,7 @@ def allgather(draft: Draft) -> None:
             draft.send(0, src, dst, part, channel=channel)
 
 
+@algorithm(REDUCESCATTER, "direct", flows=lambda n: n * (n - 1), pattern=lambda n: _to_all(1, n))
 def reducescatter(draft: Draft) -> None:
     """Every rank sends each other rank that one's piece, all at once."""
     parts = _parts(draft)
@@ -38,7 +74,14 @@ def reducescatter(draft: Draft) -> None:
             draft.send(0, src, dst, part, channel=channel, reduce=True)
 
 
-def alltoall(draft: Draft, *, window: int | None = None, order: str = "rotated", seed: int = 0) -> None:
+@algorithm(
+    ALLTOALL,
+    "direct",
+    flows=lambda n, **_: n * (n - 1),
+    pattern=lambda n, window, **_: _to_all(1, n) if window is None else None,
+    seeded=lambda order, **_: order == "shuffled",
+)
+def alltoall(draft: Draft, *, window: Window = None, order: Order = "rotated", seed: Seed = 0) -> None:
     """Every rank sends each other rank a piece of its own.
 
     `window` limits how many flows of one rank are under way at once: its k-th flow starts when its (k - window)-th has

@@ -6,10 +6,13 @@ rank r ends with, or begins from, piece r, and every exchange moves one consecut
 
 from __future__ import annotations
 
+from traffic.collectives.collective import algorithm
 from traffic.collectives.draft import Draft
+from traffic.collectives.kinds import ALLGATHER, ALLREDUCE, REDUCESCATTER
 from traffic.collectives.layout import ScheduleError, Span
 
 
+@algorithm(ALLREDUCE, "halving-doubling", flows=lambda n: 2 * n * (n.bit_length() - 1))
 def allreduce(draft: Draft) -> None:
     """ReduceScatter by halving, then AllGather by doubling: 2(n-1)/n of the message from every rank."""
     exchanges = _exchanges(draft.ranks, "halving-doubling")
@@ -25,6 +28,7 @@ def allreduce(draft: Draft) -> None:
                 draft.send(exchanges + step, rank, partner, block, channel=channel)
 
 
+@algorithm(ALLGATHER, "recursive-doubling", flows=lambda n: n * (n.bit_length() - 1))
 def allgather(draft: Draft) -> None:
     """By doubling; each block is divided among the channels. (n-1)/n of the message from every rank."""
     exchanges = _exchanges(draft.ranks, "recursive-doubling")
@@ -37,6 +41,7 @@ def allgather(draft: Draft) -> None:
                 draft.send(step, rank, partner, part, channel=channel)
 
 
+@algorithm(REDUCESCATTER, "recursive-halving", flows=lambda n: n * (n.bit_length() - 1))
 def reducescatter(draft: Draft) -> None:
     """By halving; each block is divided among the channels. (n-1)/n of the message from every rank."""
     exchanges = _exchanges(draft.ranks, "recursive-halving")

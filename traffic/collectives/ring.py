@@ -6,11 +6,23 @@ whose pieces are cut in `chunks` forwards each chunk as soon as it is there, ins
 
 from __future__ import annotations
 
+from traffic.collectives.collective import Chunks, Pattern, algorithm
 from traffic.collectives.draft import PIPELINE_CHUNKS, Draft
+from traffic.collectives.kinds import ALLGATHER, ALLREDUCE, BROADCAST, REDUCESCATTER
 from traffic.collectives.layout import Span
 
 
-def allreduce(draft: Draft, *, chunks: int = 1) -> None:
+def _to_the_next(rounds: int, ranks: int, chunks: int) -> Pattern | None:
+    return Pattern(to=1, rounds=rounds, pieces=ranks) if chunks == 1 else None
+
+
+@algorithm(
+    ALLREDUCE,
+    "ring",
+    flows=lambda n, chunks: 2 * n * (n - 1) * chunks,
+    pattern=lambda n, chunks: _to_the_next(2 * (n - 1), n, chunks),
+)
+def allreduce(draft: Draft, *, chunks: Chunks = 1) -> None:
     """ReduceScatter, then AllGather: 2(n-1)/n of the message from every rank."""
     draft.require_pieces(channels=draft.channels, ranks=draft.ranks, chunks=chunks)
     for channel, part in enumerate(draft.divide(draft.message, draft.channels)):
@@ -19,19 +31,32 @@ def allreduce(draft: Draft, *, chunks: int = 1) -> None:
         _all_gather(draft, pieces, channel, first_step=(draft.ranks - 1) * chunks)
 
 
-def allgather(draft: Draft, *, chunks: int = 1) -> None:
+@algorithm(
+    ALLGATHER,
+    "ring",
+    flows=lambda n, chunks: n * (n - 1) * chunks,
+    pattern=lambda n, chunks: _to_the_next(n - 1, n, chunks),
+)
+def allgather(draft: Draft, *, chunks: Chunks = 1) -> None:
     """(n-1)/n of the message from every rank."""
     for channel, pieces in enumerate(_pieces_by_channel(draft, chunks)):
         _all_gather(draft, pieces, channel, first_step=0)
 
 
-def reducescatter(draft: Draft, *, chunks: int = 1) -> None:
+@algorithm(
+    REDUCESCATTER,
+    "ring",
+    flows=lambda n, chunks: n * (n - 1) * chunks,
+    pattern=lambda n, chunks: _to_the_next(n - 1, n, chunks),
+)
+def reducescatter(draft: Draft, *, chunks: Chunks = 1) -> None:
     """(n-1)/n of the message from every rank."""
     for channel, pieces in enumerate(_pieces_by_channel(draft, chunks)):
         _reduce_scatter(draft, pieces, channel)
 
 
-def broadcast(draft: Draft, *, chunks: int = PIPELINE_CHUNKS) -> None:
+@algorithm(BROADCAST, "ring", flows=lambda n, chunks: (n - 1) * chunks)
+def broadcast(draft: Draft, *, chunks: Chunks = PIPELINE_CHUNKS) -> None:
     """From rank 0 through all others, chunk behind chunk: the whole message from every rank but the last."""
     draft.require_pieces(channels=draft.channels, chunks=chunks)
     for channel, part in enumerate(draft.divide(draft.message, draft.channels)):

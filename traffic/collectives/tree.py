@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from traffic.collectives.collective import Chunks, algorithm
 from traffic.collectives.draft import PIPELINE_CHUNKS, Draft
+from traffic.collectives.kinds import ALLREDUCE, BROADCAST
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def double_binary_tree(ranks: int) -> tuple[Tree, Tree]:
     return first, Tree(tuple(parents))
 
 
-def allreduce(draft: Draft, *, chunks: int = PIPELINE_CHUNKS) -> None:
+@algorithm(ALLREDUCE, "double-binary-tree", flows=lambda n, chunks: 4 * (n - 1) * chunks)
+def allreduce(draft: Draft, *, chunks: Chunks = PIPELINE_CHUNKS) -> None:
     """Half the message up and down each of the two trees: 2(n-1) times the message in all."""
     draft.require_pieces(channels=draft.channels, trees=2, chunks=chunks)
     trees = double_binary_tree(draft.ranks)
@@ -81,7 +84,8 @@ def allreduce(draft: Draft, *, chunks: int = PIPELINE_CHUNKS) -> None:
                     draft.send(down, parent, child, chunk, channel=channel)
 
 
-def broadcast(draft: Draft, *, chunks: int = PIPELINE_CHUNKS) -> None:
+@algorithm(BROADCAST, "tree", flows=lambda n, chunks: (n - 1) * chunks)
+def broadcast(draft: Draft, *, chunks: Chunks = PIPELINE_CHUNKS) -> None:
     """From rank 0 down the binary tree: at most twice the message from any rank."""
     draft.require_pieces(channels=draft.channels, chunks=chunks)
     tree = binary_tree(draft.ranks)

@@ -24,6 +24,7 @@ from math import isfinite
 from pathlib import Path
 
 from emulator.inputs import InputError, quote, read_input
+from traffic.formats.format import Format, FormatError
 from traffic.schedule import Flow, Schedule
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -38,7 +39,7 @@ _WHOLE = re.compile(r"[0-9]{1,18}")
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
 
-class MatrixError(ValueError):
+class MatrixError(FormatError):
     """A connection matrix that cannot be read or never ends; the message says file, line and what would be right."""
 
 
@@ -110,6 +111,9 @@ def load_matrix(path: str | Path) -> Schedule:
         pairs[pair] += 1
         sent_bytes[connection.src] += connection.size_bytes
     return Schedule("matrix", path.stem, ranks, max(pairs.values()), max(sent_bytes.values()), flows)
+
+
+FORMAT = Format(key="matrix", suffix=".cm", says="an htsim connection matrix", read=load_matrix)
 
 
 def _lines(path: Path) -> Iterator[_Line]:

@@ -12,7 +12,9 @@ from typing import Any
 
 from emulator.topology import MAX_SPINES
 from experiments.runs.predict import predict
-from experiments.spec.experiment import CollectiveTraffic, Experiment, FabricSpec
+from experiments.spec.experiment import Experiment
+from experiments.spec.fabric import FabricSpec
+from experiments.spec.traffic import read_entry
 
 HOSTS = (256, 1024, 4096, 16_384, 65_536)
 SCHEMES = ("ecmp", "spray", "ethereal")
@@ -48,9 +50,8 @@ def experiment_of(hosts: int, traffic: str, schemes: Sequence[str] = SCHEMES) ->
         mtu_bytes=9000,
         queue_bytes=4_000_000,
     )
-    traffic_entry = CollectiveTraffic.model_validate(entry)
     return Experiment.model_construct(
-        name="bench", fabric=fabric, traffic=(traffic_entry,), schemes=tuple(schemes), seeds=(1,)
+        name="bench", fabric=fabric, traffic=(read_entry(entry),), schemes=tuple(schemes), seeds=(1,)
     )
 
 

@@ -19,7 +19,8 @@ from experiments.judge.rows import Judged, judge_program
 from experiments.runs.messages import Job, Playing, UnfitError
 from experiments.runs.plan import RUN_OVERHEAD_S, Run, planned
 from experiments.runs.work import Seen, Work
-from experiments.spec.experiment import Experiment, SpecError
+from experiments.spec.experiment import Experiment
+from experiments.spec.messages import SpecError
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
