@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from experiments.commands.common import INTERRUPTED, become_root, foot, read_experiment, set_option
+from experiments.commands.common import INTERRUPTED, become_root, foot, in_help, read_experiment, set_option
+from traffic.schemes import FAMILIES, clauses_for_programs, names_for_programs
 
 
 @click.command(
@@ -49,6 +50,7 @@ from experiments.commands.common import INTERRUPTED, become_root, foot, read_exp
     metavar="DIR",
     help="Results folder, new  [default: results/NAME-exec-TIME]",
 )
+@in_help(clauses=clauses_for_programs(), families=" and ".join(family.name for family in FAMILIES))
 def exec_(
     experiment: str,
     command: tuple[str, ...],
@@ -61,8 +63,7 @@ def exec_(
 
     One process on every host, under each scheme and seed of EXPERIMENT, a YAML file or a name of the catalog. What
     follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts' NICs:
-    under spray each packet gets a fresh path, under ethereal each connection, round-robin over the paths to each leaf,
-    and under ecmp switches hash. What subflow-K does only the program itself could do: it is left out.
+    {clauses}. What {families} does only the program itself could do: it is left out.
 
     A process finds its place in RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, all
     addresses by rank in SPRAYLAB_HOSTS, and its own in SPRAYLAB_HOST, SPRAYLAB_ADDRESS and SPRAYLAB_INTERFACE. Hosts
@@ -135,7 +136,7 @@ def exec_(
     default="ecmp",
     show_default=True,
     metavar="NAME",
-    help="What hosts' NICs do to each packet or connection: ecmp, spray, spray-random or ethereal",
+    help=f"What hosts' NICs do to each packet or connection: {names_for_programs()}",
 )
 def shell(experiment: str, overrides: tuple[str, ...], scheme: str) -> None:
     """Talk to a running fabric: Mininet's command line.

@@ -21,7 +21,7 @@ from experiments.judge.floor import head_start_s, too_short
 from experiments.judge.senders import longest_unheld
 from experiments.runs.messages import Measured
 from experiments.theory.loads import choose_spines
-from traffic.schemes import TrafficPlan
+from traffic.plan import TrafficPlan
 
 RATE_TOLERANCE = 0.03
 """How far from its configured rate a busy port may be, and how far above a port may ever be."""

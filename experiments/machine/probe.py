@@ -20,8 +20,9 @@ from experiments.theory.bound import bound_s
 from experiments.theory.prediction import predict_run
 from traffic.collectives import build_schedule
 from traffic.placement import place
+from traffic.plan import plan_traffic
 from traffic.schedule import Schedule
-from traffic.schemes import plan_traffic
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 _SILENCE_S = 60.0
@@ -88,7 +89,9 @@ def rows(
 
     transport = transport or Transport()
     hosts = [place(each.placement, fabric, each.schedule.ranks) for each in traffic]
-    plans = [plan_traffic(each.schedule, fabric, on, each.scheme) for each, on in zip(traffic, hosts, strict=True)]
+    plans = [
+        plan_traffic(each.schedule, fabric, on, scheme_of(each.scheme)) for each, on in zip(traffic, hosts, strict=True)
+    ]
     expected = [
         predict_run(plan, fabric, each.seed) if predicted else None for plan, each in zip(plans, traffic, strict=True)
     ]

@@ -15,12 +15,12 @@ from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.capture import Captures, capture_points
 from emulator.meters.meters import Sampler, settled_counters
-from emulator.nic import spraying
+from emulator.nic import at_work
 from emulator.topology import LeafSpine
 from experiments.runs.messages import Built, Event, Failed, Job, Measured, Progress
 from traffic.payload import Anything, RealData
+from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan
 from traffic.replay import Replay, ReplayResult
-from traffic.schemes import LISTEN_PORT, UNTAGGED, TrafficPlan
 from traffic.transport import Transport
 
 
@@ -60,7 +60,7 @@ def described(fabric: Fabric) -> Built:
 
 def hashed_connections(plan: TrafficPlan) -> list[Endpoints]:
     """Those whose paths the leaves choose."""
-    if plan.spray_mode:
+    if plan.scheme.spreads:
         return []
     return [
         Endpoints(subflow.src_host, subflow.dst_host, subflow.src_port, LISTEN_PORT)
@@ -70,7 +70,7 @@ def hashed_connections(plan: TrafficPlan) -> list[Endpoints]:
 
 
 def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> Iterator[Event]:
-    with spraying(fabric, job.plan.spray_mode, job.seed):
+    with at_work(job.plan.scheme.nic, fabric, job.seed):
         payload = RealData(job.plan, job.seed) if job.verify else Anything()
         points = capture_points(fabric.ports, job.captures)
         with Replay(job.plan, fabric.topology, fabric.host_pids, transport, payload) as replay:

@@ -15,12 +15,13 @@ from emulator.command import run
 from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.meters import Sampler, settled_counters
-from emulator.nic import nic_scheme
+from emulator.nic import at_work
 from emulator.programs import FABRIC_PREFIX, Ended, Output, furnish, put_first, register, run_program
 from emulator.topology import LeafSpine
 from experiments.runs.inside import described
 from experiments.runs.messages import Built, ProgramJob, ProgramMeasured
 from experiments.shell.commandline import run_shell
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 
@@ -38,7 +39,7 @@ def perform_programs(
     for job in jobs:
         print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=sys.stderr, flush=True)
         fabric.program(job.seed)
-        with nic_scheme(fabric, job.scheme, job.seed):
+        with at_work(scheme_of(job.scheme).program_nic, fabric, job.seed):
             before, retransmitted = settled_counters(fabric), _retransmitted_segments(fabric)
             sampler.start()
             try:
@@ -69,7 +70,7 @@ def perform_shell(
     """Runs in the sandbox; see `experiments.shell.commandline.run_shell`. Raises EmulatorError."""
     fabric, built = _furnished_fabric(topology, transport, seed, dataplane, userspace_limit_bps)
     sampler = Sampler(fabric, sys.stderr)
-    with nic_scheme(fabric, scheme, seed):
+    with at_work(scheme_of(scheme).program_nic, fabric, seed):
         yield built
         run_shell(fabric, sampler, seed, terminal, lines)
     yield None

@@ -12,8 +12,8 @@ from emulator.meters.capture import Which
 from emulator.meters.meters import Samples
 from emulator.ports import Port, Shaping
 from emulator.programs import Ended, Launch
+from traffic.plan import TrafficPlan
 from traffic.replay import ReplayResult
-from traffic.schemes import TrafficPlan
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from experiments.runs.plan import Run
 from experiments.runs.planner import Planner
 from experiments.spec.experiment import Experiment
 from experiments.theory.prediction import Predicted, predict_run
-from traffic.schemes import TrafficPlan
+from traffic.plan import TrafficPlan
 
 _SILENCE_S = 60.0  # on top of the experiment's own stall time-out
 _MOST_NAMED = 3  # of the runs that one reason ended; all are in their file

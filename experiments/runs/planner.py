@@ -12,8 +12,9 @@ from experiments.runs.plan import Run, estimate_s, plan_runs
 from experiments.spec.budget import too_many_connections, too_many_flows, too_many_pieces, too_many_runs
 from experiments.spec.experiment import Experiment, SpecError
 from experiments.theory.bound import bound_s
+from traffic.plan import TrafficPlan, plan_traffic
 from traffic.schedule import Schedule
-from traffic.schemes import TrafficPlan, plan_traffic
+from traffic.schemes import scheme_of
 
 
 class Planner:
@@ -33,8 +34,9 @@ class Planner:
 
     def plan(self, run: Run) -> TrafficPlan:
         schedule, hosts, _ = self._ideal(run.traffic, run.seed)
-        self._refuse(too_many_pieces(schedule, self.fabric, hosts, run.scheme), run.label)
-        return plan_traffic(schedule, self.fabric, hosts, run.scheme)
+        scheme = scheme_of(run.scheme)
+        self._refuse(too_many_pieces(schedule, self.fabric, hosts, scheme), run.label)
+        return plan_traffic(schedule, self.fabric, hosts, scheme)
 
     def bound_s(self, run: Run) -> float:
         return self._ideal(run.traffic, run.seed)[2]

@@ -33,8 +33,9 @@ from experiments.theory.prediction import (
 )
 from traffic.collectives import COLLECTIVES
 from traffic.placement import place
+from traffic.plan import TrafficPlan
 from traffic.schedule import Schedule
-from traffic.schemes import TrafficPlan
+from traffic.schemes import scheme_of
 
 MAX_HOSTS, MAX_FLOWS = 1024, 300_000
 """Beyond these, traffic is counted where it can be: the fluid model would take too long."""
@@ -188,12 +189,13 @@ def _from_counts(planner: Planner, runs: Sequence[Run], counted: CountedTraffic)
     factor = COLLECTIVES[entry.collective].busbw_factor(ranks)
     unlisted = Schedule(entry.collective, entry.algorithm, ranks, entry.channels, entry.size_bytes, (), factor)
     for run in runs:
-        yield _row(planner, run, TrafficPlan(unlisted, (), run.scheme, (), ())) | {
+        scheme = scheme_of(run.scheme)
+        yield _row(planner, run, TrafficPlan(unlisted, (), scheme, (), ())) | {
             "flows": counted.total_flows,
-            "subflows": counted.subflows(run.scheme),
-            "cut_flows": counted.cut_flows(run.scheme),
+            "subflows": counted.subflows(scheme),
+            "cut_flows": counted.cut_flows(scheme),
             **_times(unlisted, counted.bound_s(), None),
-            "congestion_ratio": counted.congestion_ratio(run.scheme, run.seed),
+            "congestion_ratio": counted.congestion_ratio(scheme, run.seed),
             "fct_p50_s": None,
             "fct_p99_s": None,
         }

@@ -34,6 +34,7 @@ from experiments.results.verdict import Asked, decide
 from experiments.runs.messages import Built, ProgramJob, ProgramMeasured
 from experiments.runs.outside import record_fabric
 from experiments.spec.experiment import Experiment, SpecError
+from traffic.schemes import names_for_programs, scheme_of
 
 PROGRAMS = "programs.csv"
 LOADED = 0.1
@@ -68,12 +69,12 @@ def plan_programs(
 
     Raises SpecError where no scheme is left.
     """
-    left_out = [scheme for scheme in experiment.schemes if scheme.startswith("subflow-")]
+    left_out = [scheme for scheme in experiment.schemes if not scheme_of(scheme).for_programs]
     schemes = [scheme for scheme in experiment.schemes if scheme not in left_out]
     if not schemes:
         raise SpecError(
             f"schemes: {', '.join(left_out)} cannot apply to an unmodified program, which opens its own connections; "
-            "write ecmp, spray, spray-random or ethereal"
+            f"write {names_for_programs()}"
         )
     cases = [(seed, scheme) for seed in experiment.seeds for scheme in schemes]
     return [

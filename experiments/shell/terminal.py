@@ -21,7 +21,7 @@ from emulator.sandbox import Sandbox
 from experiments.machine.calibration import userspace_limit_bps
 from experiments.runs.messages import Built
 from experiments.spec.experiment import Experiment, SpecError
-from traffic.schemes import check_scheme
+from traffic.schemes import names_for_programs, scheme_of
 
 _READ_BYTES = 1 << 16
 _STOP_POLL_S = 0.1
@@ -56,13 +56,13 @@ def converse(experiment: Experiment, scheme: str) -> None:
 def check_shell_scheme(scheme: str) -> None:
     """Raises SpecError."""
     try:
-        check_scheme(scheme)
+        programs_have_it = scheme_of(scheme).for_programs
     except ValueError as error:
         raise SpecError(f"--scheme: {error}") from error
-    if scheme.startswith("subflow-"):
+    if not programs_have_it:
         raise SpecError(
             f"--scheme: {scheme} cannot apply to unmodified programs, which open their own connections; "
-            "write ecmp, spray, spray-random or ethereal"
+            f"write {names_for_programs()}"
         )
 
 

@@ -49,7 +49,7 @@ from traffic.formats.htsim import MatrixError, load_matrix
 from traffic.placement import PlacementError, place
 from traffic.promises import check_verifiable
 from traffic.schedule import Schedule
-from traffic.schemes import check_scheme
+from traffic.schemes import names_of_role, scheme_of
 from traffic.transport import Transport
 
 CATALOG = Path(__file__).parents[1] / "catalog"
@@ -108,8 +108,7 @@ def _matches(pattern: str, allowed: str) -> AfterValidator:
 
 
 def _checked_scheme(name: str) -> str:
-    check_scheme(name)
-    return name
+    return scheme_of(name).name
 
 
 def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -342,6 +341,7 @@ Traffic = Annotated[
     Annotated[CollectiveTraffic, Tag(_COLLECTIVE)] | Annotated[MatrixTraffic, Tag(_MATRIX)],
     Discriminator(_kind_of_traffic),
 ]
+_COMPARED = tuple(names_of_role(role)[0] for role in ("plain", "spraying", "splitting"))  # by the verdict
 Scheme = Annotated[StrictStr, AfterValidator(_checked_scheme)]
 Seed = Annotated[
     StrictInt,
@@ -373,7 +373,7 @@ class Experiment(_Keys):
         description="a list of entries such as {collective: alltoall, size: 4MB}"
     )
     schemes: Annotated[tuple[Scheme, ...], AfterValidator(_one_of_each)] = Field(
-        default=("ecmp", "spray", "ethereal"), description="a list such as [ecmp, spray, ethereal]"
+        default=_COMPARED, description=f"a list such as [{', '.join(_COMPARED)}]"
     )
     transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {reordering: tolerant}")
     placement: Placement = Field(default="packed", description="one of packed, interleaved, random")

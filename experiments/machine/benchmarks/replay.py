@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from controllers.dataplane import build
-from emulator.nic import spraying
+from emulator.nic import at_work
 from emulator.sandbox import Sandbox, raise_open_files
 from emulator.topology import LeafSpine
 from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of, permutation
 from experiments.runs.inside import hashed_connections
 from experiments.theory.bound import bound_s
 from traffic.placement import place
+from traffic.plan import TrafficPlan, plan_traffic
 from traffic.replay import Replay, ReplayResult
-from traffic.schemes import TrafficPlan, plan_traffic
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 _SCHEMES = ("ethereal", "subflow-8", "spray")
@@ -63,7 +64,7 @@ def _many(fabric: LeafSpine, dataplane: str) -> dict[str, Any]:
 
 def _row(what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic) -> dict[str, Any]:
     hosts = place("packed", fabric, fabric.hosts)
-    plan = plan_traffic(traffic.schedule, fabric, hosts, traffic.scheme)
+    plan = plan_traffic(traffic.schedule, fabric, hosts, scheme_of(traffic.scheme))
     with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
         cost = sandbox.call(measure, fabric, dataplane, plan, traffic.seed, timeout_s=_TIMEOUT_S)
     gb_hops = sum(flow.size_bytes * _hops(fabric, flow.src, flow.dst) for flow in traffic.schedule.flows) / 1e9
@@ -92,7 +93,7 @@ def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> 
     built.program(seed, hashed_connections(plan))
     opening = time.monotonic()
     with (
-        spraying(built, plan.spray_mode, seed),
+        at_work(plan.scheme.nic, built, seed),
         Replay(plan, fabric, built.host_pids, transport) as replay,
     ):
         opened = time.monotonic()
