@@ -25,7 +25,8 @@ from experiments.runs.inside import perform
 from experiments.runs.messages import Built, Event, Failed, Job, Measured
 from experiments.theory.bound import bound_s
 from traffic.collectives import build_schedule
-from traffic.schemes import plan_traffic
+from traffic.plan import plan_traffic
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 # Links so slow that their buckets make up for the milliseconds that a busy machine is late: whatever runs beside a
@@ -54,7 +55,7 @@ def verdicts(
     schedule = build_schedule(
         "permutation", ranks=SMALL.hosts, size_bytes=int(seconds * SMALL.host_rate_bps / 8), channels=2, shift=2
     )
-    plan, least_s = plan_traffic(schedule, SMALL, HOSTS, "ethereal"), bound_s(schedule, SMALL, HOSTS)
+    plan, least_s = plan_traffic(schedule, SMALL, HOSTS, scheme_of("ethereal")), bound_s(schedule, SMALL, HOSTS)
     jobs = [Job(str(seed), plan, seed, captures=captures, capture_directory=folder / str(seed)) for seed in seeds]
     found: list[Verdict] = []
     built: Built | None = None
