@@ -1,8 +1,8 @@
 """The figures: frames in, a matplotlib Figure out, one small function each.
 
 Every figure is drawn a phone's width wide and stands alone: a page puts them side by side or below each other, and
-their text keeps its size. As SVG, text stays text, and what is not data is `currentColor` (INK until then): a light page
-and a dark one show the same drawing.
+their text keeps its size. As SVG, text stays text, and what is not data is `currentColor` (INK until then): a light
+page and a dark one show the same drawing.
 """
 
 from __future__ import annotations
