@@ -5,11 +5,11 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from results_example import results_folder
@@ -51,7 +51,7 @@ class FirstSpine(Scheme):
         return [[1]] * flows
 
 
-TOY = FirstSpine(name="first-spine", says="all packets take the first spine", look=Look("#123456", "1", "dotted"))
+TOY = FirstSpine(name="first-spine", says="all packets take the first spine", look=Look("#123456", "8", "dotted"))
 FABRIC = {"leaves": 4, "spines": 4, "hosts_per_leaf": 4}
 
 
@@ -95,7 +95,6 @@ def test_a_newcomer_is_reported(toy: Scheme, tmp_path: Path) -> None:
     page = report_path([folder]).read_text()
     assert plots.look("first-spine") is toy.look
     assert toy.says in page and toy.look.colour in page
-    assert "lack ethereal and spray" in page, "it plays no part in the verdict"
 
 
 def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: Scheme) -> None:
@@ -109,9 +108,7 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
 
 
 def test_an_unknown_scheme_is_told_of_the_newcomer(toy: Scheme) -> None:
-    with pytest.raises(
-        ValueError, match="known are ecmp, spray, spray-random, ethereal, first-spine and subflow-K with"
-    ):
+    with pytest.raises(ValueError, match="spray-random, ethereal, first-spine and subflow-K with"):
         scheme_of("second-spine")
     with pytest.raises(SpecError, match="--scheme: unknown scheme 'second-spine'"):
         check_shell_scheme("second-spine")
@@ -122,7 +119,7 @@ def test_a_newcomer_that_spreads_is_as_good_as_spraying(monkeypatch: pytest.Monk
     monkeypatch.setattr(schemes, "SCHEMES", (*schemes.SCHEMES, spread))
     asked = experiment(schemes=["switch-spray"])
     [row] = predict(asked).to_dict("records")
-    assert row["congestion_ratio"] == row["predicted_cct_over_bound"] == pytest.approx(1)
+    assert (row["congestion_ratio"], row["predicted_cct_over_bound"]) == pytest.approx((1, 1))
     assert hashed_connections(Planner(asked).plan(plan_runs(asked)[0])) == []
 
 
@@ -150,18 +147,13 @@ def test_names_are_distinct_and_safe_in_file_names() -> None:
 def test_the_verdicts_parts_are_played() -> None:
     for role in ("plain", "spraying", "splitting"):
         assert schemes.names_of_role(role)
-    assert schemes.names_of_role("spraying") == ["spray", "spray-random"], (
-        "the first of an experiment's is the baseline"
-    )
-    assert experiment(schemes=["ecmp"]).model_fields_set >= {"schemes"}
+    assert schemes.names_of_role("spraying") == ["spray", "spray-random"]
     default = Experiment.model_validate({"name": "d", "fabric": FABRIC, "traffic": [{"collective": "alltoall"}]})
     assert default.schemes == ("ecmp", "spray", "ethereal")
     assert not decide(results_frame(default.schemes)).missing
 
 
-def results_frame(names: Sequence[str]) -> Any:
-    import pandas as pd
-
+def results_frame(names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(
         {"run_id": name, "traffic": "ring", "scheme": name, "seed": 1, "fidelity": "pass", "cct_over_bound": 1.0}
         for name in names
@@ -169,10 +161,8 @@ def results_frame(names: Sequence[str]) -> Any:
 
 
 def test_the_readmes_table_is_the_registry() -> None:
-    rows = re.findall(
-        r"^\| `([^|]+)` \| (.*) \|$", README.read_text().partition("| scheme | how bytes")[2], re.MULTILINE
-    )
-    assert dict(rows[: len(clauses())]) == clauses()
+    table = README.read_text().partition("| scheme | how bytes meet paths |\n|---|---|\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == [f"| `{name}` | {says} |" for name, says in clauses().items()]
 
 
 @pytest.mark.parametrize("command", ["exec", "shell"])
@@ -187,8 +177,7 @@ def test_help_names_what_programs_can_have(command: str) -> None:
     assert "{" not in words
 
 
-def test_what_a_scheme_tags_is_what_it_asks_of_the_world() -> None:
-    """A connection that no NIC tags and no sender pins is hashed, and only then."""
+def test_nics_are_asked_for_what_senders_do_not_do_themselves() -> None:
     asked = {name: scheme_of(name) for name in EVERY_SCHEME}
     assert {name for name, scheme in asked.items() if scheme.nic} == {"spray", "spray-random"}
     assert all(scheme.spreads for scheme in asked.values() if scheme.nic)
@@ -199,7 +188,7 @@ def test_what_a_scheme_tags_is_what_it_asks_of_the_world() -> None:
 
 
 def test_estimates_know_what_schemes_suffer() -> None:
-    """The hash collides; TCP that mistakes reordering for loss is slowed by sprays, and by nothing else."""
+    """The hash collides; a TCP that mistakes reordering for loss is slowed by sprays, and by nothing else."""
     tolerant, default = ({"reordering": kind} for kind in ("tolerant", "default"))
     took = {
         (name, kind["reordering"]): estimate_s(asked, plan_runs(asked)[0], 10.0) - RUN_OVERHEAD_S
@@ -214,7 +203,7 @@ def test_estimates_know_what_schemes_suffer() -> None:
     assert max(took, key=lambda case: took[case])[0] == "ecmp"
 
 
-# Only where planning says so
+# Families
 
 
 @pytest.mark.parametrize("number", [2, 3, 10, 64])
@@ -225,7 +214,7 @@ def test_a_family_takes_the_numbers_it_says(number: int) -> None:
 
 @pytest.mark.parametrize("text", ["0", "1", "65", "99", "100", "02", "+4", "4 ", "٤", "4\n", "-4", "9" * 5000])
 def test_a_family_takes_no_others(text: str) -> None:
-    with pytest.raises(ValueError, match="unknown scheme .* with K from 2 to 64"):
+    with pytest.raises(ValueError, match="and subflow-K with K from 2 to 64"):
         scheme_of(f"subflow-{text}")
 
 
@@ -233,9 +222,7 @@ def test_subflows_have_connections_of_their_own_inside_a_leaf_as_well() -> None:
     fabric = LeafSpine(2, 2, 2)
     schedule = Schedule("by hand", "by hand", 4, 1, 2000, [Flow(0, 0, 1, 1000), Flow(1, 0, 2, 1000)])
     plan = plan_traffic(schedule, fabric, range(4), scheme_of("subflow-4"))
-    assert [(piece.flow, piece.size_bytes) for piece in plan.pieces] == [
-        (flow, 250) for flow in (0, 1) for _ in range(4)
-    ]
+    assert [(piece.flow, piece.size_bytes) for piece in plan.pieces] == [(0, 250)] * 4 + [(1, 250)] * 4
     assert len({(subflow.src_host, subflow.src_port) for subflow in plan.subflows}) == 8
     assert {subflow.path_tag for subflow in plan.subflows} == {UNTAGGED}
 
@@ -262,15 +249,9 @@ def wires(monkeypatch: pytest.MonkeyPatch) -> Wires:
     return fabric
 
 
-@contextmanager
-def interrupted() -> Any:
-    with pytest.raises(KeyboardInterrupt):
-        yield
-
-
 @pytest.mark.parametrize(("kind", "table"), [(PerPacket("random"), "spray"), (PerConnection(), "connections")])
 def test_rules_are_there_meanwhile_and_gone_however_it_ends(wires: Wires, kind: Any, table: str) -> None:
-    with interrupted(), at_work(kind, wires, seed=7):  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt), at_work(kind, wires, seed=7):  # type: ignore[arg-type]
         [loaded] = [told for told in wires.told if isinstance(told, dict)]
         assert list(loaded) == wires.host_pids and len(set(loaded.values())) > 1
         assert all(f"table ip {table} {{" in ruleset for ruleset in loaded.values())
