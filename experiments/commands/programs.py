@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from experiments.commands.common import INTERRUPTED, become_root, foot, in_help, read_experiment, set_option
-from traffic.schemes import FAMILIES, clauses_for_programs, names_for_programs
+from traffic.schemes import FAMILIES, clauses_for_programs, names_for_programs, names_of_role
 
 
 @click.command(
@@ -133,7 +133,7 @@ def exec_(
 @set_option
 @click.option(
     "--scheme",
-    default="ecmp",
+    default=names_of_role("plain")[0],
     show_default=True,
     metavar="NAME",
     help=f"What hosts' NICs do to each packet or connection: {names_for_programs()}",

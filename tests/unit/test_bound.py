@@ -81,6 +81,18 @@ def test_failed_links_leave_less_and_different_failures_leave_a_pair_less_still(
         bound_s(schedule, FABRIC.without((0, spine) for spine in range(4)), range(16))
 
 
+@pytest.mark.parametrize("away", [True, False])
+def test_a_pair_that_lost_a_link_does_not_slow_its_leaf_towards_others(away: bool) -> None:
+    """Of a leaf's two peers one lost a link: the leaf has as many links as ever, and what the pair cannot use, others
+    can. The other way round, what arrives at the leaf."""
+    fabric = LeafSpine(4, 4, 4, 20_000_000, 10_000_000).without({(1, 0)})
+    pairs = [(host, leaf * 4 + host) for leaf in (1, 2) for host in range(4)]
+    pairs = pairs if away else [(dst, src) for src, dst in pairs]
+    schedule = schedule_of(Flow(id, src, dst, 100_000) for id, (src, dst) in enumerate(pairs))
+    wire_bits = fabric.wire_bytes(100_000) * 8
+    assert bound_s(schedule, fabric, range(16)) == pytest.approx(8 * wire_bits / (4 * 10_000_000))
+
+
 def test_a_slow_fabric_slows_a_single_flow() -> None:
     fabric = LeafSpine(2, 2, 1, 20_000_000, 5_000_000)
     assert bound_s(schedule_of([Flow(0, 0, 1, 100_000)]), fabric, range(2)) == pytest.approx(2 * seconds(100_000))

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from emulator.topology import LeafSpine
 from experiments.theory.loads import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
 from traffic.collectives.layout import ELEMENT_BYTES
-from traffic.plan import TrafficPlan, cut, plan_traffic
+from traffic.plan import FIRST_SOURCE_PORT, TrafficPlan, cut, plan_traffic
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import SCHEMES, scheme_of
 from traffic.schemes.ethereal import deal, split
@@ -203,6 +203,43 @@ def test_flows_of_equal_size_are_dealt_and_the_last_cut_alike() -> None:
     assert plan.cut_flows == 2
 
 
+def test_steps_are_dealt_apart_as_they_are_sent_apart() -> None:
+    """Three flows over four spines leave a quarter over; the next step's flows do not fill it, they begin anew."""
+    fabric = LeafSpine(2, 4, 4)
+    flows = [Flow(id, 0, 4 + id % 3, 1200, step=id // 3, channel=id % 3) for id in range(6)]
+    plan = plan_traffic(schedule_of(flows, 8), fabric, range(8), scheme_of("ethereal"))
+    for step in range(2):
+        carried: Counter[int] = Counter()
+        for piece in plan.pieces:
+            if plan.schedule.flows[piece.flow].step == step:
+                carried[plan.subflows[piece.subflow].path_tag] += piece.size_bytes
+        assert carried == {1: 900, 2: 900, 3: 900, 4: 900}
+
+
+def test_leaves_are_dealt_to_apart() -> None:
+    """One flow to each of two leaves is left over on both: together they would fill two spines of two."""
+    fabric = LeafSpine(3, 2, 1)
+    plan = plan_traffic(
+        schedule_of([Flow(0, 0, 1, 1000), Flow(1, 0, 2, 1000)], 3), fabric, range(3), scheme_of("ethereal")
+    )
+    assert plan.cut_flows == 2 and {piece.size_bytes for piece in plan.pieces} == {500}
+
+
+@pytest.mark.parametrize(("flows", "spines"), [(n, s) for n in range(1, 10) for s in range(1, 8)])
+def test_the_most_pieces_are_those_of_equal_flows_or_of_sizes_that_end_nowhere(flows: int, spines: int) -> None:
+    """No limit of a budget would be right that is below what equal flows take, or far above what any do."""
+    fabric, scheme = LeafSpine(2, spines, 1), scheme_of("ethereal")
+    most = scheme.most_pieces(permutation(fabric, flows, 840), fabric, range(2))
+    one_way = (
+        len(plan_traffic(schedule_of(list_, 2), fabric, range(2), scheme).pieces)
+        for list_ in (
+            [Flow(id, 0, 1, 840_000, channel=id) for id in range(flows)],
+            [Flow(id, 0, 1, 840_000 + 1009 * id**2, channel=id) for id in range(flows)],
+        )
+    )
+    assert most == 2 * max(one_way)
+
+
 # The same for flows of other sizes
 
 MEGA = 1_000_000
@@ -325,6 +362,33 @@ def test_pieces_cover_every_flow_once_and_in_order(
     ports = Counter((subflow.src_host, subflow.src_port) for subflow in plan.subflows)
     assert set(ports.values()) <= {1}
     assert plan == plan_traffic(plan.schedule, fabric, range(8), scheme_of(scheme))
+
+
+@pytest.mark.parametrize("scheme", EVERY)
+def test_flows_of_a_pair_and_channel_share_their_connections_and_others_none(scheme: str) -> None:
+    fabric = LeafSpine(2, 2, 2)
+    flows = [Flow(id, 0, 2, 64_000, step=id // 2, channel=id % 2) for id in range(6)]
+    plan = plan_traffic(schedule_of(flows, 4), fabric, range(4), scheme_of(scheme))
+    used = {flow.id: {piece.subflow for piece in plan.pieces if piece.flow == flow.id} for flow in flows}
+    assert used[0] == used[2] == used[4] and used[1] == used[3] == used[5]
+    assert not used[0] & used[1]
+
+
+@pytest.mark.parametrize("scheme", EVERY)
+def test_every_host_numbers_its_ports_without_a_gap(scheme: str) -> None:
+    """A host has ports for so many connections as there are from the first port up, and no more."""
+    fabric = LeafSpine(2, 2, 2)
+    plan = plan_traffic(all_to_all(fabric, 64_000), fabric, range(4), scheme_of(scheme))
+    for host in range(4):
+        ports = [subflow.src_port for subflow in plan.subflows if subflow.src_host == host]
+        assert ports == list(range(FIRST_SOURCE_PORT, FIRST_SOURCE_PORT + len(ports)))
+
+
+def test_a_flow_of_fewer_bytes_than_subflows_has_a_piece_a_byte_or_one() -> None:
+    fabric = LeafSpine(2, 2, 1)
+    plan = plan_traffic(permutation(fabric, 1, 3), fabric, range(2), scheme_of("subflow-4"))
+    assert [piece.size_bytes for piece in plan.pieces] == [3, 3], "no connection for pieces of nothing"
+    assert len(plan.subflows) == 2
 
 
 def test_subflow_k_cuts_every_flow_in_k() -> None:
