@@ -16,8 +16,9 @@ from emulator.sandbox import AMPLE_OPEN_FILES
 from emulator.topology import LeafSpine
 from experiments.runs.planner import Planner
 from experiments.runs.predict import predictions
+from experiments.spec import budget
 from experiments.spec.budget import flow_count
-from experiments.spec.experiment import Experiment, SpecError, budget, load_experiment
+from experiments.spec.experiment import Experiment, SpecError, load_experiment
 from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule, options_of
 from traffic.placement import place
 from traffic.plan import plan_traffic
