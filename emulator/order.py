@@ -16,6 +16,8 @@ class FabricOrder:
     `sysctls` are those of every host's network namespace. `acknowledgements` "first": they wait behind no data, on any
     port; "in-turn": they do. `dataplane` names what forwards packets, or is "auto"; `userspace_limit_bps` is how much
     traffic of all hosts together a switch in user space is thought to carry faithfully, None where nothing is known.
+    `congestion_control` is for the sockets of unmodified programs, whose hosts then reach the fabric and nothing else;
+    None: no such programs run.
     """
 
     topology: LeafSpine
@@ -23,3 +25,9 @@ class FabricOrder:
     acknowledgements: Literal["first", "in-turn"] = "first"
     dataplane: str = "auto"
     userspace_limit_bps: int | None = None
+    congestion_control: str | None = None
+
+    @property
+    def for_programs(self) -> bool:
+        """Whether unmodified programs are to run on the hosts."""
+        return self.congestion_control is not None

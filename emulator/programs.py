@@ -104,6 +104,21 @@ def register(topology: LeafSpine, host_pids: Sequence[int]) -> None:
     _TABLE.write_text("".join(rows))
 
 
+def route_programs(pid: int, congestion_control: str) -> None:
+    """A host reaches the fabric and nothing else: what went elsewhere would be lost in a switch without a trace.
+
+    The congestion control is the route's, as a namespace's sysctl is refused what the machine does not allow all.
+    """
+    ip = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "route"]
+    _, *way = (word for word in run([*ip, "show", "default"]).split() if word != "lock")
+    try:
+        run([*ip, "add", FABRIC_PREFIX, *way, "congctl", congestion_control])
+    except EmulatorError as error:
+        what = f"this kernel has no {congestion_control} ({error})"
+        raise EmulatorError(f"transport.congestion_control: {what}") from error
+    run([*ip, "delete", "default"])
+
+
 def environment(topology: LeafSpine, launch: Launch, rank: int) -> dict[str, str]:
     """What the process of `rank` finds on top of what it would find anyway: torchrun's names, and what lets mpirun
     reach the other hosts."""

@@ -48,6 +48,13 @@ within_option = click.option(
     "5%, or what DIR was run with]",
 )
 
+fail_on_option = click.option(
+    "--fail-on",
+    type=click.Choice(["fidelity", "spraying-pays"]),
+    multiple=True,
+    help="End with exit status 3 if a run fails fidelity, or if spraying pays or there is no verdict; may be repeated",
+)
+
 _COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted"}
 
 

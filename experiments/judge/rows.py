@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,10 @@ import pandas as pd
 
 from emulator.ports import Port
 from emulator.topology import LeafSpine
-from experiments.judge.fidelity import Observed, Run, drops_packets, failures, least_idle, samples_within
+from experiments.judge.evidence import Evidence, ProgramEvidence, ReplayEvidence
+from experiments.judge.invariants import failures, summary
+from experiments.judge.network import drops_packets
+from experiments.judge.windows import least_idle, samples_within
 from experiments.theory.loads import LinkBytes, ratio_to_ideal
 from experiments.theory.prediction import Predicted, agreement, predicted_columns
 
@@ -20,62 +23,80 @@ PASS, FAIL = "pass", "fail"
 
 @dataclass(frozen=True)
 class Judged:
-    """One run: its row, and per flow, subflow, port and queue sample what it is made of."""
+    """One run: its row, and the frames it is made of, by the name under which results keep them."""
 
     row: Mapping[str, Any]
-    flows: pd.DataFrame
-    subflows: pd.DataFrame
-    links: pd.DataFrame
-    queues: pd.DataFrame
-
-    captures: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """By the name under which results keep them."""
-        own = {"flows": self.flows, "subflows": self.subflows, "links": self.links, "queues": self.queues}
-        return {**own, **{f"captured_{name}": frame for name, frame in self.captures.items()}}
+    frames: Mapping[str, pd.DataFrame]
 
 
-def judge(run: Run, fabric: LeafSpine, identity: Mapping[str, Any], predicted: Predicted | None = None) -> Judged:
-    """Make the row of `run` and the frames behind it.
+def judge_replay(run: ReplayEvidence, identity: Mapping[str, Any], predicted: Predicted | None = None) -> Judged:
+    """Make the row of a replay and the frames behind it: flows, subflows, links, queues, and what captures tell.
 
     `identity` is what the row says of the run before it ran: its id, experiment, scheme, seed, data plane; `predicted`
     is what theory expected of it, and its columns stay empty for None.
     """
-    schedule, replay = run.plan.schedule, run.measured.replay
-    flows = _flows(run)
-    links = links_of(run)
-    failed = failures(run)
+    schedule, result = run.plan.schedule, run.measured.result
+    flows, links = _flows(run), links_of(run)
     row = {
         **identity,
         "flows": len(schedule.flows),
         "subflows": len(run.plan.subflows),
         "cut_flows": run.plan.cut_flows,
-        "cct_s": replay.cct_s,
+        "cct_s": result.cct_s,
         "bound_s": run.bound_s,
-        "cct_over_bound": replay.cct_s / run.bound_s,
+        "cct_over_bound": result.cct_s / run.bound_s,
         **predicted_columns(predicted),
-        **agreement(replay.cct_s, predicted),
-        "algbw_bps": schedule.size_bytes * 8 / replay.cct_s,
-        "busbw_bps": schedule.size_bytes * 8 / replay.cct_s * schedule.busbw_factor,
-        "congestion_ratio": measured_congestion_ratio(run.ports, links, fabric),
+        **agreement(result.cct_s, predicted),
+        "algbw_bps": schedule.size_bytes * 8 / result.cct_s,
+        "busbw_bps": schedule.size_bytes * 8 / result.cct_s * schedule.busbw_factor,
+        "congestion_ratio": _congestion_ratio(run.ports, links, run.topology),
         "fct_p50_s": flows.fct_s.quantile(0.5),
         "fct_p99_s": flows.fct_s.quantile(0.99),
-        "retransmitted_segments": sum(subflow.retransmitted_segments for subflow in replay.subflows),
-        "timeouts": sum(subflow.timeouts for subflow in replay.subflows),
-        "out_of_order_segments": sum(subflow.out_of_order_segments for subflow in replay.subflows),
+        "retransmitted_segments": sum(subflow.retransmitted_segments for subflow in result.subflows),
+        "timeouts": sum(subflow.timeouts for subflow in result.subflows),
+        "out_of_order_segments": sum(subflow.out_of_order_segments for subflow in result.subflows),
+        **_network_columns(run, links),
+        "verified": "" if result.data_problems is None else "wrong" if result.data_problems else "right",
+        **_fidelity_columns(run),
+    }
+    return Judged(row, {"flows": flows, "subflows": _subflows(run), **_frames(run, links)})
+
+
+def judge_program(run: ProgramEvidence, identity: Mapping[str, Any]) -> Judged:
+    """Make the row of a program's run and the frames behind it; `identity` is as for a replay.
+
+    `loaded_s` is how long some port was loaded, `duration_s` how long the program took, start-up included.
+    """
+    result, links = run.measured.result, links_of(run)
+    ended = result.ended
+    from_hosts = [port.at_host for port in run.ports]
+    row = {
+        **identity,
+        "duration_s": ended.ended_s - ended.started_s,
+        "loaded_s": run.loaded_s,
+        "congestion_ratio": _congestion_ratio(run.ports, links, run.topology),
+        "wire_bytes": int(links.tx_bytes[from_hosts].sum()),
+        "retransmitted_segments": result.retransmitted_segments,
+        **_network_columns(run, links),
+        **_fidelity_columns(run),
+    }
+    return Judged(row, _frames(run, links))
+
+
+def _network_columns(run: Evidence[Any], links: pd.DataFrame) -> dict[str, Any]:
+    return {
         "drops_packets": int(links.drops_packets.sum()),
         "queue_peak_bytes": int(links.queue_peak_bytes.max()),
         "cpu_idle_min": least_idle(samples_within(run)),
-        "verified": "" if replay.data_problems is None else "wrong" if replay.data_problems else "right",
-        "fidelity": FAIL if failed else PASS,
-        "fidelity_reasons": summary(failed),
     }
-    captures = run.captured.frames if run.captured else {}
-    return Judged(row, flows, _subflows(run), links, _queues(run), captures)
 
 
-def measured_congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric: LeafSpine) -> float:
+def _fidelity_columns(run: Evidence[Any]) -> dict[str, Any]:
+    failed = failures(run)
+    return {"fidelity": FAIL if failed else PASS, "fidelity_reasons": summary(failed)}
+
+
+def _congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric: LeafSpine) -> float:
     """Most loaded fabric link's bytes over what the fullest would carry had each leaf's bytes been spread equally."""
     loads = LinkBytes(np.zeros((fabric.leaves, fabric.spines)), np.zeros((fabric.leaves, fabric.spines)))
     for port, sent_bytes in zip(ports, links.tx_bytes, strict=True):
@@ -84,16 +105,13 @@ def measured_congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric
     return ratio_to_ideal(loads, LinkBytes(*(load.mean(axis=1, keepdims=True) for load in loads)))
 
 
-def summary(failed: Mapping[str, Sequence[str]]) -> str:
-    """The invariants that failed, each with its first reason."""
-    return "; ".join(
-        f"{name}: {reasons[0]}" + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
-        for name, reasons in failed.items()
-    )
+def _frames(run: Evidence[Any], links: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    captured = run.captured.frames if run.captured else {}
+    return {"links": links, "queues": _queues(run), **{f"captured_{name}": frame for name, frame in captured.items()}}
 
 
-def _flows(run: Run) -> pd.DataFrame:
-    replay, plan = run.measured.replay, run.plan
+def _flows(run: ReplayEvidence) -> pd.DataFrame:
+    result, plan = run.measured.result, run.plan
     return pd.DataFrame(
         {
             "flow": flow.id,
@@ -104,21 +122,21 @@ def _flows(run: Run) -> pd.DataFrame:
             "step": flow.step,
             "channel": flow.channel,
             "size_bytes": flow.size_bytes,
-            "start_s": replay.started_s[flow.id] - run.start_s,
-            "fct_s": replay.finished_s[flow.id] - replay.started_s[flow.id],
+            "start_s": result.started_s[flow.id] - run.start_s,
+            "fct_s": result.finished_s[flow.id] - result.started_s[flow.id],
         }
         for flow in plan.schedule.flows
     )
 
 
-def _subflows(run: Run) -> pd.DataFrame:
-    results = pd.DataFrame(run.measured.replay.subflows)
+def _subflows(run: ReplayEvidence) -> pd.DataFrame:
+    results = pd.DataFrame(run.measured.result.subflows)
     planned = pd.DataFrame(run.plan.subflows).rename(columns={"id": "subflow"})
     return pd.concat([planned, results], axis=1)
 
 
-def links_of(run: Observed) -> pd.DataFrame:
-    """What every port carried and lost, a row each."""
+def links_of(run: Evidence[Any]) -> pd.DataFrame:
+    """Return what every port carried and lost, a row each."""
     delta = run.measured.after - run.measured.before
     peaks = run.measured.samples.queues.groupby("port").backlog_bytes.max()
     return pd.DataFrame(
@@ -140,7 +158,7 @@ def links_of(run: Observed) -> pd.DataFrame:
     )
 
 
-def _queues(run: Run) -> pd.DataFrame:
+def _queues(run: Evidence[Any]) -> pd.DataFrame:
     queues = run.measured.samples.queues
     names = np.array([port.name for port in run.ports])
     return queues.assign(time_s=queues.time_s - run.start_s, port=names[queues.port.to_numpy(int)])

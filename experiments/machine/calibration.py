@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from emulator.inputs import InputError, read_input
 from emulator.ports import least_rate_bps
 from emulator.topology import MAX_EMULATED_HOSTS
 from experiments.results.folder import write_file
+from experiments.results.manifest import machine
 from experiments.spec.experiment import AUTO_RATE, MAX_BURST_FRAMES, Experiment, SpecError
 from experiments.spec.units import format_rate_bps
 
@@ -184,16 +184,3 @@ def calibration_file() -> Path:
     caller = os.environ.get("SUDO_UID") if os.geteuid() == 0 else None
     home = Path(pwd.getpwuid(int(caller)).pw_dir) if caller else Path.home()
     return home / ".local/state" / _FILE
-
-
-def machine() -> dict[str, Any]:
-    """What capacity depends on."""
-    return {"kernel": platform.release(), "cores": len(os.sched_getaffinity(0)), "cpu": _cpu_model()}
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

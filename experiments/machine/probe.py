@@ -5,27 +5,25 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from emulator.meters.capture import Which
-from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
-from experiments.judge.fidelity import Run as Evidence
-from experiments.judge.rows import FAIL, PASS, judge
-from experiments.runs import messages as measurement
+from experiments.judge.evidence import Built
+from experiments.judge.rows import FAIL, PASS
+from experiments.runs.loads.replays import ReplayWork
+from experiments.runs.messages import Failed, Job
+from experiments.runs.outside import Done, conducted
+from experiments.runs.plan import Run
 from experiments.theory.bound import bound_s
-from experiments.theory.prediction import predict_run
 from traffic.collectives import build_schedule
 from traffic.placement import place
-from traffic.plan import plan_traffic
 from traffic.schedule import Schedule
-from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
-_SILENCE_S = 60.0
 _SHAPES = {16: (4, 4, 4), 32: (8, 4, 4), 64: (8, 8, 8), 128: (8, 8, 16)}
 HOST_COUNTS = tuple(_SHAPES)
 _STEADY_RATE_BPS = 20_000_000  # below it, a frame's way over four links is no small part of a second
@@ -40,6 +38,39 @@ class Traffic:
     seed: int = 1
     captures: Which = "none"
     placement: str = "packed"
+
+
+class Trials(ReplayWork):
+    """Runs that no experiment file lists, all on one fabric. With `predicted`, theory is asked of each beforehand."""
+
+    name = "probe"
+
+    def __init__(self, topology: LeafSpine, traffic: Sequence[Traffic], dataplane: str, *, predicted: bool) -> None:
+        super().__init__()
+        self.topology, self.transport, self.dataplane = topology, Transport(), dataplane
+        self._traffic, self._asks_theory = traffic, predicted
+        self.runs = [
+            Run(str(number), number, each.schedule.collective, each.scheme, each.seed)
+            for number, each in enumerate(traffic)
+        ]
+
+    def ideal(self, run: Run) -> tuple[Schedule, Sequence[int], float]:
+        each = self._traffic[run.traffic]
+        hosts = place(each.placement, self.topology, each.schedule.ranks)
+        return each.schedule, hosts, bound_s(each.schedule, self.topology, hosts)
+
+    def prepare(self, run: Run) -> None:
+        if self._asks_theory:
+            super().prepare(run)
+
+    def job(self, run: Run, captures: Path) -> Job:
+        return replace(super().job(run, captures), captures=self._traffic[run.traffic].captures)
+
+    def estimate_s(self, run: Run) -> float:
+        return self.bound_s(run)
+
+    def columns(self, run: Run) -> dict[str, str]:
+        return {}
 
 
 def fabric_of(hosts: int, rate_bps: int, burst_frames: int = 1) -> LeafSpine:
@@ -72,12 +103,7 @@ def alltoall(fabric: LeafSpine, seconds: float = 1.0, channels: int = 1) -> Sche
 
 
 def rows(
-    fabric: LeafSpine,
-    dataplane: str,
-    traffic: Sequence[Traffic],
-    transport: Transport | None = None,
-    *,
-    predicted: bool = False,
+    fabric: LeafSpine, dataplane: str, traffic: Sequence[Traffic], *, predicted: bool = False
 ) -> Iterator[dict[str, Any]]:
     """The row of `runs.csv` of each run in turn, and what building the fabric took as `setup_s`.
 
@@ -85,36 +111,19 @@ def rows(
     is asked what each run should take, before anything is built. Needs root. Raises EmulatorError where the fabric
     cannot be built.
     """
-    from experiments.runs.inside import perform  # imports Mininet, which only a machine that emulates has
-
-    transport = transport or Transport()
-    hosts = [place(each.placement, fabric, each.schedule.ranks) for each in traffic]
-    plans = [
-        plan_traffic(each.schedule, fabric, on, scheme_of(each.scheme)) for each, on in zip(traffic, hosts, strict=True)
-    ]
-    expected = [
-        predict_run(plan, fabric, each.seed) if predicted else None for plan, each in zip(plans, traffic, strict=True)
-    ]
-    with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
-        jobs = [
-            measurement.Job(str(n), plan, each.seed, captures=each.captures, capture_directory=Path(folder) / str(n))
-            for n, (plan, each) in enumerate(zip(plans, traffic, strict=True))
-        ]
-        silence_s = transport.stall_timeout_s + _SILENCE_S
-        built: measurement.Built | None = None
-        for event in sandbox.stream(perform, fabric, transport, jobs, dataplane, timeout_s=silence_s):
-            match event:
-                case measurement.Built():
-                    built = event
-                case measurement.Failed(run_id, reason) if built:
-                    identity = _identity(traffic[int(run_id)], fabric, built)
-                    yield identity | {"fidelity": FAIL, "fidelity_reasons": reason}
-                case measurement.Measured(run_id) if built:
-                    number = int(run_id)
-                    run = traffic[number]
-                    bound = bound_s(run.schedule, fabric, hosts[number])
-                    evidence = Evidence(event, plans[number], built.ports, bound, fabric, run.seed)
-                    yield dict(judge(evidence, fabric, _identity(run, fabric, built), expected[number]).row)
+    work = Trials(fabric, traffic, dataplane, predicted=predicted)
+    with tempfile.TemporaryDirectory() as folder:
+        setup: dict[str, Any] = {}
+        for outcome in conducted(work, work.runs, Path(folder) / "run.log", Path(folder)):
+            match outcome:
+                case Built():
+                    setup = {"dataplane": outcome.dataplane, "setup_s": outcome.setup_s["ready"]}
+                case Done(_, judged):
+                    yield {**judged.row, "hosts": fabric.hosts, **setup}
+                case Failed(run_id, reason):
+                    run = work.runs[int(run_id)]
+                    known = {**work.named(run), "collective": run.label, "hosts": fabric.hosts, **setup}
+                    yield {**known, "fidelity": FAIL, "fidelity_reasons": reason}
 
 
 def medians(
@@ -148,15 +157,3 @@ def faithful(row: dict[str, Any], most_over_bound: float) -> bool:
 def available(dataplanes: Sequence[str] = ("ovs", "linux")) -> list[str]:
     """Those of `dataplanes` that are installed here."""
     return [name for name in dataplanes if name == "linux" or shutil.which("ovs-vswitchd")]
-
-
-def _identity(traffic: Traffic, fabric: LeafSpine, built: measurement.Built) -> dict[str, Any]:
-    return {
-        "dataplane": built.dataplane,
-        "hosts": fabric.hosts,
-        "host_rate_bps": fabric.host_rate_bps,
-        "collective": traffic.schedule.collective,
-        "algorithm": traffic.schedule.algorithm,
-        "scheme": traffic.scheme,
-        "setup_s": built.setup_s["ready"],
-    }

@@ -106,7 +106,7 @@ class ResultsFolder:
         """The frames first and the row last: a run is in `runs.csv` only if all of it is there."""
         run_id = judged.row["run_id"]
         with self._writing():
-            for name, frame in judged.frames().items():
+            for name, frame in judged.frames.items():
                 directory = self.path / f"{name}.parquet"
                 directory.mkdir(exist_ok=True)
                 named = frame.assign(run_id=run_id)[["run_id", *frame.columns]]

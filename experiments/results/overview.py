@@ -19,6 +19,7 @@ EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f}
 
 _MEDIANS = (
     *("cct_over_bound", "congestion_ratio", "emulated_over_predicted"),
+    *("loaded_s", "duration_s", "wire_bytes"),
     *("subflows", "cut_flows", "retransmitted_segments"),
 )
 _MOST = ("drops_packets", "timeouts")  # rare, and a median would hide what happened to one seed
@@ -43,20 +44,22 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         **{name: (name, "median") for name in _MEDIANS},
         **{name: (name, "max") for name in _MOST},
     )
-    return table.reset_index()
+    return table.reset_index().assign(measure="loaded_s" if "loaded_s" in runs else "cct_over_bound")
 
 
 @dataclass(frozen=True)
 class Column:
     """One column of numbers. `cell` takes a row of `summary` that has trusted runs.
 
-    It is shown unless all of `of` is unknown, or nothing but zero where `events` are counted; CCT / bound always is.
+    It is shown unless all of `of` is unknown, or nothing but zero where `events` are counted; a measure by which
+    schemes are compared always is, where runs have it.
     """
 
     heading: str
     of: str
     cell: Callable[[Any], str]
     events: bool = False
+    measure: bool = False
 
     @property
     def title(self) -> str:
@@ -66,12 +69,16 @@ class Column:
     def text(self, row: Any) -> str:
         """The cell as people read it; nothing where nothing is known."""
         if not row.trusted:
-            return "untrusted" if self is CCT else "-"
+            return "untrusted" if self.measure else "-"
         return "" if pd.isna(getattr(row, self.of)) else self.cell(row)
 
     def worth_showing(self, lines: pd.DataFrame) -> bool:
         known = lines[self.of].dropna()
-        return bool((known > 0).any()) if self.events else len(known) > 0 or self is CCT
+        return (
+            bool((known > 0).any())
+            if self.events
+            else len(known) > 0 or (self.measure and lines.measure.eq(self.of).any())
+        )
 
 
 def _cct(row: Any) -> str:
@@ -92,15 +99,18 @@ def _counted(name: str) -> Callable[[Any], str]:
     return lambda row: f"{getattr(row, name):,.0f}"
 
 
-CCT = Column("CCT / bound", "cct_over_bound", _cct)
+CCT = Column("CCT / bound", "cct_over_bound", _cct, measure=True)
 RATIOS = (
     CCT,
+    Column("loaded", "loaded_s", lambda row: f"{row.loaded_s:.2f} s", measure=True),
+    Column("program\ntook", "duration_s", lambda row: f"{row.duration_s:.2f} s"),
     Column("congestion\nratio", "congestion_ratio", lambda row: _ratio(row.congestion_ratio)),
     Column("emulated /\npredicted", "emulated_over_predicted", _against_prediction),
 )
 TIMEOUTS = Column("time-outs,\nmost", "timeouts", _counted("timeouts"), events=True)
 DROPS = Column("drops,\nmost", "drops_packets", _counted("drops_packets"), events=True)
 COUNTS = (
+    Column("sent", "wire_bytes", lambda row: f"{row.wire_bytes / 1e6:.2f} MB"),
     Column("connec-\ntions", "subflows", _counted("subflows")),
     Column("flows\ncut", "cut_flows", _counted("cut_flows"), events=True),
     Column("retrans-\nmits", "retransmitted_segments", _counted("retransmitted_segments"), events=True),
@@ -125,8 +135,12 @@ def render(runs: pd.DataFrame) -> Group:
     lines = summary(runs)
     ratios, counts = shown(lines, RATIOS), shown(lines, COUNTS)
     mark = f"; ! has a run that is not explained: {EXPLANATION}" if lines.unexplained.any() else ""
+    if CCT in ratios:
+        title = "CCT / bound and congestion ratio: 1.00 is the best any scheme could reach"
+    else:
+        title = "how long programs kept the fabric loaded; congestion ratio: 1.00 is the best"
     best = _table(
-        "CCT / bound and congestion ratio: 1.00 is the best any scheme could reach",
+        title,
         ["scheme", *(column.heading for column in ratios), "fidelity"],
         [(row.traffic, [row.scheme, *_styled(row, ratios), _trust(row)]) for row in lines.itertuples()],
         f"medians (and ranges) of the runs whose fidelity is pass{mark}",

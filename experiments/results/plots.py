@@ -102,6 +102,16 @@ def ratio(runs: pd.DataFrame, column: str, schemes: Sequence[str], title: str, l
 
 
 @_styled
+def seconds(runs: pd.DataFrame, column: str, schemes: Sequence[str], title: str, label: str) -> Figure:
+    """`column` of the runs of one traffic, in seconds: a point a seed, a bar and a number for the median."""
+    figure, (axes,) = _figure(0.8 + 0.3 * len(schemes), title)
+    _points(axes, runs, column, schemes, "{:.2f}".format)
+    axes.set_xlabel(label)
+    axes.set_xlim(0, axes.get_xlim()[1])
+    return figure
+
+
+@_styled
 def reordering(runs: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure:
     """Segments of the runs of one traffic that arrived out of order, and that were sent again."""
     figure, (left, right) = _figure(0.8 + 0.3 * len(schemes), title, columns=2)

@@ -50,7 +50,9 @@ def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | No
     if not 1 <= len(folders) <= 2:
         raise ResultsError(f"a report shows one results folder, or two side by side: {len(folders)} were named")
     everyone = [Results(folder) for folder in folders]
-    sections = [_drawn(section, everyone) for section in SECTIONS]
+    sections = [
+        _drawn(section, everyone) for section in SECTIONS if any(section.needs in each.runs for each in everyone)
+    ]
     templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
     page = templates.get_template(PAGE).render(
@@ -74,7 +76,10 @@ def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
     parts = parts_of(everyone, section.a_figure_each_scheme)
     shown = parts[:MOST_FIGURES]
     rows = [
-        [section.draw(part, each, everyone) if len(of_part(each.runs, part)) else None for each in everyone]
+        [
+            section.draw(part, each, everyone) if section.needs in each.runs and len(of_part(each.runs, part)) else None
+            for each in everyone
+        ]
         for part in shown
     ]
     for axes, groups in ((section.common_axes, [list(chain.from_iterable(rows))]), (section.paired_axes, rows)):
@@ -143,6 +148,7 @@ def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:
         "within": percent(verdict.within),
         "doubtful": bool(doubts) or verdict.trusted < verdict.asked.runs,
         "runs": verdict.finished,
+        "again": "exec" if verdict.asked.programs else "run",
         "planned": verdict.asked.runs,
         "trusted": verdict.trusted,
         "failed": _by_reason(failed.head(MOST_FAILED_RUNS)),

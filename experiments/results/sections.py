@@ -54,14 +54,15 @@ class Results:
 
 
 def typical(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of every traffic and scheme the run with the median CCT: of the trusted ones, where there are any.
+    """Of every traffic and scheme the run with the median time: of the trusted ones, where there are any.
 
     Of an even number it is the slower of the two in the middle, so that what is shown is never better than the median.
     """
     if runs.empty:
         return runs
     chosen = []
-    for _, group in runs.sort_values(["cct_s", "run_id"]).groupby(["traffic", "scheme"], sort=False):
+    measure = "cct_s" if "cct_s" in runs else "loaded_s"
+    for _, group in runs.sort_values([measure, "run_id"]).groupby(["traffic", "scheme"], sort=False):
         trusted = group[group.fidelity == PASS]
         among = group if trusted.empty else trusted
         chosen.append(among.index[len(among) // 2])
@@ -100,6 +101,9 @@ class Section:
     key: str
     title: str
     reading: str
+    needs: str
+    """The column of runs.csv without which there is nothing to draw."""
+
     draw: Callable[[Part, Results, Sequence[Results]], Figure]
     a_figure_each_scheme: bool = False
     common_axes: str = ""
@@ -111,6 +115,10 @@ def _ratio(column: str, label: str) -> Callable[[Part, Results, Sequence[Results
         return plots.ratio(of_part(results.runs, part), column, schemes_of(everyone), part.traffic, label)
 
     return draw
+
+
+def _loaded(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
+    return plots.seconds(of_part(results.runs, part), "loaded_s", schemes_of(everyone), part.traffic, "loaded (s)")
 
 
 def _reordering(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
@@ -147,7 +155,18 @@ SECTIONS = (
         "Each point is one seed's collective completion time (CCT) over the least that any scheme could reach on this "
         "fabric: the nearer to 1.00, the better. Hollow points are runs that failed fidelity; the bar and the number "
         "are the median of the others.",
+        "cct_over_bound",
         _ratio("cct_over_bound", "CCT / bound (1.00 is best)"),
+        common_axes="x",
+    ),
+    Section(
+        "loaded",
+        "How long programs kept the fabric loaded",
+        "Each point is one seed's time from when the first port was loaded to when the last ceased to be: what the "
+        "program waited for the network, at most. Hollow points are runs that failed fidelity; the bar and the number "
+        "are the median of the others.",
+        "loaded_s",
+        _loaded,
         common_axes="x",
     ),
     Section(
@@ -155,6 +174,7 @@ SECTIONS = (
         "Congestion ratio",
         "Each point is one seed's bytes on its most loaded fabric link over what the fullest link would carry if every "
         "leaf spread its bytes equally: 1.00 is ideal, 2.00 is one link with twice its share.",
+        "congestion_ratio",
         _ratio("congestion_ratio", "congestion ratio (1.00 is best)"),
         common_axes="x",
     ),
@@ -164,6 +184,7 @@ SECTIONS = (
         "Each cell is one link of the run with the median CCT (the slower of two in the middle), left on the way up, "
         "right on the way down: a scheme that shares well gives a leaf's cells one colour, a bright cell beside dark "
         "ones is a link waited for while others had room. Schemes of a collective share their colour scale.",
+        "congestion_ratio",
         _link_bytes,
         a_figure_each_scheme=True,
     ),
@@ -173,6 +194,7 @@ SECTIONS = (
         "The line is the fullest port of all fabric links at each moment of the run with the median CCT (the slower of "
         "two in the middle), the shade reaches down to the mean of all of them: a high line over a low mean is what "
         "better sharing avoids.",
+        "queue_peak_bytes",
         _queue_depth,
         paired_axes="x",
     ),
@@ -182,6 +204,7 @@ SECTIONS = (
         "Each line says how many flows of all seeds had completed after so long: the further left and the steeper, the "
         "better; a tail to the right is what the collective waits for. Runs that failed fidelity are left out where a "
         "scheme has others.",
+        "fct_p50_s",
         _flow_completion,
         paired_axes="x",
     ),
@@ -190,6 +213,7 @@ SECTIONS = (
         "Reordering and retransmission",
         "Each point is one seed's count over all connections: segments that arrived out of order are the price of "
         "spraying, segments sent again were lost or taken for lost.",
+        "out_of_order_segments",
         _reordering,
         common_axes="x",
     ),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from experiments.judge.programs import LOADED
 from experiments.results.verdict import (
     BY_NEED,
     LEAST_SEEDS,
@@ -32,7 +33,7 @@ _IN_SHORT: Mapping[Outcome, str] = {
 _NUMBERS = {1: "one is", 2: "two are"}
 
 
-def sentence(verdict: Verdict, single_path: str = SPLIT) -> str:
+def sentence(verdict: Verdict) -> str:
     """The answer for the experiment as a whole, with what it rests on; or why there is none."""
     asked = verdict.asked
     if verdict.missing:
@@ -43,12 +44,15 @@ def sentence(verdict: Verdict, single_path: str = SPLIT) -> str:
         )
     if not verdict.finished:
         return "No verdict: no run has finished."
+    if verdict.idle:
+        loaded = f"no port was ever loaded (sent at {LOADED:.0%} of its rate)"
+        return f"No verdict: in {verdict.idle} of {verdict.finished} runs {loaded}."
     if not verdict.quorum:
         trusted = verdict.trusted or "none"
         return f"No verdict: {trusted} of {asked.runs} runs can be trusted (fidelity), two thirds are needed."
     if verdict.outcome is None:
         return f"No verdict: {'; '.join(f'on {line.traffic}, {_lacking(verdict, line)}' for line in verdict.lines)}."
-    claim = _claim(verdict, verdict.outcome, single_path)
+    claim = _claim(verdict, verdict.outcome, DEALT if asked.programs else SPLIT)
     if verdict.straddles:
         claim = f"Too close to call, as seeds lie on both sides of the limit; by the medians: {claim}"
     return f"{claim} ({'; '.join([*_basis(verdict), *caveats(verdict)])})."

@@ -44,16 +44,25 @@ class Asked:
     seeds: tuple[int, ...]
     runs: int
     collectives: int
+    programs: bool = False
+    """Whether unmodified programs ran, whose connections nobody can split, instead of the experiment's traffic."""
 
     @classmethod
-    def of(cls, runs: pd.DataFrame, experiment: Mapping[str, Any] | None = None) -> Asked:
-        """What a manifest's `experiment` says, and `runs` where it is silent."""
-        given = experiment or {}
-        schemes = dict.fromkeys([*given.get("schemes", []), *runs.get("scheme", [])])
+    def of(cls, runs: pd.DataFrame, manifest: Mapping[str, Any] | None = None) -> Asked:
+        """What a manifest says, and `runs` where it is silent."""
+        given: Mapping[str, Any] = (manifest or {}).get("experiment", {})
+        program: Mapping[str, Any] | None = (manifest or {}).get("program")
+        applied = (program or {}).get("schemes", given.get("schemes", []))
+        schemes = dict.fromkeys([*applied, *runs.get("scheme", [])])
         seeds = dict.fromkeys([*given.get("seeds", []), *sorted(map(int, runs.get("seed", [])))])
-        collectives = len(given.get("traffic", []))
-        planned = collectives * len(given.get("schemes", [])) * len(given.get("seeds", []))
-        return cls(tuple(schemes), tuple(seeds), max(planned, len(runs)), collectives)
+        collectives = 1 if program else len(given.get("traffic", []))
+        planned = collectives * len(applied) * len(given.get("seeds", []))
+        return cls(tuple(schemes), tuple(seeds), max(planned, len(runs)), collectives, program is not None)
+
+    @property
+    def measure(self) -> str:
+        """The column by which schemes are compared: how long a program kept the fabric loaded, or CCT / bound."""
+        return "loaded_s" if self.programs else "cct_over_bound"
 
 
 @dataclass(frozen=True)
@@ -114,11 +123,13 @@ class Verdict:
     trusted: int
     lines: tuple[Line, ...]
     unexplained: tuple[Unexplained, ...]
+    idle: int = 0
+    """Runs in which no port was ever loaded: there is nothing to compare."""
 
     @property
     def quorum(self) -> bool:
         """At least two thirds of the runs asked for can be trusted."""
-        return self.trusted > 0 and 3 * self.trusted >= 2 * self.asked.runs
+        return self.trusted > 0 and not self.idle and 3 * self.trusted >= 2 * self.asked.runs
 
     @property
     def answered(self) -> tuple[Line, ...]:
@@ -160,9 +171,8 @@ def decide(
     runs: pd.DataFrame,
     within: float = DEFAULT_WITHIN,
     asked: Asked | None = None,
-    measure: str = "cct_over_bound",
 ) -> Verdict:
-    """The verdict on `runs`, a frame like runs.csv, of which `measure` is compared; the order of its rows is no matter.
+    """The verdict on `runs`, a frame like runs.csv; the order of its rows is no matter.
 
     Runs that were asked for and have no row count as not trusted. `within` is a share: 0.05 is 5 %.
     """
@@ -173,8 +183,10 @@ def decide(
         return Verdict(within, asked, baseline, missing, 0, 0, (), ())
     runs = runs.sort_values("run_id")
     trusted = runs[runs.fidelity == PASS]
+    if idle := int((runs[asked.measure] == 0).sum()):
+        return Verdict(within, asked, baseline, missing, len(runs), len(trusted), (), (), idle)
     compared = [] if missing else [scheme for scheme in (PLAIN, SPLITTING, baseline) if scheme in asked.schemes]
-    medians = trusted.groupby(["traffic", "seed", "scheme"])[measure].median().unstack().reindex(columns=compared)
+    medians = trusted.groupby(["traffic", "seed", "scheme"])[asked.measure].median().unstack().reindex(columns=compared)
     by_traffic = dict(list(medians.groupby("traffic")))
     names = runs.traffic.unique() if compared else []
     lines = [_line(name, by_traffic.get(name, medians.iloc[:0]), asked, within) for name in names]
@@ -193,7 +205,7 @@ def of_results(runs: pd.DataFrame, manifest: Mapping[str, Any], within: float | 
         within = manifest.get("within", DEFAULT_WITHIN)
         if not isinstance(within, float | int) or not 0 <= within < 1:
             raise ResultsError(f"manifest.json: within is {within!r}; it takes a share from 0 to below 1, such as 0.05")
-    return decide(runs, within, Asked.of(runs, manifest.get("experiment")))
+    return decide(runs, within, Asked.of(runs, manifest))
 
 
 def strongest(outcomes: Sequence[Outcome]) -> Outcome | None:

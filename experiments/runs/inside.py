@@ -1,4 +1,4 @@
-"""Performs runs inside the sandbox: builds the fabric once, then replays and measures one run after the other.
+"""Performs runs inside the sandbox: builds the fabric once, then plays and measures one load after the other.
 
 It judges nothing: what it yields are raw measurements.
 """
@@ -7,42 +7,49 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from controllers.dataplane import build
-from emulator.dataplane import Endpoints
 from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.capture import Captures, capture_points
 from emulator.meters.meters import Sampler, settled_counters
-from emulator.nic import at_work
-from emulator.topology import LeafSpine
-from experiments.runs.messages import Built, Event, Failed, Job, Measured, Progress
-from traffic.payload import Anything, RealData
-from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan
-from traffic.replay import Replay, ReplayResult
-from traffic.transport import Transport
+from emulator.order import FabricOrder
+from emulator.programs import furnish, put_first, register, route_programs
+from experiments.judge.evidence import Built, Measured
+from experiments.runs.messages import Event, Failed, Job, Playing, Progress, Started, UnfitError
 
 
-def perform(
-    topology: LeafSpine,
-    transport: Transport,
-    jobs: Sequence[Job],
-    dataplane: str = "auto",
-    userspace_limit_bps: int | None = None,
-) -> Iterator[Event]:
+def perform(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
     """Runs in the sandbox. Raises EmulatorError when the fabric cannot be built."""
-    log = sys.stderr
-    fabric = build(transport.order(topology, dataplane, userspace_limit_bps), log, jobs[0].seed)
-    sampler = Sampler(fabric, log)
+    fabric = fabric_of(order, jobs[0].seed)
+    sampler = Sampler(fabric, sys.stderr, programs=order.for_programs)
     yield described(fabric)
     for job in jobs:
-        print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=log, flush=True)
+        print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=sys.stderr, flush=True)
+        yield Started(job.run_id)
         try:
-            fabric.program(job.seed, hashed_connections(job.plan))
-            yield from _play(fabric, sampler, transport, job)
+            fabric.program(job.seed, job.load.hashed)
+            yield from _play(fabric, sampler, job)
+        except UnfitError as error:
+            yield Failed(job.run_id, error.reason, error.status)
+            return
         except EmulatorError as error:
             yield Failed(job.run_id, str(error))
+
+
+def fabric_of(order: FabricOrder, seed: int) -> Fabric:
+    """Build what `order` asks for; where that is for programs, with all that they find on a host."""
+    if not order.for_programs:
+        return build(order, sys.stderr, seed)
+    furnish(order.topology)
+    put_first()
+    fabric = build(order, sys.stderr, seed)
+    register(order.topology, fabric.host_pids)
+    for pid in fabric.host_pids:
+        route_programs(pid, str(order.congestion_control))
+    return fabric
 
 
 def described(fabric: Fabric) -> Built:
@@ -58,40 +65,27 @@ def described(fabric: Fabric) -> Built:
     )
 
 
-def hashed_connections(plan: TrafficPlan) -> list[Endpoints]:
-    """Those whose paths the leaves choose."""
-    if plan.scheme.spreads:
-        return []
-    return [
-        Endpoints(subflow.src_host, subflow.dst_host, subflow.src_port, LISTEN_PORT)
-        for subflow in plan.subflows
-        if subflow.path_tag == UNTAGGED
-    ]
+def _play(fabric: Fabric, sampler: Sampler, job: Job) -> Iterator[Event]:
+    points = capture_points(fabric.ports, job.captures)
+    with job.load.ready(fabric, job.seed) as play:
+        settled_counters(fabric)  # what made it ready has passed
+        with Captures(points, job.capture_directory, sys.stderr) as captures:
+            before = settled_counters(fabric)
+            sampler.start()
+            try:
+                result = yield from _reported(job.run_id, play())
+                after = settled_counters(fabric)
+            finally:
+                samples = sampler.stop()
+            captured = captures.stop() if points else None
+        shaping = fabric.read_shaping()
+    yield Measured(job.run_id, result, before, after, samples, shaping, captured)
 
 
-def _play(fabric: Fabric, sampler: Sampler, transport: Transport, job: Job) -> Iterator[Event]:
-    with at_work(job.plan.scheme.nic, fabric, job.seed):
-        payload = RealData(job.plan, job.seed) if job.verify else Anything()
-        points = capture_points(fabric.ports, job.captures)
-        with Replay(job.plan, fabric.topology, fabric.host_pids, transport, payload) as replay:
-            settled_counters(fabric)  # what opened the connections has passed
-            with Captures(points, job.capture_directory, sys.stderr) as captures:
-                before = settled_counters(fabric)
-                sampler.start()
-                try:
-                    result = yield from _reported(job.run_id, replay.run())
-                    after = settled_counters(fabric)
-                finally:
-                    samples = sampler.stop()
-                captured = captures.stop() if points else None
-            shaping = fabric.read_shaping()
-        yield Measured(job.run_id, result, before, after, samples, shaping, captured)
-
-
-def _reported(run_id: str, steps: Generator[float, None, ReplayResult]) -> Generator[Event, None, ReplayResult]:
+def _reported(run_id: str, playing: Playing) -> Iterator[Event] | Any:
     while True:
         try:
-            yield Progress(run_id, next(steps))
+            said = next(playing)
         except StopIteration as end:
-            result: ReplayResult = end.value
-            return result
+            return end.value
+        yield Progress(run_id, said) if isinstance(said, float | int) else said

@@ -2,18 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-import pandas as pd
-
+from emulator.dataplane import Endpoints
 from emulator.meters.capture import Which
-from emulator.meters.meters import Samples
-from emulator.ports import Port, Shaping
-from emulator.programs import Ended, Launch
-from traffic.plan import TrafficPlan
-from traffic.replay import ReplayResult
+from emulator.programs import Ended, Output
+from experiments.judge.evidence import Built, Measured
+
+if TYPE_CHECKING:
+    from emulator.fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run begins."""
+
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So much of a run's bytes has arrived."""
+
+    run_id: str
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run did not end as it should. With a `status`, that of a program, no further run is tried."""
+
+    run_id: str
+    reason: str
+    status: int = 0
+
+
+class UnfitError(Exception):
+    """A load has ended, and not as it should: `reason` for people, and the exit `status` of what was run."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.reason, self.status = reason, status
+
+
+Playing = Generator[float | Output | Ended, None, Any]
+"""A load under way: yields which part of its bytes has arrived, or what programs wrote and how they ended; returns its
+result."""
+
+
+class Load(Protocol):
+    """What is put on a fabric in one run. Pickled on its way into the sandbox."""
+
+    @property
+    def hashed(self) -> Sequence[Endpoints]:
+        """Those of its connections, known beforehand, whose paths the leaves choose."""
+
+    def ready(self, fabric: Fabric, seed: int) -> AbstractContextManager[Callable[[], Playing]]:
+        """Meanwhile, everything is in place on `fabric`; what it gives plays the load, once.
+
+        Playing raises UnfitError or EmulatorError where the load does not end as it should.
+        """
 
 
 @dataclass(frozen=True)
@@ -21,78 +73,10 @@ class Job:
     """One run, ready to be played."""
 
     run_id: str
-    plan: TrafficPlan
     seed: int
-    verify: bool = False
+    load: Load
     captures: Which = "none"
     capture_directory: Path = Path()
 
 
-@dataclass(frozen=True)
-class Built:
-    """The fabric is up, on this data plane and why. `setup_s` says when each stage of building it ended, in seconds
-    from its start."""
-
-    dataplane: str
-    why: str
-    ovs_version: str | None
-    setup_s: dict[str, float]
-    packet_buffer_bytes: int | None
-    ports: Sequence[Port]
-    shaping: dict[str, Shaping | None]
-
-
-@dataclass(frozen=True)
-class Progress:
-    run_id: str
-    fraction: float
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The run did not end as it should; the next one is tried."""
-
-    run_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Everything seen of one run. `before` and `after` are interface counters, a row a port as `Built.ports` lists.
-
-    `captures` says of each captured port how many packets its file has and how many were lost to it.
-    """
-
-    run_id: str
-    replay: ReplayResult
-    before: pd.DataFrame
-    after: pd.DataFrame
-    samples: Samples
-    shaping: dict[str, Shaping | None]
-    captures: pd.DataFrame | None = None
-
-
-Event = Built | Progress | Failed | Measured
-
-
-@dataclass(frozen=True)
-class ProgramJob:
-    """One run of a program on some hosts, under one scheme."""
-
-    run_id: str
-    scheme: str
-    seed: int
-    launch: Launch
-
-
-@dataclass(frozen=True)
-class ProgramMeasured:
-    """Everything seen of one run of a program; `retransmitted_segments` of all hosts together."""
-
-    run_id: str
-    ended: Ended
-    retransmitted_segments: int
-    before: pd.DataFrame
-    after: pd.DataFrame
-    samples: Samples
-    shaping: dict[str, Shaping | None]
+Event = Built | Started | Progress | Output | Ended | Failed | Measured[Any]

@@ -29,8 +29,6 @@ class Run:
     run_id: str
     traffic: int
     label: str
-    collective: str
-    algorithm: str
     scheme: str
     seed: int
 
@@ -41,24 +39,15 @@ def plan_runs(experiment: Experiment) -> list[Run]:
     An interruption then leaves whole comparisons: every collective under every scheme, with fewer seeds; and as a
     collective's schemes follow each other, what changes on the machine in the meantime touches them alike.
     """
-    labels = _labels(experiment.traffic)
-    cases = [
-        (seed, index, scheme)
-        for seed in experiment.seeds
-        for index in range(len(experiment.traffic))
-        for scheme in experiment.schemes
-    ]
+    return planned(_labels(experiment.traffic), experiment.schemes, experiment.seeds)
+
+
+def planned(labels: Sequence[str], schemes: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """Return the runs of all that `labels` name, in the order that `plan_runs` explains."""
+    cases = [(seed, index, scheme) for seed in seeds for index in range(len(labels)) for scheme in schemes]
     digits = max(3, len(str(len(cases))))
     return [
-        Run(
-            run_id=f"{number:0{digits}d}-{_safe(labels[index])}-{scheme}-s{seed}",
-            traffic=index,
-            label=labels[index],
-            collective=experiment.traffic[index].collective,
-            algorithm=experiment.traffic[index].algorithm,
-            scheme=scheme,
-            seed=seed,
-        )
+        Run(f"{number:0{digits}d}-{_safe(labels[index])}-{scheme}-s{seed}", index, labels[index], scheme, seed)
         for number, (seed, index, scheme) in enumerate(cases, start=1)
     ]
 

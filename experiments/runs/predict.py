@@ -15,8 +15,8 @@ from rich.table import Table
 
 from experiments.results.folder import ResultsError
 from experiments.results.tables import table_of_collectives
+from experiments.runs.loads.replays import Replays
 from experiments.runs.plan import Run
-from experiments.runs.planner import Planner
 from experiments.spec.experiment import CollectiveTraffic, Experiment
 from experiments.theory.counting import CountedTraffic, count_traffic, countable
 from experiments.theory.fluid import FluidResult
@@ -67,13 +67,13 @@ def predict(experiment: Experiment, jitter: float | None = None) -> pd.DataFrame
 
 def predictions(experiment: Experiment, jitter: float | None = None) -> Iterator[dict[str, Any]]:
     """The rows of `predict` one by one, as they are found: not in the order of `plan_runs`."""
-    planner = Planner(experiment)
-    for runs in _alike(planner):
+    work = Replays(experiment)
+    for runs in _alike(work):
         if not _is_counted(experiment, runs[0]):
-            planner.check_listable(runs[0])
-    for runs in _alike(planner):
+            work.check_listable(runs[0])
+    for runs in _alike(work):
         counted = _counted(experiment, runs[0])
-        yield from _from_counts(planner, runs, counted) if counted else _from_flows(planner, runs, jitter)
+        yield from _from_counts(work, runs, counted) if counted else _from_flows(work, runs, jitter)
 
 
 def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "the results") -> pd.DataFrame:
@@ -143,11 +143,11 @@ def _over_bound(rows: pd.DataFrame) -> str:
     return f"{low:.2f}-{high:.2f}" if high > _WIDE * low else _number(rows.predicted_cct_over_bound.median())
 
 
-def _alike(planner: Planner) -> list[list[Run]]:
+def _alike(work: Replays) -> list[list[Run]]:
     """The runs, those together that send the same by the same plan and differ only in how the seed hashes it."""
-    experiment = planner.experiment
+    experiment = work.experiment
     groups: dict[tuple[int, str, int | None], list[Run]] = defaultdict(list)
-    for run in planner.runs:
+    for run in work.runs:
         entry = experiment.traffic[run.traffic]
         shuffled = isinstance(entry, CollectiveTraffic) and entry.order == "shuffled"
         seed = run.seed if shuffled or experiment.placement == "random" else None
@@ -155,9 +155,9 @@ def _alike(planner: Planner) -> list[list[Run]]:
     return list(groups.values())
 
 
-def _from_flows(planner: Planner, runs: Sequence[Run], jitter: float | None) -> Iterator[dict[str, Any]]:
+def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Iterator[dict[str, Any]]:
     """Rows of runs that are alike, by the plan of the first of them."""
-    plan, fabric, bound_s = planner.plan(runs[0]), planner.fabric, planner.bound_s(runs[0])
+    plan, fabric, bound_s = work.plan(runs[0]), work.topology, work.bound_s(runs[0])
     share, most_pieces = (JITTER, MAX_JITTERED_PIECES) if jitter is None else (jitter, MAX_PIECES)
     found: tuple[bytes, FluidResult | None] | None = None
     for run in runs:
@@ -172,7 +172,7 @@ def _from_flows(planner: Planner, runs: Sequence[Run], jitter: float | None) -> 
         )
         loads = exact.link_bytes if exact else link_bytes(plan, fabric, spines)
         fct_p50_s, fct_p99_s = pd.Series(exact.fct_s).quantile([0.5, 0.99]) if exact else (None, None)
-        yield _row(planner, run, plan) | {
+        yield _row(work, run, plan) | {
             "flows": len(plan.schedule.flows),
             "subflows": len(plan.subflows),
             "cut_flows": plan.cut_flows,
@@ -183,14 +183,14 @@ def _from_flows(planner: Planner, runs: Sequence[Run], jitter: float | None) -> 
         }
 
 
-def _from_counts(planner: Planner, runs: Sequence[Run], counted: CountedTraffic) -> Iterator[dict[str, Any]]:
-    entry, ranks = planner.experiment.traffic[runs[0].traffic], planner.fabric.hosts
+def _from_counts(work: Replays, runs: Sequence[Run], counted: CountedTraffic) -> Iterator[dict[str, Any]]:
+    entry, ranks = work.experiment.traffic[runs[0].traffic], work.topology.hosts
     assert isinstance(entry, CollectiveTraffic)
     factor = COLLECTIVES[entry.collective].busbw_factor(ranks)
     unlisted = Schedule(entry.collective, entry.algorithm, ranks, entry.channels, entry.size_bytes, (), factor)
     for run in runs:
         scheme = scheme_of(run.scheme)
-        yield _row(planner, run, TrafficPlan(unlisted, (), scheme, (), ())) | {
+        yield _row(work, run, TrafficPlan(unlisted, (), scheme, (), ())) | {
             "flows": counted.total_flows,
             "subflows": counted.subflows(scheme),
             "cut_flows": counted.cut_flows(scheme),
@@ -226,8 +226,8 @@ def _counted(experiment: Experiment, run: Run) -> CountedTraffic | None:
     )
 
 
-def _row(planner: Planner, run: Run, plan: TrafficPlan) -> dict[str, Any]:
-    identity = planner.identity(run, plan, dataplane="")
+def _row(work: Replays, run: Run, plan: TrafficPlan) -> dict[str, Any]:
+    identity = work.identity(run, plan, dataplane="")
     del identity["dataplane"]
     return identity
 

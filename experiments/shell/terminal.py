@@ -13,13 +13,14 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from emulator.sandbox import Sandbox
+from experiments.judge.evidence import Built
 from experiments.machine.calibration import userspace_limit_bps
-from experiments.runs.messages import Built
 from experiments.spec.experiment import Experiment, SpecError
 from traffic.schemes import names_for_programs, scheme_of
 
@@ -34,19 +35,12 @@ def converse(experiment: Experiment, scheme: str) -> None:
     with tempfile.TemporaryDirectory(prefix="spraylab-") as folder, contextlib.ExitStack() as stack:
         ours, theirs = os.openpty() if lines is None else (-1, os.dup(sys.stdout.fileno()))
         with Sandbox(Path(folder) / "run.log", [theirs]) as sandbox:
-            from experiments.runs.inside_programs import perform_shell  # imports Mininet
+            from experiments.shell.inside import perform_shell  # imports Mininet
 
-            events = sandbox.stream(
-                perform_shell,
-                experiment.fabric.topology(),
-                experiment.tcp(),
-                experiment.seeds[0],
-                experiment.fabric.dataplane,
-                userspace_limit_bps(experiment.fabric.topology().hosts),
-                scheme,
-                theirs,
-                lines,
-            )
+            topology, transport = experiment.fabric.topology(), experiment.tcp()
+            order = transport.order(topology, experiment.fabric.dataplane, userspace_limit_bps(topology.hosts))
+            order = replace(order, congestion_control=transport.congestion_control)
+            events = sandbox.stream(perform_shell, order, experiment.seeds[0], scheme, theirs, lines)
             for event in events:
                 if isinstance(event, Built) and lines is None:
                     click.echo(f"fabric up; data plane {event.dataplane}: {event.why}; {scheme}; help lists commands")

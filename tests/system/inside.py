@@ -20,7 +20,7 @@ from emulator.namespaces import inside
 from emulator.netlink import interface_up
 from emulator.nic import PerPacket, at_work
 from emulator.topology import LeafSpine, Link
-from experiments.runs.inside import hashed_connections
+from experiments.runs.loads.replays import ReplayLoad
 from traffic.plan import Piece, Subflow, TrafficPlan, plan_traffic
 from traffic.replay import Replay
 from traffic.schedule import Flow, Schedule
@@ -167,7 +167,7 @@ def subflows_by_uplink(
     for scheme, seed in runs:
         left = topology.without(failed)
         plan = shifted(left, scheme, size_bytes)
-        fabric.program(seed, hashed_connections(plan), left)
+        fabric.program(seed, ReplayLoad(plan, Transport()).hashed, left)
         _, load = play(fabric, plan)
         # Acknowledgements, and what TCP sends twice, are less than a subflow.
         loads.append(np.floor(load / topology.wire_bytes(plan.pieces[0].size_bytes)))

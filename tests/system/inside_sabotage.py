@@ -23,13 +23,13 @@ from controllers.ovs import client
 from emulator.meters.capture import Captures
 from emulator.namespaces import inside
 from emulator.netlink import Netlink
+from emulator.order import FabricOrder
 from emulator.ports import Port
 from emulator.shaping import shape
-from emulator.topology import LeafSpine
+from experiments.judge.evidence import Built, Measured
 from experiments.runs.inside import perform
-from experiments.runs.messages import Built, Event, Failed, Job, Measured, Progress
+from experiments.runs.messages import Event, Failed, Job, Progress
 from traffic.connections import Connections
-from traffic.transport import Transport
 
 _SYS_PIDFD_GETFD = 438
 _SO_MAX_PACING_RATE = 47
@@ -37,10 +37,10 @@ _open = Connections.open
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def hogged(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: str) -> Iterator[Event]:
+def hogged(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
     """Beside the first run, as many busy processes as there are cores."""
     hogs: list[subprocess.Popen[bytes]] = []
-    for event in perform(topology, transport, jobs, dataplane):
+    for event in perform(order, jobs):
         if isinstance(event, Built):
             hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
         elif isinstance(event, Measured):
@@ -51,21 +51,17 @@ def hogged(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], datap
         yield event
 
 
-def starved(
-    topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: str, send_buffer_bytes: int
-) -> Iterator[Event]:
+def starved(order: FabricOrder, jobs: Sequence[Job], send_buffer_bytes: int) -> Iterator[Event]:
     """The switch's packet sockets get a small send buffer again."""
-    for event in perform(topology, transport, jobs, dataplane):
+    for event in perform(order, jobs):
         if isinstance(event, Built):
             _shrink(_process("ovs-vswitchd"), send_buffer_bytes)
         yield event
 
 
 def reshaped(
-    topology: LeafSpine,
-    transport: Transport,
+    order: FabricOrder,
     jobs: Sequence[Job],
-    dataplane: str,
     port_name: str,
     factor: float,
     restored: bool,
@@ -73,7 +69,7 @@ def reshaped(
     """A port runs at `factor` times its rate from a fifth of the run on; to its end, or until half of it is over."""
     port: Port | None = None
     stage = 0
-    for event in perform(topology, transport, jobs, dataplane):
+    for event in perform(order, jobs):
         if isinstance(event, Built):
             port = next(port for port in event.ports if port.name == port_name)
         elif isinstance(event, Progress) and port:
@@ -86,21 +82,21 @@ def reshaped(
         yield event
 
 
-def missed(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: str) -> Iterator[Event]:
+def missed(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
     """The first run's capturing process stands still until the run is over, with little room for what waits."""
     inattention = patch("experiments.runs.inside.Captures", _Inattentive)
     inattention.start()
-    for event in perform(topology, transport, jobs, dataplane):
+    for event in perform(order, jobs):
         if isinstance(event, Measured):
             inattention.stop()
         yield event
 
 
-def paused(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> Iterator[Event]:
+def paused(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
     """The OpenFlow controller stands still after the first run, until the second has failed."""
     controller = 0
     with patch.object(client, "_PROGRAM_TIMEOUT_S", 3.0):  # for the test to be short
-        for event in perform(topology, transport, jobs, "ovs"):
+        for event in perform(order, jobs):
             if isinstance(event, Measured) and not controller:
                 controller = _process("controllers.ovs.app")
                 os.kill(controller, signal.SIGSTOP)
@@ -109,10 +105,10 @@ def paused(topology: LeafSpine, transport: Transport, jobs: Sequence[Job]) -> It
             yield event
 
 
-def paced(topology: LeafSpine, transport: Transport, jobs: Sequence[Job], dataplane: str) -> Iterator[Event]:
+def paced(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
     """Every sender holds itself to half of its share of its host's rate."""
     with patch.object(Connections, "open", _open_paced):
-        yield from perform(topology, transport, jobs, dataplane)
+        yield from perform(order, jobs)
 
 
 def _open_paced(connections: Connections) -> None:

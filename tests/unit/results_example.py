@@ -10,7 +10,7 @@ from typing import Any
 
 from synthetic import FABRIC, healthy_run
 
-from experiments.judge.rows import FAIL, Judged, judge
+from experiments.judge.rows import FAIL, Judged, judge_replay
 from experiments.results.folder import ResultsFolder
 from experiments.spec.experiment import restore_experiment
 
@@ -74,4 +74,4 @@ def results_folder(
 @lru_cache
 def _judged(scheme: str) -> Judged:
     identity = {"run_id": "?", "experiment": "example", "traffic": "?", "scheme": scheme, "seed": 0}
-    return judge(healthy_run(scheme, size_bytes=1_000_000), FABRIC, identity)
+    return judge_replay(healthy_run(scheme, size_bytes=1_000_000), identity)

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from emulator.meters.meters import COUNTERS, Samples
 from emulator.ports import Port, shaping_for
 from emulator.topology import LeafSpine
-from experiments.judge.fidelity import Run
-from experiments.runs.messages import Measured
+from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.theory.bound import bound_s
 from traffic.plan import Subflow, TrafficPlan, plan_traffic
 from traffic.replay import ReplayResult, SubflowResult
@@ -38,7 +37,7 @@ _SEGMENT_BYTES = FABRIC.mtu_bytes - 52
 _ACK_BYTES = 66
 
 
-def healthy_run(scheme: str = "ethereal", size_bytes: int = 5_000_000, channels: int = 3) -> Run:
+def healthy_run(scheme: str = "ethereal", size_bytes: int = 5_000_000, channels: int = 3) -> ReplayEvidence:
     """Invariants hold, every one; with `size_bytes` a host it takes 1 % longer than the fullest port needs."""
     flows = [
         Flow(host * channels + channel, host, (host + 2) % FABRIC.hosts, size_bytes // channels, channel=channel)
@@ -57,15 +56,16 @@ def healthy_run(scheme: str = "ethereal", size_bytes: int = 5_000_000, channels:
         Samples(_queues(ports, wire_bytes, cct_s), _cpu(sample_times(cct_s))),
         {port.name: port.shaping for port in ports},
     )  # fmt: skip
-    return Run(measured, plan, ports, bound_s(schedule, FABRIC, hosts), FABRIC, seed=1)
+    bound = bound_s(schedule, FABRIC, hosts)
+    return ReplayEvidence.of(measured, plan=plan, ports=ports, bound_s=bound, topology=FABRIC, seed=1)
 
 
-def planted(run: Run, **changes: Any) -> Run:
+def planted(run: ReplayEvidence, **changes: Any) -> ReplayEvidence:
     """`run` with other fields of what was measured."""
     return replace(run, measured=replace(run.measured, **changes))
 
 
-def place(run: Run, name: str) -> int:
+def place(run: ReplayEvidence, name: str) -> int:
     """The number of the port called `name`."""
     return [port.name for port in run.ports].index(name)
 

@@ -125,6 +125,20 @@ def test_a_binary_tree_pays_both_children_at_every_level() -> None:
     assert bound_s(schedule_of(down), FABRIC, range(16)) == pytest.approx(4 * seconds(100_000))
 
 
+def test_a_shared_link_is_followed_by_the_shortest_of_what_must_follow() -> None:
+    """Two flows leave one host, and either is followed by a long one: the last to leave still has its own to come."""
+    flows = [Flow(0, 0, 1, 100_000), Flow(1, 0, 2, 100_000)]
+    flows += [Flow(2, 1, 3, 300_000, 1, 0, (0,)), Flow(3, 2, 4, 290_000, 1, 0, (1,))]
+    assert bound_s(schedule_of(flows), FABRIC, range(16)) == pytest.approx(seconds(2 * 100_000 + 290_000))
+
+
+def test_the_longest_of_what_follows_a_flow_counts_in_whatever_order_it_is_listed() -> None:
+    flows = [Flow(0, 0, 1, 100_000), Flow(1, 0, 2, 100_000), Flow(2, 5, 6, 1)]
+    flows += [Flow(3, 1, 7, 1, 1, 0, (0,)), Flow(4, 2, 7, 1, 1, 0, (1,))]
+    flows += [Flow(5, 1, 3, 300_000, 1, 0, (0, 2)), Flow(6, 2, 4, 300_000, 1, 0, (1, 2))]
+    assert bound_s(schedule_of(flows), FABRIC, range(16)) == pytest.approx(seconds(500_000), rel=1e-4)
+
+
 def test_a_pipelined_broadcast_pays_every_chunk_once_and_every_hop_once() -> None:
     chunks, ranks = 10, 8
     flows: list[Flow] = []

@@ -14,7 +14,7 @@ from synthetic import EVERY_SCHEME
 from emulator.doctor import kernel
 from emulator.sandbox import AMPLE_OPEN_FILES
 from emulator.topology import LeafSpine
-from experiments.runs.planner import Planner
+from experiments.runs.loads.replays import Replays
 from experiments.runs.predict import predictions
 from experiments.spec import budget
 from experiments.spec.budget import flow_count
@@ -79,7 +79,7 @@ def test_pieces_are_bounded(
 def refused(experiment: Experiment, emulated: bool = True) -> str:
     with pytest.raises(SpecError) as error:
         if emulated:
-            Planner(experiment).check_emulable()
+            Replays(experiment).check_emulable()
         else:
             next(predictions(experiment))
     assert "\n" not in str(error.value)
@@ -125,15 +125,15 @@ def test_connections_are_refused_that_have_no_port_or_no_file(tmp_path: Path, mo
     experiment = load_experiment(str(tmp_path / "many.yaml"), ["schemes=[ecmp]"])
     assert "56,000 connections from h1, and a host has ports for 55,536" in refused(experiment)
     monkeypatch.setattr(budget, "most_open_files", lambda: 600)
-    Planner(load_experiment("quick", ["schemes=[ecmp]"])).check_emulable()
+    Replays(load_experiment("quick", ["schemes=[ecmp]"])).check_emulable()
     message = refused(load_experiment("quick", ["schemes=[subflow-64]"]))
     assert "open files, and this machine allows 600 (ulimit -Hn)" in message
 
 
 def test_everything_of_the_catalog_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "most_open_files", lambda: AMPLE_OPEN_FILES)
-    Planner(load_experiment("quick")).check_emulable()
-    Planner(load_experiment("scale-16x16")).check_emulable()
+    Replays(load_experiment("quick")).check_emulable()
+    Replays(load_experiment("scale-16x16")).check_emulable()
     experiment = load_experiment("scale-65536", ["traffic=[{collective: permutation, channels: 4, size: 256KiB}]"])
     assert next(predictions(experiment))["flows"] == 4 * 65_536
 
@@ -141,9 +141,9 @@ def test_everything_of_the_catalog_has_room(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_congestion_control_that_this_kernel_lacks_is_refused_before_anything_is_built() -> None:
     experiment = load_experiment("quick", ["transport.congestion_control=foo"])
     with pytest.raises(SpecError, match=r"^quick: transport\.congestion_control: this kernel has .*cubic.* no foo to"):
-        Planner(experiment).check_emulable()
-    Planner(load_experiment("quick")).check_emulable()
-    assert len(list(predictions(experiment, jitter=0))) == len(Planner(experiment).runs), "a model has no kernel"
+        Replays(experiment).check_emulable()
+    Replays(load_experiment("quick")).check_emulable()
+    assert len(list(predictions(experiment, jitter=0))) == len(Replays(experiment).runs), "a model has no kernel"
 
 
 def test_a_congestion_control_that_can_be_loaded_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from synthetic import FABRIC, planted
 
 from emulator.meters.capture import Which, capture_points
 from experiments.captures.summary import analyse
-from experiments.judge.fidelity import Run, failures
+from experiments.judge.evidence import ReplayEvidence
+from experiments.judge.invariants import failures
 
 PORT = "leaf1-eth3"
 SEGMENT = bytes(ETHER / IP(src="10.0.0.1", dst="10.1.0.1") / TCP())
@@ -22,7 +23,7 @@ SEGMENT = bytes(ETHER / IP(src="10.0.0.1", dst="10.1.0.1") / TCP())
 Fault = Callable[[Path], None]
 
 
-def captured(run: Run, folder: Path, which: Which) -> None:
+def captured(run: ReplayEvidence, folder: Path, which: Which) -> None:
     """A file a port, with as many bytes as its interface counted."""
     counted = (run.measured.after - run.measured.before)[["tx_bytes", "rx_bytes"]].sum(axis=1)
     for number, port in enumerate(run.ports):
@@ -30,7 +31,7 @@ def captured(run: Run, folder: Path, which: Which) -> None:
             (folder / f"{port.name}.pcap").write_bytes(pcap_bytes([(SEGMENT, int(counted[number]), T0_NS)]))
 
 
-def judged(run: Run, folder: Path, which: Which) -> dict[str, list[str]]:
+def judged(run: ReplayEvidence, folder: Path, which: Which) -> dict[str, list[str]]:
     points = capture_points(run.ports, which)
     taken = pd.DataFrame({"port": [port.name for port in points], "packets": 1, "drops_packets": 0})
     return failures(replace(planted(run, captures=taken), captured=analyse(folder, points, FABRIC), asked=which))
@@ -40,7 +41,7 @@ KINDS: list[Which] = ["uplinks", "hosts", "all"]
 
 
 @pytest.mark.parametrize("which", KINDS)
-def test_captures_of_every_port_that_was_asked_for_pass(healthy: Run, tmp_path: Path, which: Which) -> None:
+def test_captures_of_every_port_that_was_asked_for_pass(healthy: ReplayEvidence, tmp_path: Path, which: Which) -> None:
     captured(healthy, tmp_path, which)
     assert judged(healthy, tmp_path, which) == {}
 
@@ -55,7 +56,9 @@ def test_captures_of_every_port_that_was_asked_for_pass(healthy: Run, tmp_path: 
         (lambda path: (path.unlink(), path.mkdir()), "a folder, not a file"),
     ],
 )
-def test_a_port_whose_capture_is_not_there_is_named(healthy: Run, tmp_path: Path, fault: Fault, said: str) -> None:
+def test_a_port_whose_capture_is_not_there_is_named(
+    healthy: ReplayEvidence, tmp_path: Path, fault: Fault, said: str
+) -> None:
     captured(healthy, tmp_path, "all")
     fault(tmp_path / f"{PORT}.pcap")
     failed = judged(healthy, tmp_path, "all")
@@ -64,14 +67,14 @@ def test_a_port_whose_capture_is_not_there_is_named(healthy: Run, tmp_path: Path
     assert reason.startswith(f"{PORT}: ") and said in reason
 
 
-def test_all_captures_missing_is_as_many_reasons(healthy: Run, tmp_path: Path) -> None:
+def test_all_captures_missing_is_as_many_reasons(healthy: ReplayEvidence, tmp_path: Path) -> None:
     reasons = judged(healthy, tmp_path, "all")["captures"]
     assert reasons == [
         f"{port.name}: was to be captured, and its file is missing" for port in capture_points(healthy.ports, "all")
     ]
 
 
-def test_captures_that_nobody_took_or_read_fail(healthy: Run, tmp_path: Path) -> None:
+def test_captures_that_nobody_took_or_read_fail(healthy: ReplayEvidence, tmp_path: Path) -> None:
     captured(healthy, tmp_path, "uplinks")
     summary = analyse(tmp_path, capture_points(healthy.ports, "uplinks"), FABRIC)
     asked, taken = replace(healthy, asked="uplinks"), pd.DataFrame(columns=["port", "packets", "drops_packets"])
@@ -81,7 +84,7 @@ def test_captures_that_nobody_took_or_read_fail(healthy: Run, tmp_path: Path) ->
         }
 
 
-def test_a_port_that_nobody_looked_for_is_missed(healthy: Run, tmp_path: Path) -> None:
+def test_a_port_that_nobody_looked_for_is_missed(healthy: ReplayEvidence, tmp_path: Path) -> None:
     captured(healthy, tmp_path, "uplinks")
     points = capture_points(healthy.ports, "uplinks")
     taken = pd.DataFrame({"port": [port.name for port in points], "packets": 1, "drops_packets": 0})
@@ -89,5 +92,5 @@ def test_a_port_that_nobody_looked_for_is_missed(healthy: Run, tmp_path: Path) -
     assert failures(run) == {"captures": [f"{PORT}: was to be captured, and no capture was read"]}
 
 
-def test_nothing_is_asked_where_nothing_was_to_be_captured(healthy: Run) -> None:
+def test_nothing_is_asked_where_nothing_was_to_be_captured(healthy: ReplayEvidence) -> None:
     assert failures(healthy) == {}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -20,14 +18,19 @@ from synthetic import ports_of
 
 from emulator.errors import EmulatorError
 from emulator.meters.capture import capture_points
+from emulator.order import FabricOrder
+from emulator.scripted import Scripted
 from experiments import cli
-from experiments.judge.fidelity import Run as Evidence
-from experiments.judge.fidelity import captures_are_complete
+from experiments.commands import performing
+from experiments.judge.evidence import Built, ReplayEvidence
+from experiments.judge.network import captures_are_complete
 from experiments.results.folder import ResultsFolder
+from experiments.results.manifest import manifest as asked_of
+from experiments.results.manifest import note_machine
 from experiments.results.sentences import as_json, lines, sentence
-from experiments.runs import outside as conduct
-from experiments.runs.messages import Built, Event, Failed, Job
-from experiments.runs.planner import Planner
+from experiments.runs.loads import replays
+from experiments.runs.loads.replays import Replays
+from experiments.runs.messages import Event, Failed, Job
 from experiments.spec.experiment import load_experiment
 
 EXPERIMENT = """\
@@ -38,44 +41,21 @@ schemes: [ecmp, spray, ethereal]
 seeds: [1]
 """
 REASON = "h1: no answer [errno 110] from h3"
-Events = Callable[[Sequence[Job]], Iterator[Event]]
 
 
 @pytest.fixture
-def planner(tmp_path: Path) -> Planner:
+def work(tmp_path: Path) -> Replays:
     (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
-    return Planner(load_experiment(str(tmp_path / "tiny.yaml")))
+    return Replays(load_experiment(str(tmp_path / "tiny.yaml")))
 
 
 @pytest.fixture
-def folder(tmp_path: Path, planner: Planner) -> ResultsFolder:
-    return ResultsFolder.create(tmp_path / "results", conduct.manifest(planner.experiment))
+def folder(tmp_path: Path, work: Replays) -> ResultsFolder:
+    return ResultsFolder.create(tmp_path / "results", asked_of(work.experiment))
 
 
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Callable[[Events], None]:
-    """Has runs end as a test wants them to, where a fabric would be built."""
-
-    def install(events: Events) -> None:
-        class Sandbox:
-            def __init__(self, _log: Path) -> None: ...
-
-            def __enter__(self) -> Sandbox:
-                return self
-
-            def __exit__(self, *_: object) -> None: ...
-
-            def stream(self, *arguments: Any, timeout_s: float) -> Iterator[Event]:
-                return events(arguments[3])
-
-        monkeypatch.setattr(conduct, "Sandbox", Sandbox)
-        monkeypatch.setitem(sys.modules, "experiments.runs.inside", SimpleNamespace(perform=None))
-
-    return install
-
-
-def built(planner: Planner, dataplane: str = "ovs-user") -> Built:
-    return Built(dataplane, "a test", None, {"ready": 0.1}, None, ports_of(planner.fabric), {})
+def built(work: Replays, dataplane: str = "ovs-user") -> Built:
+    return Built(dataplane, "a test", None, {"ready": 0.1}, None, ports_of(work.topology), {})
 
 
 def console() -> Console:
@@ -87,107 +67,96 @@ def said(console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_runs_that_did_not_finish_are_in_the_folder_and_in_the_answer(
-    planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]
-) -> None:
-    def all_fail(jobs: Sequence[Job]) -> Iterator[Event]:
-        yield built(planner)
+def test_runs_that_did_not_finish_are_in_the_folder_and_in_the_answer(work: Replays, folder: ResultsFolder) -> None:
+    def all_fail(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(work)
         yield from (Failed(job.run_id, REASON) for job in jobs)
 
-    sandbox(all_fail)
-    assert not conduct.conduct(planner, folder, console())
-    ids = [run.run_id for run in planner.runs]
+    ids = [run.run_id for run in work.runs]
+    assert [run.run_id for run in performing.conduct(work, folder, console(), Scripted(all_fail))] == ids
     assert list(folder.failed_runs().run_id) == ids
     assert set(folder.failed_runs().reason) == {REASON}
     last = console()
-    conduct.answer(folder, planner, last)
+    performing.answer(folder, work, last)
     assert f"{', '.join(ids)} did not finish: {REASON}" in said(last), "one reason is said once"
     assert f"--resume {folder.path}" in said(last)
 
 
-def test_what_ends_the_sandbox_is_why_the_rest_did_not_finish(
-    planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]
-) -> None:
-    def breaks(jobs: Sequence[Job]) -> Iterator[Event]:
-        yield built(planner)
+def test_what_ends_the_sandbox_is_why_the_rest_did_not_finish(work: Replays, folder: ResultsFolder) -> None:
+    def breaks(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(work)
         yield Failed(jobs[0].run_id, REASON)
         raise EmulatorError("the sandbox ended")
 
-    sandbox(breaks)
     with pytest.raises(EmulatorError):
-        conduct.conduct(planner, folder, console())
+        performing.conduct(work, folder, console(), Scripted(breaks))
     assert list(folder.failed_runs().reason) == [REASON, "the sandbox ended", "the sandbox ended"]
 
 
-def test_an_interruption_is_no_failure(
-    planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]
-) -> None:
-    def interrupted(jobs: Sequence[Job]) -> Iterator[Event]:
-        yield built(planner)
+def test_an_interruption_is_no_failure(work: Replays, folder: ResultsFolder) -> None:
+    def interrupted(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(work)
         raise KeyboardInterrupt
 
-    sandbox(interrupted)
     with pytest.raises(KeyboardInterrupt):
-        conduct.conduct(planner, folder, console())
+        performing.conduct(work, folder, console(), Scripted(interrupted))
     assert folder.failed_runs().empty
 
 
-def test_resume_tries_them_again(planner: Planner, folder: ResultsFolder, sandbox: Callable[[Events], None]) -> None:
+def test_resume_tries_them_again(work: Replays, folder: ResultsFolder) -> None:
     tried: list[str] = []
 
-    def try_all(jobs: Sequence[Job]) -> Iterator[Event]:
+    def try_all(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
         tried.extend(job.run_id for job in jobs)
-        yield built(planner)
+        yield built(work)
 
-    folder.record_failed([planner.runs[0].run_id], REASON)
-    sandbox(try_all)
-    conduct.conduct(planner, folder, console())
-    assert tried == [run.run_id for run in planner.runs]
+    folder.record_failed([work.runs[0].run_id], REASON)
+    performing.conduct(work, folder, console(), Scripted(try_all))
+    assert tried == [run.run_id for run in work.runs]
 
 
 @pytest.mark.parametrize("taken", [None, pd.DataFrame(columns=["port", "packets", "drops_packets"])])
 def test_captures_that_are_not_there_are_missed(
-    tmp_path: Path, sandbox: Callable[[Events], None], healthy: Evidence, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, healthy: ReplayEvidence, monkeypatch: pytest.MonkeyPatch,
     taken: pd.DataFrame | None,
 ) -> None:  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(EXPERIMENT + "captures: all\n")
-    planner = Planner(load_experiment(str(tmp_path / "tiny.yaml")))
+    work = Replays(load_experiment(str(tmp_path / "tiny.yaml")))
     judged: list[list[str]] = []
 
-    def all_finish(jobs: Sequence[Job]) -> Iterator[Event]:
-        yield built(planner)
+    def all_finish(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(work)
         yield from (replace(healthy.measured, run_id=job.run_id, captures=taken) for job in jobs)
 
-    def judge(evidence: Evidence, *_: object) -> None:
+    def judge(evidence: ReplayEvidence, *_: object) -> None:
         judged.append(captures_are_complete(evidence))
         raise EmulatorError("enough")
 
-    sandbox(all_finish)
-    monkeypatch.setattr(conduct, "judge", judge)
+    monkeypatch.setattr(replays, "judge_replay", judge)
     with pytest.raises(EmulatorError, match="enough"):
-        folder = ResultsFolder.create(tmp_path / "out", conduct.manifest(planner.experiment))
-        conduct.conduct(planner, folder, console())
+        folder = ResultsFolder.create(tmp_path / "out", asked_of(work.experiment))
+        performing.conduct(work, folder, console(), Scripted(all_finish))
     [reasons] = judged
-    points = capture_points(ports_of(planner.fabric), "all")
+    points = capture_points(ports_of(work.topology), "all")
     if taken is None:
         assert reasons == [f"h1-eth0 and {len(points) - 1} other ports were to be captured, and no capture was taken"]
     else:
         assert reasons == [f"{port.name}: was to be captured, and its file is missing" for port in points]
 
 
-def test_an_answer_with_numbers_names_them_too(tmp_path: Path, planner: Planner) -> None:
+def test_an_answer_with_numbers_names_them_too(tmp_path: Path, work: Replays) -> None:
     folder = results_folder(tmp_path / "some", traffics=["permutation"], schemes=["ecmp"], seeds=[1])
     folder.record_failed([f"{number:03d}-late" for number in range(2, 14)], REASON)
     last = console()
-    conduct.answer(folder, planner, last)
+    performing.answer(folder, work, last)
     assert f"002-late, 003-late, 004-late and 9 more did not finish: {REASON}" in said(last)
     assert (folder.path / "report.html").exists()
 
 
-def test_an_answer_is_table_lines_and_sentence(tmp_path: Path, planner: Planner) -> None:
+def test_an_answer_is_table_lines_and_sentence(tmp_path: Path, work: Replays) -> None:
     folder = results_folder(tmp_path / "some")
     last = console()
-    verdict = conduct.answer(folder, planner, last)
+    verdict = performing.answer(folder, work, last)
     words = said(last)
     places = [words.index(each) for each in ("CCT / bound", *lines(verdict), sentence(verdict), "report:")]
     assert places == sorted(places) and len(lines(verdict)) == 2
@@ -195,8 +164,8 @@ def test_an_answer_is_table_lines_and_sentence(tmp_path: Path, planner: Planner)
     assert content == {"format": 1, **json.loads(json.dumps(as_json(verdict)))}
 
 
-def test_no_run_at_all_is_no_verdict_in_the_file_as_well(planner: Planner, folder: ResultsFolder) -> None:
-    assert conduct.answer(folder, planner, console()).outcome is None
+def test_no_run_at_all_is_no_verdict_in_the_file_as_well(work: Replays, folder: ResultsFolder) -> None:
+    assert performing.answer(folder, work, console()).outcome is None
     overall = json.loads((folder.path / "verdict.json").read_text())["overall"]
     assert (overall["outcome"], overall["runs"], overall["finished"]) == (None, 3, 0)
 
@@ -206,8 +175,8 @@ def test_no_run_at_all_is_no_verdict_in_the_file_as_well(planner: Planner, folde
 
 def resumed(folder: ResultsFolder, *options: str, monkeypatch: pytest.MonkeyPatch) -> Result:
     """What `run --resume` says of a folder to which nothing is added."""
-    monkeypatch.setattr(cli, "become_root", lambda: None)
-    monkeypatch.setattr(conduct, "conduct", lambda *_: True)
+    monkeypatch.setattr(performing, "become_root", lambda: None)
+    monkeypatch.setattr(performing, "conduct", lambda *_: [])
     return CliRunner().invoke(cli.main, ["run", "--resume", str(folder.path), *options])
 
 
@@ -263,51 +232,45 @@ def elsewhere(folder: ResultsFolder, **machine: object) -> None:
 
 def test_the_same_machine_goes_on_without_a_word(folder: ResultsFolder) -> None:
     elsewhere(folder, memory_bytes=1)
-    before, said_now = folder.manifest(), console()
-    conduct.note_machine(folder, said_now)
-    assert folder.manifest() == before and not said(said_now)
+    before = folder.manifest()
+    assert not note_machine(folder)
+    assert folder.manifest() == before
 
 
-def test_another_machine_is_said_and_both_are_kept(
-    tmp_path: Path, planner: Planner, sandbox: Callable[[Events], None]
-) -> None:
+def test_another_machine_is_said_and_both_are_kept(tmp_path: Path, work: Replays) -> None:
     folder = results_folder(
         tmp_path / "some",
         traffics=["permutation"],
         schemes=["ecmp"],
         seeds=[1],
-        manifest=conduct.manifest(planner.experiment) | {"fabric": {"dataplane": "ovs-kernel"}},
+        manifest=asked_of(work.experiment) | {"fabric": {"dataplane": "ovs-kernel"}},
     )
     elsewhere(folder, kernel="2.6.32", cores=640)
     first = folder.manifest()
 
-    def one_fabric(jobs: Sequence[Job]) -> Iterator[Event]:
-        yield built(planner, "linux")
+    def one_fabric(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        yield built(work, "linux")
 
-    sandbox(one_fabric)
     warned = console()
-    conduct.conduct(planner, folder, warned)
+    performing.conduct(work, folder, warned, Scripted(one_fabric))
     for words in ("warning", str(folder.path), "kernel was 2.6.32, is ", "cores was 640, is "):
         assert words in said(warned)
     manifest = folder.manifest()
     [part] = manifest.pop("resumed").values()
     assert manifest == first, "what was known of the first machine stays as it was"
-    here = conduct.manifest(planner.experiment)
+    here = asked_of(work.experiment)
     assert (part["machine"], part["versions"]) == (here["machine"], here["versions"])
     assert part["runs_before"] == 1
     assert part["fabric"]["dataplane"] == "linux"
 
-    again = console()
-    conduct.note_machine(folder, again)
-    assert not said(again), "this machine is known by now"
+    assert not note_machine(folder), "this machine is known by now"
 
 
 def test_another_version_is_another_machine(folder: ResultsFolder) -> None:
     manifest = folder.manifest()
     folder.write_manifest({**manifest, "versions": {**manifest["versions"], "spraylab": "0.0.1"}})
-    warned = console()
-    conduct.note_machine(folder, warned)
-    assert "spraylab was 0.0.1, is " in said(warned)
+    [changed] = note_machine(folder)
+    assert changed.startswith("spraylab was 0.0.1, is ")
 
 
 def test_rows_are_told_apart_by_their_number(folder: ResultsFolder) -> None:
@@ -315,16 +278,16 @@ def test_rows_are_told_apart_by_their_number(folder: ResultsFolder) -> None:
     here = folder.manifest()
     other: dict[str, Any] = {"machine": {**here["machine"], "kernel": "2.6.32"}, "versions": here["versions"]}
     folder.write_manifest({**here, "resumed": {"2000-01-01T00:00:00+0000": {**other, "runs_before": 0}}})
-    conduct.note_machine(folder, console())
+    note_machine(folder)
     kernels = [part["machine"]["kernel"] for part in folder.manifest()["resumed"].values()]
     assert kernels == ["2.6.32", here["machine"]["kernel"]]
 
 
-def test_report_of_two_machines_shows_both(tmp_path: Path, planner: Planner) -> None:
+def test_report_of_two_machines_shows_both(tmp_path: Path, work: Replays) -> None:
     from experiments.results.report import write_report
 
     folder = results_folder(tmp_path / "some", traffics=["permutation"], schemes=["ecmp"], seeds=[1])
-    conduct.note_machine(folder, console())
+    note_machine(folder)
     write_report([folder], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert "6.1.0-example" in page and conduct.manifest(planner.experiment)["machine"]["kernel"] in page
+    assert "6.1.0-example" in page and asked_of(work.experiment)["machine"]["kernel"] in page

@@ -26,16 +26,19 @@ from synthetic import (
 )
 
 from emulator.ports import Shaping, shaping_for
-from experiments.judge.fidelity import Run, failures, least_idle, ports_work_at_their_rate
+from experiments.judge.evidence import ReplayEvidence
 from experiments.judge.floor import head_start_s, too_short
+from experiments.judge.invariants import failures
+from experiments.judge.network import ports_work_at_their_rate
 from experiments.judge.senders import longest_unheld
+from experiments.judge.windows import least_idle
 from experiments.theory.bound import bound_s
 from experiments.theory.loads import choose_spines
 from traffic.schedule import Flow, Schedule
 
 PORT = "leaf1-eth3"  # to spine1
 
-Fault = Callable[[Run], Run]
+Fault = Callable[[ReplayEvidence], ReplayEvidence]
 
 
 def reshaped(found: Shaping | None) -> Fault:
@@ -45,7 +48,7 @@ def reshaped(found: Shaping | None) -> Fault:
 def counted(column: str, name: str, packets: int) -> Fault:
     """A counter of one port is `packets` higher at the end than it would have been."""
 
-    def plant(run: Run) -> Run:
+    def plant(run: ReplayEvidence) -> ReplayEvidence:
         after = run.measured.after.copy()
         after.loc[place(run, name), column] += packets
         return planted(run, after=after)
@@ -62,7 +65,7 @@ PATH = [("tx_packets", "h1-eth0"), ("rx_packets", "leaf1-eth1"), ("tx_packets", 
 def lost(packets: int, before: str, admitted: tuple[str, ...] = ()) -> Fault:
     """`packets` vanish before port `before` counts them; `admitted` are the counters of that port that say so."""
 
-    def plant(run: Run) -> Run:
+    def plant(run: ReplayEvidence) -> ReplayEvidence:
         first = [name for _, name in PATH].index(before)
         for column, name in PATH[first:]:
             run = counted(column, name, -packets)(run)
@@ -78,14 +81,14 @@ def lost(packets: int, before: str, admitted: tuple[str, ...] = ()) -> Fault:
     return plant
 
 
-def with_samples(run: Run, **frames: pd.DataFrame) -> Run:
+def with_samples(run: ReplayEvidence, **frames: pd.DataFrame) -> ReplayEvidence:
     return planted(run, samples=replace(run.measured.samples, **frames))
 
 
 def sending(factor: float, load_bytes: float = 5e6) -> Fault:
     """One port sends `factor` times its rate while its queue is deep."""
 
-    def plant(run: Run) -> Run:
+    def plant(run: ReplayEvidence) -> ReplayEvidence:
         number, queues = place(run, PORT), run.measured.samples.queues
         times = np.sort(queues.time_s.unique())
         own = sent_at_rate(times, run.ports[number], load_bytes, factor).assign(port=number)
@@ -97,7 +100,7 @@ def sending(factor: float, load_bytes: float = 5e6) -> Fault:
 def during_a_second(**per_second: float) -> Fault:
     """From 0.3 s to 1.35 s of the run, CPU totals grow at these rates instead."""
 
-    def plant(run: Run) -> Run:
+    def plant(run: ReplayEvidence) -> ReplayEvidence:
         cpu = run.measured.samples.cpu.copy()
         steps = cpu.diff().fillna(0.0)
         within = (cpu.time_s > START_S + 0.3) & (cpu.time_s <= START_S + 1.35)
@@ -110,7 +113,7 @@ def during_a_second(**per_second: float) -> Fault:
 
 
 def late_by(seconds: float) -> Fault:
-    def plant(run: Run) -> Run:
+    def plant(run: ReplayEvidence) -> ReplayEvidence:
         cpu = run.measured.samples.cpu.copy()
         cpu.loc[12, "late_s"] = seconds
         return with_samples(run, cpu=cpu)
@@ -119,10 +122,10 @@ def late_by(seconds: float) -> Fault:
 
 
 def received_less(missing_bytes: int) -> Fault:
-    def plant(run: Run) -> Run:
-        replay = run.measured.replay
+    def plant(run: ReplayEvidence) -> ReplayEvidence:
+        replay = run.measured.result
         short = replace(replay.subflows[5], received_bytes=replay.subflows[5].received_bytes - missing_bytes)
-        return planted(run, replay=replace(replay, subflows=[*replay.subflows[:5], short, *replay.subflows[6:]]))
+        return planted(run, result=replace(replay, subflows=[*replay.subflows[:5], short, *replay.subflows[6:]]))
 
     return plant
 
@@ -130,10 +133,10 @@ def received_less(missing_bytes: int) -> Fault:
 def finished_at(bounds: float) -> Fault:
     """The last flow ends after `bounds` times the bound."""
 
-    def plant(run: Run) -> Run:
-        replay = run.measured.replay
+    def plant(run: ReplayEvidence) -> ReplayEvidence:
+        replay = run.measured.result
         ends = [START_S + bounds * run.bound_s] * len(replay.finished_s)
-        return planted(run, replay=replace(replay, finished_s=ends))
+        return planted(run, result=replace(replay, finished_s=ends))
 
     return plant
 
@@ -141,8 +144,8 @@ def finished_at(bounds: float) -> Fault:
 def waiting_bytes(buckets: float, lasting_s: float = 1.5) -> Fault:
     """So much waits for the switch at PORT, from 0.2 s on."""
 
-    def plant(run: Run) -> Run:
-        time_s = sample_times(run.measured.replay.cct_s)
+    def plant(run: ReplayEvidence) -> ReplayEvidence:
+        time_s = sample_times(run.measured.result.cct_s)
         late = (time_s > START_S + 0.2) & (time_s < START_S + 0.2 + lasting_s)
         waits = np.where(late, buckets * ASKED.burst_bytes, 0.0)
         frame = pd.DataFrame({"time_s": time_s, "port": place(run, PORT), "waiting_bytes": waits})
@@ -154,12 +157,12 @@ def waiting_bytes(buckets: float, lasting_s: float = 1.5) -> Fault:
 def busy_replay(part: float) -> Fault:
     """The replay waits for the network for `part` of 1.1 s from 0.2 s on, and most of the time before and after."""
 
-    def plant(run: Run) -> Run:
-        time_s = sample_times(run.measured.replay.cct_s)
+    def plant(run: ReplayEvidence) -> ReplayEvidence:
+        time_s = sample_times(run.measured.result.cct_s)
         busy = (time_s > START_S + 0.2) & (time_s < START_S + 1.3)
         waited_s = np.cumsum(np.where(busy, part, 0.8) * np.diff(time_s, prepend=time_s[0]))
         waited = list(zip(time_s.tolist(), waited_s.tolist(), strict=True))
-        return planted(run, replay=replace(run.measured.replay, waited=waited))
+        return planted(run, result=replace(run.measured.result, waited=waited))
 
     return plant
 
@@ -182,7 +185,7 @@ FAULTS: list[tuple[Fault, str, str]] = [
     (during_a_second(idle_s=0.02, busy_s=1.98), "machine", r"99% busy for a second"),
     (waiting_bytes(2.1), "machine", r"too slow: 38 kB waited for it at leaf1-eth3 for a second, at most 36 kB"),
     (late_by(0.25), "machine", r"250 ms late"),
-    (busy_replay(0.03), "machine", r"the replay waited for the network for \d\.\d% of a second: less than 8%"),
+    (busy_replay(0.03), "replay", r"the replay waited for the network for \d\.\d% of a second: less than 8%"),
     (received_less(1_000), "bytes", r"1 connections .* 1665666 of 1666666 bytes"),
     (finished_at(0.95), "bytes", r"CCT 1\.9140 s is below the bound of 2\.0148 s"),
 ]  # fmt: skip
@@ -205,7 +208,9 @@ HARMLESS: list[Fault] = [
 
 
 @pytest.mark.parametrize(("fault", "invariant", "reason"), FAULTS)
-def test_fault_fails_its_invariant_and_no_other(healthy: Run, fault: Fault, invariant: str, reason: str) -> None:
+def test_fault_fails_its_invariant_and_no_other(
+    healthy: ReplayEvidence, fault: Fault, invariant: str, reason: str
+) -> None:
     failed = failures(fault(healthy))
     assert list(failed) == [invariant], failed
     assert any(re.search(reason, line) for line in failed[invariant]), failed
@@ -213,7 +218,7 @@ def test_fault_fails_its_invariant_and_no_other(healthy: Run, fault: Fault, inva
 
 
 @pytest.mark.parametrize("harmless", HARMLESS)
-def test_healthy_run_passes(healthy: Run, harmless: Fault) -> None:
+def test_healthy_run_passes(healthy: ReplayEvidence, harmless: Fault) -> None:
     assert failures(harmless(healthy)) == {}
 
 
@@ -248,7 +253,7 @@ def test_a_sender_that_holds_itself_back_is_found_out() -> None:
     in_one_queue = lazy.assign(backlog_bytes=9014.0 * (queues.port == place(run, "h1-eth0")))
     held = longest_unheld(
         run.plan, run.ports, FABRIC, choose_spines(run.plan, FABRIC, 1), in_one_queue,
-        run.measured.replay.started_s, run.measured.replay.finished_s,
+        run.measured.result.started_s, run.measured.result.finished_s,
     )  # fmt: skip
     assert held.host != 0 and held.seconds > 1, "h1's packets wait at its own port, and h1 is not to blame"
 
@@ -260,19 +265,19 @@ def test_senders_whose_packets_were_dropped_are_held_by_tcp() -> None:
     drops = lazy.assign(drops_packets=(lazy.time_s > START_S + 0.5).astype(int))
     held = longest_unheld(
         run.plan, run.ports, FABRIC, choose_spines(run.plan, FABRIC, 1), drops,
-        run.measured.replay.started_s, run.measured.replay.finished_s,
+        run.measured.result.started_s, run.measured.result.finished_s,
     )  # fmt: skip
     assert held.seconds == 0
 
 
-def test_port_that_was_reshaped_fails_for_its_shaping_alone(healthy: Run) -> None:
+def test_port_that_was_reshaped_fails_for_its_shaping_alone(healthy: ReplayEvidence) -> None:
     assert list(failures(sending(0.5)(reshaped(replace(ASKED, rate_bps=10_000_000))(healthy)))) == ["shaping"]
 
 
 @pytest.mark.parametrize(
     ("rate_bps", "mtu_bytes"), [(333_000_000, 1500), (1_000_000_000, 9000), (10_000_000_000, 9000)]
 )
-def test_bucket_in_whole_microseconds_is_as_asked(healthy: Run, rate_bps: int, mtu_bytes: int) -> None:
+def test_bucket_in_whole_microseconds_is_as_asked(healthy: ReplayEvidence, rate_bps: int, mtu_bytes: int) -> None:
     """What the kernel holds after a bucket was set over netlink: its filling time, cut to microseconds."""
     asked = shaping_for(rate_bps, replace(FABRIC, mtu_bytes=mtu_bytes))
     fill_us = asked.burst_bytes * 8 // (rate_bps // 1_000_000)
@@ -289,7 +294,7 @@ def test_bursts_may_beat_the_bound_of_a_tiny_run() -> None:
     assert list(failures(finished_at(0.5)(run))) == ["bytes", "length"]
 
 
-def test_packets_that_no_core_took_in_time_are_the_machines_fault(healthy: Run) -> None:
+def test_packets_that_no_core_took_in_time_are_the_machines_fault(healthy: ReplayEvidence) -> None:
     """Linux counts them as dropped by both ends of the link, and as sent by neither."""
     run = counted("tx_drops", PORT, 5)(counted("rx_drops", "spine1-eth1", 5)(lost(5, PORT)(healthy)))
     assert failures(run) == {
@@ -300,7 +305,7 @@ def test_packets_that_no_core_took_in_time_are_the_machines_fault(healthy: Run) 
     }
 
 
-def test_each_port_that_loses_is_named(healthy: Run) -> None:
+def test_each_port_that_loses_is_named(healthy: ReplayEvidence) -> None:
     run = counted("rx_packets", "h1-eth0", -1)(counted("rx_packets", "h4-eth0", -2)(healthy))  # acknowledgements
     assert [line.partition(":")[0] for line in failures(run)["conservation"]] == [
         "leaf1-eth1 -> h1-eth0",
@@ -326,7 +331,9 @@ def departures(arrivals_s: NDArray[np.float64], shaping: Shaping) -> NDArray[np.
     return left
 
 
-def sampled(run: Run, arrivals_s: NDArray[np.float64], left_s: NDArray[np.float64], rng: np.random.Generator) -> Run:
+def sampled(
+    run: ReplayEvidence, arrivals_s: NDArray[np.float64], left_s: NDArray[np.float64], rng: np.random.Generator
+) -> ReplayEvidence:
     """`run` with one port's queue as a sampler would see it whose period wanders, that looks at the clock up to 5 ms
     late, sleeps for 0.3 s once, and takes its last sample right after the one before."""
     gaps = rng.uniform(0.5 * PERIOD_S, 1.5 * PERIOD_S, 60)
@@ -338,7 +345,7 @@ def sampled(run: Run, arrivals_s: NDArray[np.float64], left_s: NDArray[np.float6
     return with_samples(run, queues=pd.DataFrame({**queue, "drops_packets": 0}))
 
 
-def at_rate(run: Run, rate_bps: float) -> tuple[Run, Shaping]:
+def at_rate(run: ReplayEvidence, rate_bps: float) -> tuple[ReplayEvidence, Shaping]:
     """`run` on a fabric whose links are all of another rate."""
     shaping = replace(ASKED, rate_bps=int(rate_bps))
     ports = [replace(port, shaping=shaping) for port in run.ports]
@@ -350,7 +357,9 @@ seeds = st.integers(0, 2**32 - 1)
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=seeds, offered=st.floats(0.3, 3.0), rate_bps=st.sampled_from([2e6, 20e6, 100e6]))
-def test_true_token_bucket_is_never_accused(healthy: Run, seed: int, offered: float, rate_bps: float) -> None:
+def test_true_token_bucket_is_never_accused(
+    healthy: ReplayEvidence, seed: int, offered: float, rate_bps: float
+) -> None:
     """Whatever arrives, in trains and pauses, and however it is sampled."""
     rng = np.random.default_rng(seed)
     run, shaping = at_rate(healthy, rate_bps)
@@ -363,7 +372,9 @@ def test_true_token_bucket_is_never_accused(healthy: Run, seed: int, offered: fl
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(seed=seeds, factor=st.sampled_from([0.5, 0.88, 1.12, 1.5]))
-def test_bucket_of_another_rate_is_found_out_once_its_queue_is_deep(healthy: Run, seed: int, factor: float) -> None:
+def test_bucket_of_another_rate_is_found_out_once_its_queue_is_deep(
+    healthy: ReplayEvidence, seed: int, factor: float
+) -> None:
     arrivals = np.full(420, 0.05)  # 1.5 s worth, all at once
     left = departures(arrivals, replace(ASKED, rate_bps=int(ASKED.rate_bps * factor)))
     [reason] = ports_work_at_their_rate(sampled(healthy, arrivals, left, np.random.default_rng(seed)))
@@ -372,7 +383,7 @@ def test_bucket_of_another_rate_is_found_out_once_its_queue_is_deep(healthy: Run
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=seeds)
-def test_queue_that_stands_still_is_found_out(healthy: Run, seed: int) -> None:
+def test_queue_that_stands_still_is_found_out(healthy: ReplayEvidence, seed: int) -> None:
     """Even where far less waits than the port could have sent before the next sample."""
     left = np.array([0.2, 0.2, 0.2, 1.0, 1.0])
     [reason] = ports_work_at_their_rate(sampled(healthy, np.full(5, 0.2), left, np.random.default_rng(seed)))
@@ -416,11 +427,11 @@ def test_run_shorter_than_a_second_is_one_window() -> None:
     assert least_idle(cpu(idle)) == pytest.approx(0.01)
 
 
-def test_replay_that_waits_now_and_then_keeps_up(healthy: Run) -> None:
+def test_replay_that_waits_now_and_then_keeps_up(healthy: ReplayEvidence) -> None:
     assert failures(busy_replay(0.12)(healthy)) == {}
 
 
-def test_offered_load_makes_the_healthy_ports_busy(healthy: Run) -> None:
+def test_offered_load_makes_the_healthy_ports_busy(healthy: ReplayEvidence) -> None:
     """The healthy run would not show that busy ports pass if none were."""
     assert OFFERED > 1 and healthy.measured.samples.queues.backlog_bytes.max() > 500_000
-    assert len(sample_times(healthy.measured.replay.cct_s)) > 1.5 / PERIOD_S
+    assert len(sample_times(healthy.measured.result.cct_s)) > 1.5 / PERIOD_S

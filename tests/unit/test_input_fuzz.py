@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments.runs.planner import Planner
+from experiments.runs.loads.replays import Replays
 from experiments.spec.experiment import SpecError, load_experiment
 from traffic.formats.htsim import MatrixError, load_matrix
 
@@ -71,7 +71,7 @@ def test_any_experiment_is_planned_or_refused(
     Path("perm.cm").write_text(MATRIX)
     Path("exp.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
-        assert Planner(load_experiment("exp.yaml", overrides)).runs
+        assert Replays(load_experiment("exp.yaml", overrides)).runs
     except SpecError as refused:
         assert are_sentences(str(refused))
 

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from rich.console import Console
 from synthetic import FABRIC, healthy_run
 
-from emulator.programs import OUTPUT_LIMIT_BYTES, Ended, Launch, environment
+from emulator.order import FabricOrder
+from emulator.programs import OUTPUT_LIMIT_BYTES, Ended, Launch, Output, environment
+from emulator.scripted import Scripted
 from emulator.topology import LeafSpine
-from experiments.judge.fidelity import Run, failures
-from experiments.results.sentences import DEALT
-from experiments.runs.messages import ProgramJob, ProgramMeasured
-from experiments.runs.programs import (
-    OutputLogs,
-    ProgramRun,
-    conclusion,
-    judge_program,
-    loaded_span_s,
-    parse_hosts,
-    plan_programs,
-)
+from experiments.commands.performing import answer, conduct
+from experiments.judge.evidence import Built, Measured, ProgramEvidence, ProgramResult, ReplayEvidence
+from experiments.judge.invariants import failures
+from experiments.judge.rows import judge_program
+from experiments.results.folder import ResultsFolder
+from experiments.results.manifest import manifest
+from experiments.results.output import OutputLogs
+from experiments.results.sentences import DEALT, sentence
+from experiments.results.verdict import of_results
+from experiments.runs.loads.programs import Program, ProgramLoad, Programs, parse_hosts
+from experiments.runs.messages import Event, Failed, Job, Started
 from experiments.spec.experiment import Experiment, SpecError
 
 SMALL = LeafSpine(2, 2, 4)
@@ -54,14 +60,27 @@ def test_wrong_hosts_are_named(text: str, said: str) -> None:
         parse_hosts(text, SMALL)
 
 
-def test_a_run_for_every_scheme_and_seed_but_for_those_only_the_program_could_apply() -> None:
-    asked = experiment(schemes=["ecmp", "subflow-4", "ethereal"], seeds=[1, 2])
-    jobs, left_out = plan_programs(asked, ["prog"], (0, 1), 5.0)
-    assert [(job.scheme, job.seed) for job in jobs] == [("ecmp", 1), ("ethereal", 1), ("ecmp", 2), ("ethereal", 2)]
-    assert left_out == ["subflow-4"]
-    assert len({job.launch.master_port for job in jobs}) == len({job.run_id for job in jobs}) == 4
+def programs(asked: Experiment, command: Sequence[str] = ("prog",), hosts: tuple[int, ...] = (0, 1)) -> Programs:
+    return Programs(asked, Program(tuple(command), hosts, 5.0))
+
+
+def test_a_run_for_every_scheme_and_seed_but_for_those_only_the_program_could_apply(tmp_path: Path) -> None:
+    work = programs(experiment(schemes=["ecmp", "subflow-4", "ethereal"], seeds=[1, 2]))
+    assert [(run.scheme, run.seed) for run in work.runs] == [("ecmp", 1), ("ethereal", 1), ("ecmp", 2), ("ethereal", 2)]
+    assert work.left_out == ["subflow-4"]
+    jobs = [work.job(run, tmp_path) for run in work.runs]
+    loads = [job.load for job in jobs if isinstance(job.load, ProgramLoad)]
+    assert len({load.launch.master_port for load in loads}) == len({job.run_id for job in jobs}) == 4
     with pytest.raises(SpecError, match="subflow-4 cannot apply to an unmodified program"):
-        plan_programs(experiment(schemes=["subflow-4"]), ["prog"], (0,), 5.0)
+        programs(experiment(schemes=["subflow-4"]))
+
+
+def test_a_program_is_restored_as_the_manifest_keeps_it() -> None:
+    program = Program(("prog", "-x"), (3, 1), 2.5)
+    assert Program.restored(json.loads(json.dumps(program.as_json())), "manifest.json") == program
+    for broken in (None, {}, {"command": ["prog"]}, [1], {**program.as_json(), "timeout_s": "soon"}):
+        with pytest.raises(SpecError, match=r"^manifest.json: holds no program"):
+            Program.restored(broken, "manifest.json")
 
 
 def test_ranks_find_each_other() -> None:
@@ -86,7 +105,7 @@ def ended(**totals: int) -> Ended:
 def logs(folder: Path) -> tuple[OutputLogs, Said]:
     said = Said()
     begun = OutputLogs(folder, SMALL, said)
-    begun.begin(ProgramJob("run", "ecmp", 1, LAUNCH))
+    begun.begin("run", LAUNCH.hosts)
     said.clear()
     return begun, said
 
@@ -122,63 +141,51 @@ def test_a_file_says_that_it_was_cut(tmp_path: Path) -> None:
     assert said == ["h1.log is cut after 10 of 20.0 MB"]
 
 
-def rows_of(jobs: list[ProgramJob], loaded_s: dict[str, float], **changes: Any) -> list[dict[str, Any]]:
-    """What programs.csv would have of `jobs`, loaded for so long under each scheme."""
-    return [
-        {
-            "run_id": job.run_id,
-            "scheme": job.scheme,
-            "seed": job.seed,
-            "loaded_s": loaded_s[job.scheme],
-            "exit_status": 0,
-            "fidelity": "pass",
-            **changes,
-        }
-        for job in jobs
+def concluded(work: Programs, loaded_s: dict[str, float], runs: int | None = None, **changes: Any) -> str:
+    """The sentence on the first `runs` of `work`, loaded for so long under each scheme."""
+    rows = [
+        {**work.named(run), "seed": run.seed, "loaded_s": loaded_s[run.scheme], "fidelity": "pass", **changes}
+        for run in work.runs[:runs]
     ]
+    program = {**work.program.as_json(), "schemes": list(work.schemes)}
+    return sentence(of_results(pd.DataFrame(rows), {"experiment": work.experiment.as_json(), "program": program}))
 
 
 def test_programs_end_in_a_sentence() -> None:
-    asked = experiment(schemes=["ecmp", "spray", "ethereal"], seeds=[1, 2, 3])
-    jobs, _ = plan_programs(asked, ["/usr/bin/prog", "-x"], (0, 1), 5.0)
-    needless = conclusion(rows_of(jobs, {"ecmp": 2.0, "spray": 1.0, "ethereal": 1.01}), jobs)
+    work = programs(experiment(schemes=["ecmp", "spray", "ethereal"], seeds=[1, 2, 3]), ["/usr/bin/prog", "-x"])
+    needless = concluded(work, {"ecmp": 2.0, "spray": 1.0, "ethereal": 1.01})
     assert needless.startswith(f"No need for packet spraying on this fabric: {DEALT}")
     assert "on prog (1.01 x" in needless and "9 of 9 runs trusted; 3 seeds" in needless
-    pays = conclusion(rows_of(jobs, {"ecmp": 2.0, "spray": 1.0, "ethereal": 1.5}), jobs)
-    assert pays.startswith("Packet spraying pays")
+    assert concluded(work, {"ecmp": 2.0, "spray": 1.0, "ethereal": 1.5}).startswith("Packet spraying pays")
 
 
 def test_programs_that_say_nothing_have_no_verdict() -> None:
-    asked = experiment(schemes=["ecmp", "spray", "ethereal"], seeds=[1])
-    jobs, _ = plan_programs(asked, ["prog"], (0, 1), 5.0)
+    work = programs(experiment(schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
     even = {"ecmp": 1.0, "spray": 1.0, "ethereal": 1.0}
-    assert "in 3 of 3 runs no port was ever loaded" in conclusion(rows_of(jobs, dict.fromkeys(even, 0.0)), jobs)
-    assert conclusion(rows_of(jobs, even, exit_status=1), jobs) == "No verdict: no run has finished."
-    assert conclusion([], jobs) == "No verdict: no run has finished."
-    assert conclusion(rows_of(jobs[:1], even), jobs).startswith("No verdict: 1 of 3 runs can be trusted")
-    alone = jobs[:1]
-    assert conclusion(rows_of(alone, even), alone).endswith("lack ethereal and spray.")
+    assert "in 3 of 3 runs no port was ever loaded" in concluded(work, dict.fromkeys(even, 0.0))
+    assert concluded(work, even, runs=0) == "No verdict: no run has finished."
+    assert concluded(work, even, runs=1).startswith("No verdict: 1 of 3 runs can be trusted")
+    assert concluded(programs(experiment(schemes=["ecmp"], seeds=[1])), even).endswith("lack ethereal and spray.")
 
 
-def watched(run: Run, margin_s: float = 0.0) -> ProgramRun:
+def watched(run: ReplayEvidence, margin_s: float = 0.0) -> ProgramEvidence:
     """The same packets as of a replay, as if a program had sent them."""
     seen, end = run.measured, Ended(run.start_s - margin_s, run.end_s + margin_s, 0, None, "", {})
-    measured = ProgramMeasured("run", end, 7, seen.before, seen.after, seen.samples, seen.shaping)
-    return ProgramRun.of(measured, run.ports)
+    measured = Measured("run", ProgramResult(end, 7), seen.before, seen.after, seen.samples, seen.shaping)
+    return ProgramEvidence.of(measured, run.ports, topology=run.topology, seed=1)
 
 
 def test_a_program_is_judged_by_the_same_network() -> None:
     run = healthy_run()
     assert not failures(run)
-    job = ProgramJob("run", "ecmp", 1, LAUNCH)
-    row = judge_program(watched(run), job, experiment(FABRIC), "linux")
+    row = judge_program(watched(run), {"run_id": "run"}).row
     assert (row["fidelity"], row["fidelity_reasons"]) == ("pass", "")
     assert row["retransmitted_segments"] == 7
-    assert row["duration_s"] == pytest.approx(run.measured.replay.cct_s)
+    assert row["duration_s"] == pytest.approx(run.measured.result.cct_s)
     after = run.measured.after.copy()
     after.loc[0, "tx_packets"] += 1
     lost = replace(run, measured=replace(run.measured, after=after))
-    row = judge_program(watched(lost), job, experiment(FABRIC), "linux")
+    row = judge_program(watched(lost), {"run_id": "run"}).row
     assert row["fidelity"] == "fail"
     assert row["fidelity_reasons"].startswith("conservation: ")
 
@@ -186,12 +193,54 @@ def test_a_program_is_judged_by_the_same_network() -> None:
 def test_the_machine_is_judged_while_the_fabric_is_loaded() -> None:
     run = healthy_run()
     program = watched(run, margin_s=100.0)
-    span = loaded_span_s(program.measured, run.ports)
-    assert span == (program.start_s, program.end_s)
-    assert span is not None
-    assert run.start_s - 0.2 <= span[0] < span[1] <= run.end_s + 0.2
+    assert run.start_s - 0.2 <= program.start_s < program.end_s <= run.end_s + 0.2
+    assert program.loaded_s == pytest.approx(program.end_s - program.start_s)
     idle = run.measured.samples.queues.assign(sent_bytes=0)
     quiet = replace(run.measured, samples=replace(run.measured.samples, queues=idle))
     silent = watched(replace(run, measured=quiet), margin_s=1.0)
-    assert loaded_span_s(silent.measured, run.ports) is None
-    assert (silent.start_s, silent.end_s) == (silent.measured.ended.started_s, silent.measured.ended.ended_s)
+    assert silent.loaded_s == 0
+    assert (silent.start_s, silent.end_s) == (run.start_s - 1.0, run.end_s + 1.0)
+
+
+# From the command to the folder, without a fabric
+
+
+def console() -> Console:
+    return Console(file=StringIO(), width=300, color_system=None)
+
+
+def script(run: ReplayEvidence, reason: str = "") -> Scripted:
+    """Every run is as `run`; the second ends for `reason`, if there is one."""
+
+    def events(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        yield Built("linux", "a test", None, {"ready": 0.1}, None, run.ports, {})
+        for number, job in enumerate(jobs):
+            yield Started(job.run_id)
+            yield Output({0: b"hello\n"})
+            yield ended(h1=6)
+            if number == 1 and reason:
+                yield Failed(job.run_id, reason, 3)
+                return
+            yield replace(watched(run).measured, run_id=job.run_id)
+
+    return Scripted(events)
+
+
+def test_a_program_that_fails_is_in_failed_runs_and_is_tried_again(tmp_path: Path) -> None:
+    run, work = healthy_run(), programs(experiment(FABRIC, schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
+    about = {**manifest(work.experiment), "program": {**work.program.as_json(), "schemes": list(work.schemes)}}
+    folder = ResultsFolder.create(tmp_path / "results", about)
+    [failed] = conduct(work, folder, console(), script(run, "h2 ended with exit status 3"))
+    assert (failed.run_id, failed.status) == (work.runs[1].run_id, 3)
+    assert folder.failed_runs().reason.tolist() == ["h2 ended with exit status 3"]
+    assert folder.runs().run_id.tolist() == [work.runs[0].run_id]
+    last = console()
+    answer(folder, work, last)
+    assert isinstance(last.file, StringIO)
+    assert f"spraylab exec --resume {folder.path}" in last.file.getvalue()
+    assert conduct(work, folder, console(), script(run)) == []
+    assert folder.runs().run_id.tolist() == [run.run_id for run in work.runs]
+    assert folder.failed_runs().empty
+    assert (folder.path / "output" / work.runs[1].run_id / "h1.log").read_bytes() == b"hello\n"
+    assert answer(folder, work, console()).outcome is not None
+    assert "How long programs kept the fabric loaded" in (folder.path / "report.html").read_text()

@@ -12,13 +12,17 @@ from xml.etree import ElementTree
 import pytest
 from results_example import REASON, SCHEMES, TRAFFICS, manifest_of, results_folder
 
-from experiments.results.folder import ResultsError, ResultsFolder, report
+from experiments.results import report, sections
+from experiments.results.folder import ResultsError, ResultsFolder
 from experiments.results.overview import fidelity, shown, summary
 from experiments.results.report import report_path, write_report
-from experiments.results.sections import SECTIONS, typical
+from experiments.results.sections import typical
 from experiments.results.sentences import lines, sentence
 from experiments.results.verdict import Outcome, Verdict, of_results
 from experiments.spec.experiment import load_experiment, restore_experiment
+
+DRAWN = [section for section in sections.SECTIONS if section.needs != "loaded_s"]
+"""What there is to draw of replays."""
 
 
 class Page(HTMLParser):
@@ -118,7 +122,7 @@ def test_verdict_is_beside_the_page_for_programs(folder: ResultsFolder, html: st
 
 
 def test_every_section_has_its_figures_and_how_to_read_them(page: Page) -> None:
-    for section in SECTIONS:
+    for section in DRAWN:
         assert section.title in page.text and section.reading in page.text
     each_traffic, each_scheme = len(TRAFFICS), len(TRAFFICS) * len(SCHEMES)
     assert page.tags.count("svg") == 5 * each_traffic + each_scheme
@@ -201,7 +205,7 @@ def test_runs_still_missing_are_counted(tmp_path: Path) -> None:
 def test_one_scheme_alone(tmp_path: Path) -> None:
     folder = results_folder(tmp_path / "r", ["ring"], ["subflow-4"], (1,))
     page = page_of(folder)
-    assert sentence(verdict_on(folder)) in page.text and page.tags.count("svg") == len(SECTIONS)
+    assert sentence(verdict_on(folder)) in page.text and page.tags.count("svg") == len(DRAWN)
     assert "cut into 4 connections" in page.text
 
 
@@ -227,8 +231,8 @@ def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     page = page_of(results_folder(tmp_path / "r", traffics, ["ethereal"], (1,), failed=ids))
     assert "and 2 more, in runs.csv" in page.text
     assert ids[2] in page.text and ids[3] not in page.text
-    assert page.text.count("The first 2 figures are drawn, 3 more are not") == len(SECTIONS)
-    assert page.tags.count("svg") == 2 * len(SECTIONS)
+    assert page.text.count("The first 2 figures are drawn, 3 more are not") == len(DRAWN)
+    assert page.tags.count("svg") == 2 * len(DRAWN)
     assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in traffics], "in the table: all"
 
 

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic import FABRIC
 
 from emulator import caller
-from experiments.judge.fidelity import Run
-from experiments.judge.rows import Judged, judge
+from experiments.judge.evidence import ReplayEvidence
+from experiments.judge.rows import Judged, judge_replay
+from experiments.results import folder as results
 from experiments.results.folder import FORMAT_VERSION, ResultsError, ResultsFolder, default_path
-from experiments.results.folder import folder as results
 
 MANIFEST = {"experiment": {"name": "unit"}, "command": "spraylab run unit"}
 FRAMES = ("flows", "subflows", "links", "queues")
@@ -34,9 +33,9 @@ def folder(tmp_path: Path) -> ResultsFolder:
 
 
 @pytest.fixture(scope="module")
-def one_run(healthy: Run) -> Judged:
+def one_run(healthy: ReplayEvidence) -> Judged:
     identity = {"run_id": "?", "experiment": "unit", "scheme": "ethereal", "traffic": "perm", "seed": 1}
-    return judge(healthy, FABRIC, identity)
+    return judge_replay(healthy, identity)
 
 
 def named(judged: Judged, run_id: str, **values: object) -> Judged:
@@ -99,15 +98,15 @@ def test_frames_are_read_back_with_their_run(folder: ResultsFolder, one_run: Jud
     assert frame.columns[0] == "run_id" and list(frame.run_id.unique()) == ["a", "b"]
     for run_id in ("a", "b"):
         own = frame[frame.run_id == run_id].drop(columns="run_id").reset_index(drop=True)
-        pd.testing.assert_frame_equal(own, one_run.frames()[name].reset_index(drop=True), check_dtype=False)
+        pd.testing.assert_frame_equal(own, one_run.frames[name].reset_index(drop=True), check_dtype=False)
     whole = pd.read_parquet(folder.path / f"{name}.parquet")
     assert len(whole) == len(frame), "a folder of files is a data set to any reader of parquet"
 
 
 def test_appending_leaves_the_frames_as_they_were(folder: ResultsFolder, one_run: Judged) -> None:
-    before = {name: list(frame.columns) for name, frame in one_run.frames().items()}
+    before = {name: list(frame.columns) for name, frame in one_run.frames.items()}
     folder.append(named(one_run, "a"))
-    assert {name: list(frame.columns) for name, frame in one_run.frames().items()} == before
+    assert {name: list(frame.columns) for name, frame in one_run.frames.items()} == before
 
 
 def test_new_folder_is_empty(folder: ResultsFolder) -> None:

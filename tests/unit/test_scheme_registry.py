@@ -22,11 +22,10 @@ from experiments.cli import main
 from experiments.results import plots
 from experiments.results.report import report_path, write_report
 from experiments.results.verdict import decide
-from experiments.runs.inside import hashed_connections
+from experiments.runs.loads.programs import Program, Programs
+from experiments.runs.loads.replays import ReplayLoad, Replays
 from experiments.runs.plan import RUN_OVERHEAD_S, estimate_s, plan_runs
-from experiments.runs.planner import Planner
 from experiments.runs.predict import predict
-from experiments.runs.programs import plan_programs
 from experiments.shell.terminal import check_shell_scheme
 from experiments.spec.experiment import Experiment, SpecError
 from experiments.theory.counting import count_traffic
@@ -69,13 +68,13 @@ def experiment(**changes: Any) -> Experiment:
 
 def test_a_newcomer_is_planned_estimated_and_predicted(toy: Scheme) -> None:
     asked = experiment()
-    planner = Planner(asked)
+    work = Replays(asked)
     [run] = plan_runs(asked)
-    plan = planner.plan(run)
+    plan = work.plan(run)
     assert run.run_id == "001-permutation-first-spine-s1"
     assert plan.scheme is toy and {subflow.path_tag for subflow in plan.subflows} == {1}
-    assert hashed_connections(plan) == []
-    assert planner.estimate_s(run) == pytest.approx(1.15 * planner.bound_s(run) + RUN_OVERHEAD_S)
+    assert not ReplayLoad(plan, asked.tcp()).hashed
+    assert work.estimate_s(run) == pytest.approx(1.15 * work.bound_s(run) + RUN_OVERHEAD_S)
     [row] = predict(asked).to_dict("records")
     assert row["scheme"] == "first-spine" and row["cut_flows"] == 0
     assert row["congestion_ratio"] == pytest.approx(4), "what four links should carry, one does"
@@ -98,11 +97,12 @@ def test_a_newcomer_is_reported(toy: Scheme, tmp_path: Path) -> None:
 
 
 def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: Scheme) -> None:
-    jobs, left_out = plan_programs(experiment(schemes=["ecmp", "first-spine"]), ["prog"], (0, 1), 5.0)
-    assert [job.scheme for job in jobs] == ["ecmp"] and left_out == ["first-spine"]
+    program = Program(("prog",), (0, 1), 5.0)
+    work = Programs(experiment(schemes=["ecmp", "first-spine"]), program)
+    assert [run.scheme for run in work.runs] == ["ecmp"] and work.left_out == ["first-spine"]
     refusal = "first-spine cannot apply .* write ecmp, spray, spray-random or ethereal$"
     with pytest.raises(SpecError, match=refusal):
-        plan_programs(experiment(), ["prog"], (0, 1), 5.0)
+        Programs(experiment(), program)
     with pytest.raises(SpecError, match=refusal):
         check_shell_scheme("first-spine")
 
@@ -120,7 +120,7 @@ def test_a_newcomer_that_spreads_is_as_good_as_spraying(monkeypatch: pytest.Monk
     asked = experiment(schemes=["switch-spray"])
     [row] = predict(asked).to_dict("records")
     assert (row["congestion_ratio"], row["predicted_cct_over_bound"]) == pytest.approx((1, 1))
-    assert hashed_connections(Planner(asked).plan(plan_runs(asked)[0])) == []
+    assert not ReplayLoad(Replays(asked).plan(plan_runs(asked)[0]), asked.tcp()).hashed
 
 
 # What every scheme says of itself

@@ -374,6 +374,14 @@ def test_flows_of_a_pair_and_channel_share_their_connections_and_others_none(sch
     assert not used[0] & used[1]
 
 
+def test_a_piece_takes_the_connection_of_its_spine_whichever_piece_it_is() -> None:
+    fabric = LeafSpine(2, 2, 1)
+    flows = [Flow(0, 0, 1, 1000), Flow(1, 0, 1, 1000, step=1, channel=1), Flow(2, 0, 1, 1000, step=1)]
+    plan = plan_traffic(schedule_of(flows, 2), fabric, range(2), scheme_of("ethereal"))
+    both, other, second = ([piece.subflow for piece in plan.pieces if piece.flow == flow.id] for flow in flows)
+    assert len(both) == 2 and second == both[1:] and other not in ([both[0]], second)
+
+
 @pytest.mark.parametrize("scheme", EVERY)
 def test_every_host_numbers_its_ports_without_a_gap(scheme: str) -> None:
     """A host has ports for so many connections as there are from the first port up, and no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.commands.performing import refusal
 from experiments.results.folder import ResultsError
 from experiments.results.sentences import DEALT, as_json, caveats, lines, sentence
 from experiments.results.verdict import Asked, Outcome, Verdict, decide, of_results
-from experiments.runs.outside import refusal
 
 Planted = Mapping[tuple[str, str], Sequence[float]]
 
@@ -108,7 +109,9 @@ def test_random_spraying_stands_in_and_is_named() -> None:
 
 
 def test_a_program_is_dealt_round_robin() -> None:
-    assert DEALT in sentence(decide(planted(SPLITTING)), single_path=DEALT)
+    runs = planted(SPLITTING).assign(loaded_s=lambda runs: runs.cct_over_bound)
+    asked = replace(Asked.of(runs), programs=True)
+    assert DEALT in sentence(decide(runs, asked=asked))
 
 
 # What it takes

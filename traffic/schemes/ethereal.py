@@ -111,7 +111,7 @@ def _end_to_end(sizes_bytes: Sequence[int], spines: Sequence[int]) -> list[Split
     s, ends = len(spines), list(accumulate(sizes_bytes))
     total, flow_ends = ends[-1], set(ends)
     cuts = []
-    for spine in range(1, s + 1):
+    for spine in range(1, s):
         before, after = total * spine // s, -(-total * spine // s)  # the bytes that the exact place lies between
         cuts.append(after if after in flow_ends else before)
     splits: list[Split] = [[] for _ in sizes_bytes]

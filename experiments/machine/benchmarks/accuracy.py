@@ -37,8 +37,8 @@ class Case:
 def run(seeds: Sequence[int] = _SEEDS) -> list[dict[str, Any]]:
     """A row for every fabric, traffic and scheme: medians over the seeds whose fidelity is "pass".
 
-    `predicted_high` is the highest prediction over the exact one: where it is far above 1, a small change of sizes, or
-    of how connections share a link, changes the time by as much, and no single number can be expected.
+    `predicted_low` to `predicted_high` is the range of predictions over the exact one: where it is wide, a small change
+    of sizes, or of how connections share a link, changes the time by as much, and no single number can be expected.
     """
     found = []
     for case in cases():
@@ -75,18 +75,20 @@ def cases() -> Iterator[Case]:
 def _cell(case: Case, label: str, scheme: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     trusted = [row for row in runs if row["fidelity"] == PASS]
     ratios = [row["emulated_over_predicted"] for row in trusted]
+    fabric = case.fabric
+    shape = f"{fabric.leaves}x{fabric.spines}x{fabric.hosts_per_leaf} at {fabric.host_rate_bps / 1e6:g} Mb/s"
+    lows = [row["predicted_low_s"] / row["predicted_cct_s"] for row in trusted]
+    highs = [row["predicted_high_s"] / row["predicted_cct_s"] for row in trusted]
     return {
-        "dataplane": runs[0]["dataplane"],
-        "fabric": f"{case.fabric.leaves}x{case.fabric.spines}x{case.fabric.hosts_per_leaf}",
-        "link_mbps": case.fabric.host_rate_bps / 1e6,
-        "placement": case.placement,
+        "case": f"{runs[0]['dataplane']}, {shape}, {case.placement}",
         "traffic": label,
         "scheme": scheme,
         "cct_over_bound": _median([row["cct_over_bound"] for row in trusted]),
         "emulated_over_predicted": _median(ratios),
         "least": min(ratios, default=None),
         "most": max(ratios, default=None),
-        "predicted_high": _median([row["predicted_high_s"] / row["predicted_cct_s"] for row in trusted]),
+        "predicted_low": _median(lows),
+        "predicted_high": _median(highs),
         "explained": f"{sum(row['explained'] == 'yes' for row in trusted)}/{len(trusted)}",
         "pass": f"{len(trusted)}/{len(runs)}",
         "reasons": "; ".join(sorted({row["fidelity_reasons"] for row in runs if row["fidelity_reasons"]})),

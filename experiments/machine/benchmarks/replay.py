@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from controllers.dataplane import build
-from emulator.nic import at_work
 from emulator.sandbox import Sandbox, raise_open_files
 from emulator.topology import LeafSpine
 from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of, permutation
-from experiments.runs.inside import hashed_connections
+from experiments.runs.loads.replays import ReplayLoad
+from experiments.runs.messages import Playing
 from experiments.theory.bound import bound_s
 from traffic.placement import place
 from traffic.plan import TrafficPlan, plan_traffic
-from traffic.replay import Replay, ReplayResult
-from traffic.schemes import scheme_of
+from traffic.replay import ReplayResult
 from traffic.transport import Transport
 
 _SCHEMES = ("ethereal", "subflow-8", "spray")
@@ -90,15 +89,13 @@ def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> 
     """Runs in the sandbox: one replay and what it cost."""
     transport = Transport()
     built = build(transport.order(fabric, dataplane), sys.stderr, seed)
-    built.program(seed, hashed_connections(plan))
+    load = ReplayLoad(plan, transport)
+    built.program(seed, load.hashed)
     opening = time.monotonic()
-    with (
-        at_work(plan.scheme.nic, built, seed),
-        Replay(plan, fabric, built.host_pids, transport) as replay,
-    ):
+    with load.ready(built, seed) as play:
         opened = time.monotonic()
         machine, mine = _machine_s(), os.times()
-        result = _played(replay)
+        result = _played(play())
         spent, now = _machine_s() - machine, os.times()
     return {
         "setup_s": built.timings["ready"],
@@ -110,8 +107,7 @@ def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> 
     }
 
 
-def _played(replay: Replay) -> ReplayResult:
-    steps = replay.run()
+def _played(steps: Playing) -> ReplayResult:
     while True:
         try:
             next(steps)

@@ -1,0 +1,133 @@
+"""`spraylab exec`: an unmodified program on an experiment's fabric."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from experiments.commands.common import fail_on_option, foot, in_help, read_experiment, set_option, within_option
+from traffic.schemes import FAMILIES, clauses_for_programs
+
+
+@click.command(
+    "exec",
+    epilog=foot(
+        {
+            "0": "it was 0 on all hosts, in every run, and --fail-on had nothing to say",
+            "1": "the fabric could not be built",
+            "3": "what --fail-on names came true",
+            "2": "bad input, or DIR cannot be written",
+            "124": "the program ran out of time",
+            "other": "that of the first host whose program failed",
+        },
+        {
+            "DIR/output/RUN/h1.log": "what h1 wrote, its first 10 MB; so for every host",
+            "the rest of DIR": "as of run: runs.csv, verdict.json, report.html ...",
+        },
+    ),
+)
+@click.argument("experiment", required=False)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@set_option
+@click.option(
+    "--hosts", metavar="LIST", help="Where to start it, in order of rank, as in h1,h5-h8  [default: every host]"
+)
+@click.option(
+    "--timeout",
+    default="600s",
+    metavar="TIME",
+    show_default=True,
+    help="End a run after this time, such as 90s or 500ms",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Results folder, new  [default: results/NAME-exec-TIME]",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Do what DIR still lacks of its runs; those that did not finish are tried again",
+)
+@within_option
+@fail_on_option
+@click.option("--dry-run", is_flag=True, help="Print the runs and how long they may take, and stop")
+@in_help(clauses=clauses_for_programs(), families=" and ".join(family.name for family in FAMILIES))
+def exec_(
+    experiment: str | None,
+    command: tuple[str, ...],
+    overrides: tuple[str, ...],
+    hosts: str | None,
+    timeout: str,
+    out: Path | None,
+    resume: Path | None,
+    within: float | None,
+    fail_on: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Run an unmodified program on an experiment's fabric.
+
+    One process on every host, under each scheme and seed of EXPERIMENT, a YAML file or a name of the catalog. What
+    follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts' NICs:
+    {clauses}. What {families} does only the program itself could do: it is left out.
+
+    A process finds its place in RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, all
+    addresses by rank in SPRAYLAB_HOSTS, and its own in SPRAYLAB_HOST, SPRAYLAB_ADDRESS and SPRAYLAB_INTERFACE. Hosts
+    know each other by name (h1, h2, ...), and mpirun on one host starts ranks on all. Asks sudo for root: programs run
+    as root inside the sandbox, and see your files. If the program fails on one host, it is ended on all (SIGTERM, and
+    2 s later SIGKILL), and no further run is started. At the end come medians and one sentence: whether the program
+    needs spraying, by how long it kept the fabric loaded.
+
+    \b
+    Examples:
+      spraylab exec quick -- hostname
+      spraylab exec quick --hosts h1,h5 -- sh -c 'ping -c 3 $MASTER_ADDR'
+      spraylab exec quick --hosts h1 -- mpirun ./mpi_allreduce 1000000
+      spraylab exec quick -- python3 gloo_allreduce.py --size 1000000
+      spraylab exec --resume results/quick-exec-20260101-120000
+    """
+    from rich.console import Console
+
+    from experiments.commands.performing import perform
+    from experiments.results.folder import ResultsFolder
+    from experiments.runs.loads.programs import Program, Programs, parse_hosts
+    from experiments.spec.experiment import SpecError, restore_experiment
+    from experiments.spec.units import parse_time_s
+
+    folder = None
+    if resume:
+        if experiment or command or overrides or hosts or out:
+            raise click.UsageError("--resume takes everything from its folder: give nothing else of the kind with it")
+        folder, source = ResultsFolder.open(resume), str(resume / "manifest.json")
+        program = Program.restored(folder.manifest().get("program"), source)
+        loaded = restore_experiment(folder.manifest()["experiment"], source)
+    else:
+        if not experiment or not command:
+            raise click.UsageError("name an experiment and a program, such as: spraylab exec quick -- hostname")
+        loaded = read_experiment(experiment, overrides)
+        try:
+            timeout_s = parse_time_s(timeout)
+        except ValueError as error:
+            raise SpecError(f"--timeout: {error}") from error
+        program = Program(tuple(command), parse_hosts(hosts, loaded.fabric.topology()), timeout_s)
+    if shutil.which(program.command[0]) is None:
+        raise SpecError(f"{program.command[0]}: no such program; name one on the PATH, or by its path")
+    work, console = Programs(loaded, program), Console()
+    if work.left_out:
+        left_out = f"left out: {', '.join(work.left_out)}, as an unmodified program's connections cannot be split"
+        console.print(left_out, highlight=False)
+    perform(
+        work,
+        console,
+        out=out,
+        resume=folder,
+        within=within,
+        fail_on=fail_on,
+        dry_run=dry_run,
+        about={"program": {**program.as_json(), "schemes": list(work.schemes)}},
+        kind="-exec",
+    )

@@ -1,0 +1,157 @@
+"""What `run` and `exec` have in common: from runs that are planned to an answer and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from emulator.errors import EmulatorError
+from emulator.sandbox import Sandbox
+from experiments.commands.common import FAILED, INTERRUPTED, REFUSED, become_root, end
+from experiments.commands.progress import shown
+from experiments.judge.rows import PASS
+from experiments.machine import calibration
+from experiments.results.folder import CAPTURES, LOG, ResultsFolder, default_path
+from experiments.results.manifest import manifest, note_machine
+from experiments.results.overview import render
+from experiments.results.sentences import as_json, lines, sentence
+from experiments.results.verdict import DEFAULT_WITHIN, Outcome, Verdict, of_results
+from experiments.runs.messages import Failed
+from experiments.runs.outside import Sandboxes, conducted
+from experiments.runs.recorded import recorded
+from experiments.runs.work import Work
+
+_MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
+
+
+def perform(
+    work: Work,
+    console: Console,
+    *,
+    out: Path | None,
+    resume: ResultsFolder | None,
+    within: float | None,
+    fail_on: Collection[str] = (),
+    dry_run: bool = False,
+    about: Mapping[str, Any] | None = None,
+    kind: str = "",
+    sandbox: Sandboxes = Sandbox,
+) -> None:
+    """Perform what is left of `work` as root, answer, and end with the exit status that is due.
+
+    `about` is added to a new folder's manifest, and `kind` to its name; `sandbox` is as for `conducted`. Raises
+    SpecError, ResultsError, EmulatorError.
+    """
+    work.check_emulable()
+    if warning := calibration.warning(work.experiment):
+        console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
+    if dry_run:
+        _print_plan(work, console)
+        return
+    become_root()
+    if resume is None:
+        new = {**manifest(work.experiment, DEFAULT_WITHIN if within is None else within), **(about or {})}
+        folder = ResultsFolder.create(out or default_path(work.name + kind), new)
+    else:
+        folder = resume
+        if within is not None:
+            folder.write_manifest({**folder.manifest(), "within": within})
+    try:
+        failed = conduct(work, folder, console, sandbox)
+    except KeyboardInterrupt:
+        answer(folder, work, console)
+        end("interrupted; everything built is gone again", INTERRUPTED)
+    except EmulatorError:
+        answer(folder, work, console)
+        raise
+    verdict = answer(folder, work, console)
+    if failed:
+        sys.exit(failed[-1].status or FAILED)
+    if refused := refusal(verdict, fail_on):
+        end(refused, REFUSED)
+
+
+def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox) -> list[Failed]:
+    """Perform the runs that `folder` does not hold yet. Returns those that did not finish.
+
+    Raises EmulatorError when the fabric cannot be built and ResultsError when a result cannot be written; what had
+    finished before is in the folder, and so are the runs that did not finish, with the reason.
+    """
+    finished = set(folder.runs().get("run_id", []))
+    todo = [run for run in work.runs if run.run_id not in finished]
+    if not todo:
+        return []
+    with folder.in_use():
+        if changed := note_machine(folder):
+            console.print(
+                f"[yellow]warning:[/yellow] {escape(str(folder.path))} goes on elsewhere than it was begun: "
+                f"{escape('; '.join(changed))}. Its manifest.json tells which runs are from where",
+                highlight=False,
+                soft_wrap=True,
+            )
+        limit_bps = calibration.userspace_limit_bps(work.topology.hosts)
+        outcomes = conducted(work, todo, folder.path / LOG, folder.path.absolute() / CAPTURES, limit_bps, sandbox)
+        seen = shown(recorded(folder, work, todo, outcomes, console.print), work, todo, console)
+        return [outcome for outcome in seen if isinstance(outcome, Failed)]
+
+
+def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
+    """Print the table, a line a collective, the sentence, what did not finish, and where everything is."""
+    runs = folder.runs()
+    verdict = of_results(runs, folder.manifest())
+    if len(runs):
+        console.print(render(runs), end="\n\n")
+        for row in runs[runs.fidelity != PASS].itertuples():
+            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
+    for line in lines(verdict):
+        console.print(escape(line), highlight=False)
+    console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+    if len(runs):
+        with console.status("writing the report"):
+            from experiments.results.report import report_path, write_report  # matplotlib takes a while to import
+
+            write_report([folder], report_path([folder]))
+        console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
+    else:
+        folder.write_verdict(as_json(verdict))
+    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
+        named = ", ".join(failed.run_id.head(_MOST_NAMED))
+        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+        console.print(f"[red]{named}{more} did not finish:[/red] {escape(str(reason))}", highlight=False)
+    if len(runs) < len(work.runs):
+        done = f"{len(runs)} of {len(work.runs)} runs are done"
+        again = f"spraylab {work.command} --resume {folder.path}"
+        console.print(f"{done}; go on with: {again}", highlight=False, soft_wrap=True)
+    console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
+    return verdict
+
+
+def refusal(verdict: Verdict, fail_on: Collection[str]) -> str | None:
+    """Return why `--fail-on` fails, in one sentence; None: nothing that `fail_on` names came true."""
+    failed = verdict.finished - verdict.trusted
+    if "fidelity" in fail_on and failed:
+        return f"--fail-on fidelity: {failed} of {verdict.finished} runs cannot be trusted"
+    if "spraying-pays" in fail_on and verdict.outcome is None:
+        return "--fail-on spraying-pays: there is no verdict"
+    if "spraying-pays" in fail_on and verdict.outcome is Outcome.SPRAYING:
+        return "--fail-on spraying-pays: packet spraying pays"
+    return None
+
+
+def _print_plan(work: Work, console: Console) -> None:
+    rows = [{"run": run.run_id, **work.columns(run), "estimate": f"{work.estimate_s(run):.1f} s"} for run in work.runs]
+    table = Table(title=f"{work.name}: {len(rows)} runs")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "run" else "right")
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+    for label, reason in work.too_short().items():
+        console.print(f"[yellow]warning:[/yellow] {label} will fail fidelity: {reason}", highlight=False)
+    console.print(f"about {work.total_estimate_s():.0f} s in all; nothing was built", highlight=False)

@@ -1,0 +1,45 @@
+"""`spraylab report`: one page to hand to a colleague."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from experiments.commands.common import foot, within_option
+
+
+@click.command(
+    epilog=foot(
+        {"0": "done", "2": "bad input, or FILE cannot be written"},
+        {
+            "DIR/report.html": "the page of one folder; replaced if it is there",
+            "DIR/figures/*.svg": "the figures of one folder",
+            "DIR/verdict.json": "the outcome that the page of one folder has",
+            "A-vs-B.html": "the page of two folders, in the current one",
+        },
+    )
+)
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR [DIR]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The page  [default: see Files]"
+)
+@within_option
+def report(folders: tuple[Path, ...], out: Path | None, within: float | None) -> None:
+    """Write one page to hand to a colleague.
+
+    From one results folder, or from two side by side: verdict, table, figures, settings, and how to repeat the run. The
+    page is one file that needs no other. Needs no root; `run` writes one as it ends.
+
+    \b
+    Examples:
+      spraylab report results/mine
+      spraylab report results/before results/after --out compared.html
+    """
+    from experiments.results.folder import ResultsFolder
+    from experiments.results.report import report_path, write_report
+
+    opened = [ResultsFolder.open(folder) for folder in folders]
+    page = out or report_path(opened)
+    write_report(opened, page, within)
+    click.echo(f"report: {page}")

@@ -1,0 +1,39 @@
+"""`spraylab shell`: Mininet's command line on a running fabric."""
+
+from __future__ import annotations
+
+import click
+
+from experiments.commands.common import become_root, foot, read_experiment, set_option
+from traffic.schemes import names_for_programs, names_of_role
+
+
+@click.command(epilog=foot({"0": "done", "1": "the fabric could not be built"}))
+@click.argument("experiment")
+@set_option
+@click.option(
+    "--scheme",
+    default=names_of_role("plain")[0],
+    show_default=True,
+    metavar="NAME",
+    help=f"What hosts' NICs do to each packet or connection: {names_for_programs()}",
+)
+def shell(experiment: str, overrides: tuple[str, ...], scheme: str) -> None:
+    """Talk to a running fabric: Mininet's command line.
+
+    On the fabric of EXPERIMENT, a YAML file or a name of the catalog, with its first seed. As in Mininet,
+    `h1 ping -c1 h5` runs a command on a host; `links`, `queues` and `paths h1 h9` show the fabric, and `help` lists all
+    commands. They may also come from a pipe, one a line. Asks sudo for root. `exit` or Ctrl-D ends it, and the fabric
+    with it; nothing is written.
+
+    \b
+    Examples:
+      spraylab shell quick
+      spraylab shell --scheme spray quick
+      echo 'h1 ping -c1 h5' | spraylab shell quick
+    """
+    from experiments.shell.terminal import converse
+
+    loaded = read_experiment(experiment, overrides)
+    become_root()
+    converse(loaded, scheme)

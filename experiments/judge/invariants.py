@@ -1,0 +1,97 @@
+"""Can a run's numbers be trusted? Invariants that hold on any real network, checked on what was measured.
+
+To add one, write a check that takes evidence and returns the reasons it fails, a line each with the amount, and list it
+here: the README, the report and the tests follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.judge import machine, network, replay
+from experiments.judge.evidence import Evidence, ReplayEvidence
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """What must hold: `says` it for people, and `check` returns the reasons why it does not, none where it does.
+
+    `of` is the kind of evidence it can be asked of.
+    """
+
+    name: str
+    says: str
+    check: Callable[[Any], list[str]]
+    of: type[Evidence[Any]] = Evidence
+
+
+INVARIANTS = (
+    Invariant(
+        "shaping",
+        "the shaping read back from the kernel is what was asked, on every port",
+        network.shaping_is_as_asked,
+    ),
+    Invariant(
+        "conservation",
+        "on every hop, packets in = packets out + drops that a counter admits to",
+        network.packets_are_conserved,
+    ),
+    Invariant(
+        "work conservation",
+        "a port whose queue never emptied sent at its rate, and no port ever exceeded it",
+        network.ports_work_at_their_rate,
+    ),
+    Invariant(
+        "machine",
+        "the machine kept up: idle CPU in every second, nothing waits long for a switch process or a core, no late "
+        "wake-ups",
+        machine.machine_kept_up,
+    ),
+    Invariant(
+        "replay",
+        "what sends the traffic waits for the network, not the network for it",
+        machine.replay_kept_up,
+        ReplayEvidence,
+    ),
+    Invariant(
+        "bytes",
+        "the bytes that arrived are the bytes that were asked for, and no run beats its bound",
+        replay.bytes_are_as_asked,
+        ReplayEvidence,
+    ),
+    Invariant(
+        "length",
+        "a run is long enough to be judged: its bound is a quarter of a second at least, and full token buckets "
+        "explain no more than a tenth of it",
+        replay.run_is_long_enough,
+        ReplayEvidence,
+    ),
+    Invariant(
+        "senders",
+        "a sender with bytes to send keeps a link on their way busy",
+        replay.senders_are_held_by_the_network,
+        ReplayEvidence,
+    ),
+    Invariant(
+        "captures",
+        "what was to be captured was, and no packet is missing",
+        network.captures_are_complete,
+    ),
+)
+"""In the order in which a run's reasons are listed."""
+
+
+def failures(evidence: Evidence[Any]) -> dict[str, list[str]]:
+    """Return the invariants that fail, by name, each with its reasons."""
+    asked = (each for each in INVARIANTS if isinstance(evidence, each.of))
+    return {each.name: reasons for each in asked if (reasons := each.check(evidence))}
+
+
+def summary(failed: Mapping[str, Sequence[str]]) -> str:
+    """Return the invariants that failed in one line, each with its first reason."""
+    return "; ".join(
+        f"{name}: {reasons[0]}" + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
+        for name, reasons in failed.items()
+    )

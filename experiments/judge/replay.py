@@ -1,0 +1,57 @@
+"""What holds of a replay, whose bytes are known: they arrive, no sooner than can be, and nothing of ours holds them."""
+
+from __future__ import annotations
+
+from experiments.judge.evidence import ReplayEvidence
+from experiments.judge.floor import head_start_s, too_short
+from experiments.judge.network import RATE_TOLERANCE, packets_are_conserved
+from experiments.judge.senders import longest_unheld
+from experiments.theory.loads import choose_spines
+
+MAX_UNHELD, LEAST_UNHELD_S = 0.1, 0.4
+"""Most of a run's time, and of any run, that a sender may have bytes while no link on their way is full."""
+
+
+def bytes_are_as_asked(run: ReplayEvidence) -> list[str]:
+    """The bytes received are what the schedule asked for, real data is right, and no run beats its bound."""
+    reasons = []
+    asked = [0] * len(run.plan.subflows)
+    for piece in run.plan.pieces:
+        asked[piece.subflow] += piece.size_bytes
+    got = [result.received_bytes for result in run.measured.result.subflows]
+    wrong = [number for number, (a, b) in enumerate(zip(asked, got, strict=True)) if a != b]
+    if wrong:
+        first = wrong[0]
+        reasons.append(
+            f"{len(wrong)} connections received other than was asked, the first {got[first]} of {asked[first]} bytes"
+        )
+    sooner_s = head_start_s(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s)
+    if run.measured.result.cct_s < run.bound_s * (1 - RATE_TOLERANCE) - sooner_s:
+        reasons.append(f"CCT {run.measured.result.cct_s:.4f} s is below the bound of {run.bound_s:.4f} s")
+    return [*reasons, *(run.measured.result.data_problems or ())]
+
+
+def run_is_long_enough(run: ReplayEvidence) -> list[str]:
+    """A run too short for its windows and its buckets says nothing."""
+    reason = too_short(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s)
+    return [reason] if reason else []
+
+
+def senders_are_held_by_the_network(run: ReplayEvidence) -> list[str]:
+    """A sender with bytes keeps its link busy, unless a receiver, the fabric or its schedule is the limit.
+
+    Where packets are lost on the way, conservation fails, and TCP's own rules hold senders back.
+    """
+    if packets_are_conserved(run):
+        return []
+    replay, cct_s = run.measured.result, run.measured.result.cct_s
+    spines = choose_spines(run.plan, run.topology, run.seed)
+    held = longest_unheld(
+        run.plan, run.ports, run.topology, spines, run.measured.samples.queues, replay.started_s, replay.finished_s
+    )
+    if held.seconds <= max(MAX_UNHELD * cct_s, LEAST_UNHELD_S):
+        return []
+    return [
+        f"{run.topology.host_name(held.host)} had bytes to send and no link on their way was full for "
+        f"{held.seconds:.1f} s of {cct_s:.1f} s: at most {MAX_UNHELD:.0%} is trusted"
+    ]

@@ -1,0 +1,98 @@
+"""manifest.json: what was asked, and on what it ran."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from experiments.judge.evidence import Built
+from experiments.results.folder import ResultsFolder
+from experiments.results.verdict import DEFAULT_WITHIN
+from experiments.spec.experiment import Experiment
+
+
+def manifest(experiment: Experiment, within: float = DEFAULT_WITHIN) -> dict[str, Any]:
+    """What was asked, and on what it runs; the sandbox's findings are added once the fabric is up."""
+    return {
+        "experiment": experiment.as_json(),
+        "within": within,
+        "command": shlex.join(["spraylab", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **_here(),
+        "sysctls": experiment.tcp().sysctls(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what the capacity of this machine depends on."""
+    return {"kernel": platform.release(), "cores": len(os.sched_getaffinity(0)), "cpu": _cpu_model()}
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _here() -> dict[str, Any]:
+    packages = ("spraylab", "os-ken", "pyroute2", "numpy", "pandas", "pyarrow")
+    return {
+        "machine": {
+            **machine(),
+            "architecture": platform.machine(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+    }
+
+
+def note_machine(folder: ResultsFolder) -> list[str]:
+    """Describe this machine in the manifest too where the runs to come are not made as the last ones were.
+
+    Returns what has changed, a clause each.
+
+    `resumed` there is by the time it went on; the rows of runs.csv after the first `runs_before` are from then.
+    """
+    manifest, here = folder.manifest(), _here()
+    last = _latest_machine(manifest)
+    changed = [
+        f"{key} was {last[part][key]}, is {now}"
+        for part, values in here.items()
+        for key, now in values.items()
+        if key != "memory_bytes" and last.get(part, {}).get(key, now) != now  # a kernel takes more or less for itself
+    ]
+    if changed:
+        entry = {**here, "runs_before": len(folder.runs())}
+        manifest["resumed"] = {**manifest.get("resumed", {}), time.strftime("%Y-%m-%dT%H:%M:%S%z"): entry}
+        folder.write_manifest(manifest)
+    return changed
+
+
+def _latest_machine(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Where a manifest describes the machine of its latest runs."""
+    return list(manifest.get("resumed", {}).values() or [manifest])[-1]
+
+
+def record_fabric(folder: ResultsFolder, built: Built) -> None:
+    """Add to the manifest the fabric that the runs to come are made on."""
+    manifest = folder.manifest()
+    _latest_machine(manifest)["fabric"] = {
+        "dataplane": built.dataplane,
+        "openvswitch": built.ovs_version,
+        "setup_s": built.setup_s,
+        "packet_buffer_bytes": built.packet_buffer_bytes,
+        "shaping": {name: shaping and asdict(shaping) for name, shaping in built.shaping.items()},
+    }
+    folder.write_manifest(manifest)

@@ -1,0 +1,1 @@
+"""What is put on a fabric and measured: a file a kind of load."""

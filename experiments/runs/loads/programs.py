@@ -1,0 +1,169 @@
+"""Unmodified programs on an experiment's fabric, under each of its schemes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emulator.dataplane import Endpoints
+from emulator.nic import at_work
+from emulator.order import FabricOrder
+from emulator.programs import Ended, Launch, run_program
+from emulator.topology import LeafSpine
+from experiments.judge.evidence import Measured, ProgramEvidence, ProgramResult
+from experiments.judge.rows import Judged, judge_program
+from experiments.runs.messages import Job, Playing, UnfitError
+from experiments.runs.plan import RUN_OVERHEAD_S, Run, planned
+from experiments.runs.work import Seen, Work
+from experiments.spec.experiment import Experiment, SpecError
+from traffic.schemes import Scheme, names_for_programs, scheme_of
+
+if TYPE_CHECKING:
+    from emulator.fabric import Fabric
+
+_SILENCE_S = 60.0  # on top of the program's own time
+_FIRST_MASTER_PORT = 29_500  # as torchrun's; a port a run, as the last run's may be held for a while
+
+
+@dataclass(frozen=True)
+class ProgramLoad:
+    """A program on some hosts; their NICs do to its packets what `scheme` does. See `Load`."""
+
+    scheme: Scheme
+    launch: Launch
+    hashed: Sequence[Endpoints] = ()
+
+    @contextmanager
+    def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
+        with at_work(self.scheme.program_nic, fabric, seed):
+            yield lambda: self._play(fabric)
+
+    def _play(self, fabric: Fabric) -> Playing:
+        before = _retransmitted_segments(fabric)
+        for event in run_program(fabric.topology, self.launch):
+            yield event
+            if isinstance(event, Ended):
+                ended = event
+        if ended.status:
+            raise UnfitError(ended.reason, ended.status)
+        return ProgramResult(ended, _retransmitted_segments(fabric) - before)
+
+
+def _retransmitted_segments(fabric: Fabric) -> int:
+    """Of all hosts together, since they were made (RetransSegs of RFC 4022)."""
+    total = 0
+    for pid in fabric.host_pids:
+        lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
+        names, values = (line.split() for line in lines if line.startswith("Tcp:"))
+        total += int(values[names.index("RetransSegs")])
+    return total
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run: `command` on `hosts`, rank by rank, ended after `timeout_s`."""
+
+    command: tuple[str, ...]
+    hosts: tuple[int, ...]
+    timeout_s: float
+
+    @property
+    def name(self) -> str:
+        """The program's own name, without its folder."""
+        return Path(self.command[0]).name
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a manifest keeps it, for `restored`."""
+        return {"command": list(self.command), "hosts": list(self.hosts), "timeout_s": self.timeout_s}
+
+    @classmethod
+    def restored(cls, content: object, source: str) -> Program:
+        """Return what `as_json` gave. Raises SpecError; `source` names its file."""
+        try:
+            assert isinstance(content, dict)
+            return cls(tuple(content["command"]), tuple(content["hosts"]), float(content["timeout_s"]))
+        except (AssertionError, KeyError, TypeError, ValueError):
+            raise SpecError(f"{source}: holds no program; `exec` goes on with what `exec` began") from None
+
+
+class Programs(Work):
+    """One program's runs: for every seed and scheme of an experiment but those `left_out`, which nobody could apply."""
+
+    command = "exec"
+
+    def __init__(self, experiment: Experiment, program: Program) -> None:
+        """Raises SpecError where no scheme is left."""
+        self.take(experiment)
+        self.program = program
+        self.left_out = [scheme for scheme in experiment.schemes if not scheme_of(scheme).for_programs]
+        self.schemes = tuple(scheme for scheme in experiment.schemes if scheme not in self.left_out)
+        if not self.schemes:
+            raise SpecError(
+                f"schemes: {', '.join(self.left_out)} cannot apply to an unmodified program, which opens its own "
+                f"connections; write {names_for_programs()}"
+            )
+        self.runs = planned([program.name], self.schemes, experiment.seeds)
+
+    def order(self, userspace_limit_bps: int | None = None) -> FabricOrder:
+        order = super().order(userspace_limit_bps)
+        return replace(order, congestion_control=self.transport.congestion_control)
+
+    @property
+    def processes(self) -> Sequence[int]:
+        return self.program.hosts
+
+    @property
+    def silence_s(self) -> float:
+        return self.program.timeout_s + _SILENCE_S
+
+    def job(self, run: Run, captures: Path) -> Job:
+        port = _FIRST_MASTER_PORT + self.runs.index(run) % 1000
+        launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port)
+        load = ProgramLoad(scheme_of(run.scheme), launch)
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id)
+
+    def judged(self, run: Run, measured: Measured[ProgramResult], seen: Seen) -> Judged:
+        evidence = ProgramEvidence.of(
+            measured,
+            seen.built.ports,
+            topology=self.topology,
+            seed=run.seed,
+            asked=self.captures,
+            captured=seen.captured,
+        )
+        identity = {
+            **self.named(run),
+            "ranks": len(self.program.hosts),
+            **self.fabric_columns(seen.built.dataplane),
+            "seed": run.seed,
+        }
+        return judge_program(evidence, identity)
+
+    def estimate_s(self, run: Run) -> float:
+        """Nobody knows: a minute, or what the program may take at most."""
+        return min(60.0, self.program.timeout_s) + RUN_OVERHEAD_S
+
+    def columns(self, run: Run) -> dict[str, str]:
+        return {"processes": str(len(self.program.hosts)), "at most": f"{self.program.timeout_s:g} s"}
+
+
+def parse_hosts(text: str | None, fabric: LeafSpine) -> tuple[int, ...]:
+    """'h1,h5-h8' -> hosts in the order of their ranks; None: all. Raises SpecError."""
+    if text is None:
+        return tuple(range(fabric.hosts))
+    hosts: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"h([0-9]+)(?:-h([0-9]+))?", part.strip())
+        if match is None:
+            raise SpecError(f"--hosts: {part.strip()!r} is no host; write h1, h5-h8 or several of them with commas")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 1 <= first <= last <= fabric.hosts:
+            raise SpecError(f"--hosts: {part.strip()} is not in this fabric, whose hosts are h1 to h{fabric.hosts}")
+        hosts += range(first - 1, last)
+    if len(set(hosts)) < len(hosts):
+        raise SpecError(f"--hosts: {text} names a host twice; each runs the program once")
+    return tuple(hosts)

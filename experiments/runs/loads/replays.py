@@ -1,0 +1,169 @@
+"""Schedules replayed over sockets: the runs of an experiment's traffic."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emulator.dataplane import Endpoints
+from emulator.nic import at_work
+from experiments.judge.evidence import Measured, ReplayEvidence
+from experiments.judge.floor import too_short
+from experiments.judge.rows import Judged, judge_replay
+from experiments.runs.messages import Job, Playing
+from experiments.runs.plan import Run, estimate_s, plan_runs
+from experiments.runs.work import Seen, Work, refuse
+from experiments.spec.budget import too_many_connections, too_many_flows, too_many_pieces, too_many_runs
+from experiments.spec.experiment import Experiment
+from experiments.theory.bound import bound_s
+from experiments.theory.prediction import Predicted, predict_run
+from traffic.payload import Anything, RealData
+from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
+from traffic.replay import Replay, ReplayResult
+from traffic.schedule import Schedule
+from traffic.schemes import scheme_of
+from traffic.transport import Transport
+
+if TYPE_CHECKING:
+    from emulator.fabric import Fabric
+
+
+@dataclass(frozen=True)
+class ReplayLoad:
+    """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`."""
+
+    plan: TrafficPlan
+    transport: Transport
+    verify: bool = False
+
+    @property
+    def hashed(self) -> Sequence[Endpoints]:
+        if self.plan.scheme.spreads:
+            return []
+        return [
+            Endpoints(subflow.src_host, subflow.dst_host, subflow.src_port, LISTEN_PORT)
+            for subflow in self.plan.subflows
+            if subflow.path_tag == UNTAGGED
+        ]
+
+    @contextmanager
+    def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
+        payload = RealData(self.plan, seed) if self.verify else Anything()
+        replay = Replay(self.plan, fabric.topology, fabric.host_pids, self.transport, payload)
+        with at_work(self.plan.scheme.nic, fabric, seed), replay:
+            yield replay.run
+
+
+class ReplayWork(Work):
+    """Runs that replay schedules: what each sends, where it goes, what is possible, what is to be expected."""
+
+    def __init__(self) -> None:
+        self._predicted: dict[str, Predicted | None] = {}
+
+    @abstractmethod
+    def ideal(self, run: Run) -> tuple[Schedule, Sequence[int], float]:
+        """Return the schedule of `run`, the host of each rank, and the bound in seconds."""
+
+    def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
+        """What a row of runs.csv says of a run before it ran."""
+        schedule = plan.schedule
+        return {
+            **self.named(run),
+            "collective": schedule.collective,
+            "algorithm": schedule.algorithm,
+            "channels": schedule.channels,
+            "ranks": schedule.ranks,
+            **self.fabric_columns(dataplane),
+            "size_bytes": schedule.size_bytes,
+            "seed": run.seed,
+        }
+
+    def plan(self, run: Run) -> TrafficPlan:
+        """Return what the sockets are to do."""
+        schedule, hosts, _ = self.ideal(run)
+        scheme = scheme_of(run.scheme)
+        refuse(too_many_pieces(schedule, self.topology, hosts, scheme), self.name, run.label)
+        return plan_traffic(schedule, self.topology, hosts, scheme)
+
+    def bound_s(self, run: Run) -> float:
+        """Return the least time that any scheme could take."""
+        return self.ideal(run)[2]
+
+    def prepare(self, run: Run) -> None:
+        self._predicted[run.run_id] = predict_run(self.plan(run), self.topology, run.seed)
+
+    def job(self, run: Run, captures: Path) -> Job:
+        load = ReplayLoad(self.plan(run), self.transport, self.verify)
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id)
+
+    def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
+        plan = self.plan(run)
+        evidence = ReplayEvidence.of(
+            measured,
+            ports=seen.built.ports,
+            topology=self.topology,
+            seed=run.seed,
+            asked=self.captures,
+            captured=seen.captured,
+            plan=plan,
+            bound_s=self.bound_s(run),
+        )
+        return judge_replay(evidence, self.identity(run, plan, seen.built.dataplane), self._predicted.get(run.run_id))
+
+    def too_short(self) -> dict[str, str]:
+        found = {}
+        for run in self.runs:
+            schedule, hosts, bound = self.ideal(run)
+            if reason := too_short(schedule, self.topology, hosts, bound):
+                found[run.label] = reason
+        return found
+
+
+class Replays(ReplayWork):
+    """An experiment's traffic. Schedules and bounds are found once for each traffic and seed, for all schemes."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Raises SpecError for more runs than there can be."""
+        super().__init__()
+        self.take(experiment)
+        self.verify = experiment.verify
+        refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
+        self.runs = plan_runs(experiment)
+        self._ideal = lru_cache(maxsize=None)(self._schedule_hosts_bound)
+
+    def ideal(self, run: Run) -> tuple[Schedule, Sequence[int], float]:
+        return self._ideal(run.traffic, run.seed)
+
+    def _schedule_hosts_bound(self, traffic: int, seed: int) -> tuple[Schedule, list[int], float]:
+        schedule = self.experiment.schedule(traffic, seed)
+        hosts = self.experiment.hosts(schedule, seed)
+        return schedule, hosts, bound_s(schedule, self.topology, hosts)
+
+    def estimate_s(self, run: Run) -> float:
+        return estimate_s(self.experiment, run, self.bound_s(run))
+
+    def columns(self, run: Run) -> dict[str, str]:
+        plan = self.plan(run)
+        return {
+            "flows": str(len(plan.schedule.flows)),
+            "connections": str(len(plan.subflows)),
+            "bound": f"{self.bound_s(run):.2f} s",
+        }
+
+    def check_emulable(self) -> None:
+        super().check_emulable()
+        first = [run for run in self.runs if run.seed == self.experiment.seeds[0]]
+        for run in first:
+            self.check_listable(run)
+        for run in first:
+            refuse(too_many_connections(self.plan(run), self.topology), self.name, run.label)
+
+    def check_listable(self, run: Run) -> None:
+        """Raises SpecError for traffic of more flows than can be listed."""
+        if flows := self.experiment.traffic[run.traffic].flow_count(self.topology):
+            refuse(too_many_flows(flows), self.name, run.label)
