@@ -24,6 +24,7 @@ from experiments.theory.bound import bound_s
 from traffic.placement import place
 from traffic.plan import TrafficPlan, plan_traffic
 from traffic.replay import ReplayResult
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 _SCHEMES = ("ethereal", "subflow-8", "spray")
