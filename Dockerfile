@@ -2,7 +2,9 @@
 # docker run --rm --privileged -v "$PWD/results:/opt/spraylab/results" spraylab run quick
 #
 # --privileged: a fabric is made of network namespaces, mounts and Open vSwitch. Plans, reports and unit tests need none.
-FROM debian:bookworm-slim
+# debian:trixie-slim and ubuntu:24.04 do as well: --build-arg IMAGE=...
+ARG IMAGE=debian:bookworm-slim
+FROM $IMAGE
 WORKDIR /opt/spraylab
 ENV PIP_NO_CACHE_DIR=1
 

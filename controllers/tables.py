@@ -20,6 +20,8 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
+    """To `spine`."""
+
     spine: int
 
 
@@ -32,12 +34,14 @@ class Hash:
 
 @dataclass(frozen=True, slots=True)
 class Downlink:
+    """To `leaf`."""
+
     leaf: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    pass
+    """To nobody."""
 
 
 Action = Deliver | Uplink | Hash | Downlink | Drop

@@ -63,7 +63,7 @@ class Shellless(Node):
 
 
 class FabricHost(Shellless, Host):
-    pass
+    """A host: its network namespace, and no process but the one that holds it."""
 
 
 class _Interface(Intf):

@@ -58,7 +58,8 @@ class Output:
 @dataclass(frozen=True)
 class Ended:
     """Times are of CLOCK_MONOTONIC. `status` is 0, or that of the first `host` that failed, with `reason` for people;
-    TIMED_OUT if a host never ended. A process ended by signal n has status 128 + n, as in shells."""
+    TIMED_OUT if a host never ended. A process ended by signal n has status 128 + n, as in shells.
+    """
 
     started_s: float
     ended_s: float
@@ -70,7 +71,8 @@ class Ended:
 
 def furnish(topology: LeafSpine) -> None:
     """Before the fabric is built: names for its hosts, in /etc/hosts as the sandbox sees it, and a shared memory and
-    a place for temporary files that end with the sandbox. Raises EmulatorError."""
+    a place for temporary files that end with the sandbox. Raises EmulatorError.
+    """
     for folder in (_WORLD / "bin", _WORLD / "tmp"):
         folder.mkdir(parents=True)
     (_WORLD / "tmp").chmod(0o1777)
@@ -121,7 +123,8 @@ def route_programs(pid: int, congestion_control: str) -> None:
 
 def environment(topology: LeafSpine, launch: Launch, rank: int) -> dict[str, str]:
     """What the process of `rank` finds on top of what it would find anyway: torchrun's names, and what lets mpirun
-    reach the other hosts."""
+    reach the other hosts.
+    """
     addresses = [topology.host_ip(host) for host in launch.hosts]
     return {
         "RANK": str(rank),

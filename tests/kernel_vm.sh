@@ -5,10 +5,10 @@
 #
 # Needs root, qemu-system-x86, debootstrap, e2fsprogs and a network, but no KVM: the machine is emulated in software and
 # slow, so the rates are low, and of the invariants "machine" may fail. Its root is made by tests/fresh_root.sh, with
-# what `./spraylab --setup` installs, in DIR if it shall be there for the next time; the machine itself has no network.
+# what `./spraylab --setup test` installs, in DIR if it shall be there for the next time; the machine itself has no network.
 # COMMAND... instead of the checks below is one command, run in the checkout.
 # Exit status 0 if every check succeeded; but for DIR, nothing stays behind.
-# shellcheck disable=SC2317  # some functions are called by another shell
+# shellcheck disable=SC2317,SC2329  # some functions are called by another shell
 set -euo pipefail
 
 inside="/root/my work/spraylab/tests/kernel_vm.sh" # where tests/fresh_root.sh copies this to
@@ -128,7 +128,7 @@ trap 'exit 143' TERM
 root=$scratch/root
 [ -z "$keep" ] || root=$(readlink -m "$keep")
 
-"$(dirname "$(readlink -f "$0")")/fresh_root.sh" --keep "$root" bookworm sh -c './spraylab --setup &&
+"$(dirname "$(readlink -f "$0")")/fresh_root.sh" --keep "$root" bookworm sh -c './spraylab --setup test &&
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends linux-image-cloud-amd64 >/dev/null'
 printf -v command ' %q' "$inside" --inside "$@"
 printf '#!/bin/bash\nexec bash%s\n' "$command" >"$root/usr/sbin/init"

@@ -1,6 +1,7 @@
-"""Opens a plan's subflows: a socket is made inside its host's network namespace and stays there.
+"""Opens a plan's subflows over sockets that somebody else makes: see `Sockets`.
 
-So one thread holds both ends of every connection and never has to be anywhere.
+On a fabric a socket is made inside its host's network namespace and stays there, so that one thread holds both ends of
+every connection and never has to be anywhere. `traffic/loopback.py` makes them without a fabric, and without root.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from emulator.errors import EmulatorError
 from emulator.namespaces import inside
@@ -19,28 +21,52 @@ from traffic.plan import LISTEN_PORT, TrafficPlan
 from traffic.transport import Transport
 
 _CONNECT_TIMEOUT_S = 20.0
+_POLL_MS = 100
 _LEAST_WINDOW_FRAMES = 2  # with fewer, a sender would wait for every delayed acknowledgement
 _IN_FLIGHT_S = 0.4  # about ten round trips over empty queues at 10 Mb/s, and well below the least time-out
+
+
+class Sockets(Protocol):
+    """Where a replay's sockets come from.
+
+    `socket` makes a TCP socket of `host`, non-blocking and bound to nothing; `address` is what it is to be bound to.
+    """
+
+    def socket(self, host: int) -> socket.socket: ...
+    def address(self, host: int) -> str: ...
+
+
+class NamespaceSockets:
+    """Makes the sockets of a fabric's hosts, in their network namespaces. `pids[h]` is a process in that of host h."""
+
+    def __init__(self, fabric: LeafSpine, pids: Sequence[int]) -> None:
+        self._pids = pids
+        self.address = fabric.host_ip
+
+    def socket(self, host: int) -> socket.socket:
+        with inside(self._pids[host]):
+            return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
 
 class Connections:
     """The open subflows of a plan: `senders[i]` and `receivers[i]` are the ends of subflow i, non-blocking."""
 
-    def __init__(self, plan: TrafficPlan, fabric: LeafSpine, host_pids: Sequence[int], transport: Transport) -> None:
+    def __init__(self, plan: TrafficPlan, fabric: LeafSpine, sockets: Sockets, transport: Transport) -> None:
         self.plan, self.fabric, self.transport = plan, fabric, transport
-        self._pids = host_pids
+        self._sockets = sockets
         self.senders: list[socket.socket] = []
         self.receivers: list[socket.socket] = []
 
-    def open(self) -> None:
-        """Raises EmulatorError when they cannot all be opened; then none is."""
+    def open(self, timeout_s: float = _CONNECT_TIMEOUT_S) -> None:
+        """Raises EmulatorError when they cannot all be opened in `timeout_s`; then none is."""
         try:
-            self._open()
+            self._open(timeout_s)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
+        """Reset every connection."""
         for opened in [*self.senders, *self.receivers]:
             # A reset instead of TIME_WAIT: the next run binds the same ports.
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -51,30 +77,29 @@ class Connections:
         subflow, name = self.plan.subflows[number], self.fabric.host_name
         return f"the connection from {name(subflow.src_host)} (port {subflow.src_port}) to {name(subflow.dst_host)}"
 
-    def _open(self) -> None:
-        plan, fabric = self.plan, self.fabric
+    def _open(self, timeout_s: float) -> None:
+        plan, address = self.plan, self._sockets.address
         listeners: dict[int, socket.socket] = {}
         try:
             receivers = Counter(subflow.dst_host for subflow in plan.subflows)
             for host in sorted(receivers):
                 listener = listeners[host] = self._socket(host)
-                listener.bind((fabric.host_ip(host), LISTEN_PORT))
+                listener.bind((address(host), LISTEN_PORT))
                 self._limit_window(listener, receivers[host])
                 listener.listen(4096)
             for subflow in plan.subflows:
                 sender = self._socket(subflow.src_host)
                 self.senders.append(sender)
-                sender.bind((fabric.host_ip(subflow.src_host), subflow.src_port))
+                sender.bind((address(subflow.src_host), subflow.src_port))
                 _tag(sender, subflow.path_tag)
-                sender.connect_ex((fabric.host_ip(subflow.dst_host), LISTEN_PORT))
-            self.receivers = self._accept(listeners)
+                sender.connect_ex((address(subflow.dst_host), LISTEN_PORT))
+            self.receivers = self._accept(listeners, timeout_s)
         finally:
             for listener in listeners.values():
                 listener.close()
 
     def _socket(self, host: int) -> socket.socket:
-        with inside(self._pids[host]):
-            made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        made = self._sockets.socket(host)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = self.transport.congestion_control
@@ -90,36 +115,42 @@ class Connections:
         if self.transport.windows == "fitted":
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, window_bytes(self.fabric, connections))
 
-    def _accept(self, listeners: dict[int, socket.socket]) -> list[socket.socket]:
+    def _accept(self, listeners: Mapping[int, socket.socket], timeout_s: float) -> list[socket.socket]:
         """The receiving end of every subflow, once all are connected."""
-        plan, fabric = self.plan, self.fabric
-        expected = {(fabric.host_ip(s.src_host), s.src_port, s.dst_host): s for s in plan.subflows}
+        plan, address = self.plan, self._sockets.address
+        expected = {(address(s.src_host), s.src_port, s.dst_host): s for s in plan.subflows}
         accepted: dict[int, socket.socket] = {}
-        deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         poller = select.poll()
         hosts = {listener.fileno(): host for host, listener in listeners.items()}
         for descriptor in hosts:
             poller.register(descriptor, select.POLLIN)
         try:
             while len(accepted) < len(plan.subflows):
-                for descriptor, _ in poller.poll(100):
+                if time.monotonic() > deadline:
+                    raise EmulatorError(self._unopened(accepted, timeout_s))
+                for descriptor, _ in poller.poll(_POLL_MS):
                     host = hosts[descriptor]
                     for made, peer in _accept_all(listeners[host]):
+                        if (*peer, host) not in expected:
+                            made.close()  # on the loopback, anybody may knock
+                            continue
                         subflow = expected[(*peer, host)]
                         _tag(made, subflow.path_tag)
                         accepted[subflow.id] = made
-                if time.monotonic() > deadline:
-                    missing = [s for s in plan.subflows if s.id not in accepted]
-                    raise EmulatorError(
-                        f"{len(missing)} of {len(plan.subflows)} connections did not open in {_CONNECT_TIMEOUT_S:g} s, "
-                        f"the first from {fabric.host_name(missing[0].src_host)} to "
-                        f"{fabric.host_name(missing[0].dst_host)}"
-                    )
         except BaseException:
             for made in accepted.values():
                 made.close()
             raise
         return [accepted[subflow.id] for subflow in plan.subflows]
+
+    def _unopened(self, accepted: Mapping[int, socket.socket], timeout_s: float) -> str:
+        missing = [subflow for subflow in self.plan.subflows if subflow.id not in accepted]
+        name = self.fabric.host_name
+        return (
+            f"{len(missing)} of {len(self.plan.subflows)} connections did not open in {timeout_s:g} s, "
+            f"the first from {name(missing[0].src_host)} to {name(missing[0].dst_host)}"
+        )
 
 
 def window_bytes(fabric: LeafSpine, connections: int) -> int:
@@ -144,5 +175,5 @@ def _accept_all(listener: socket.socket) -> Iterator[tuple[socket.socket, tuple[
             made, peer = listener.accept()
         except BlockingIOError:
             return
-        made.setblocking(False)
+        made.setblocking(False)  # noqa: FBT003  # it takes no name
         yield made, peer

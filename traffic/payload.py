@@ -81,7 +81,7 @@ class RealData(Anything):
         whole = self._flows[flow]
         place = slice(whole.dst_offset_bytes, whole.dst_offset_bytes + whole.size_bytes)
         target = self._buffers[whole.dst].view(np.uint8)[place]
-        data = np.frombuffer(self._incoming.pop(flow), np.uint8)
+        data = np.frombuffer(self._incoming.pop(flow, b""), np.uint8)  # nothing ever arrives of a flow of no bytes
         if whole.reduce:
             target.view(np.int32)[:] += data.view(np.int32)
         else:

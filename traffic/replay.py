@@ -17,7 +17,7 @@ from itertools import count
 
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
-from traffic.connections import Connections
+from traffic.connections import Connections, Sockets
 from traffic.payload import CHUNK_BYTES, Anything
 from traffic.plan import Piece, TrafficPlan
 from traffic.transport import Transport
@@ -75,11 +75,11 @@ class Replay:
         self,
         plan: TrafficPlan,
         fabric: LeafSpine,
-        host_pids: Sequence[int],
+        sockets: Sockets,
         transport: Transport,
         payload: Anything | None = None,
     ) -> None:
-        self._connections = Connections(plan, fabric, host_pids, transport)
+        self._connections = Connections(plan, fabric, sockets, transport)
         self._payload = payload or Anything()
 
     def __enter__(self) -> Replay:
@@ -106,110 +106,155 @@ class _Expected:
     missing: int
 
 
+class _Patience:
+    """Waits for the network, and keeps the account of it: pairs of a time and how long was waited up to then."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+        self.waited_s = 0.0
+        self.account = [(time.monotonic(), 0.0)]
+
+    def wait(self, limit_s: float) -> list[int]:
+        """The descriptors that are ready, once one is or `limit_s` have passed."""
+        asked = time.monotonic()
+        ready = self._epoll.poll(limit_s)
+        answered = time.monotonic()
+        self.waited_s += answered - asked
+        if answered - self.account[-1][0] > _NOTE_PERIOD_S:
+            self.note()
+        return [descriptor for descriptor, _ in ready]
+
+    def note(self) -> None:
+        self.account.append((time.monotonic(), self.waited_s))
+
+
 class _Player:
     """The state of one replay: what each subflow has still to send and receive, what each flow waits for."""
 
     def __init__(self, connections: Connections, payload: Anything) -> None:
         plan = connections.plan
         self._connections, self._payload = connections, payload
-        self._flows = flows = plan.schedule.flows
         self._sink = memoryview(bytearray(CHUNK_BYTES))
+        self._received = 0
+        self._know_flows(plan)
+        self._know_subflows(plan, connections.fabric.host_rate_bps)
+
+    def _know_flows(self, plan: TrafficPlan) -> None:
+        self._flows = flows = plan.schedule.flows
         self._started = [0.0] * len(flows)
         self._finished = [0.0] * len(flows)
         self._missing = [flow.size_bytes for flow in flows]
+        self._ready = [False] * len(flows)
+        self._flows_left = len(flows)
+        self._under_way = 0
         self._waits = [len(flow.waits_for) for flow in flows]
         self._waiters: dict[int, list[int]] = defaultdict(list)
-        sent: dict[int, Iterator[int]] = defaultdict(count)
-        self._turn = [next(sent[flow.src]) for flow in flows]
         for flow in flows:
             for awaited in flow.waits_for:
                 self._waiters[awaited].append(flow.id)
+        sent: dict[int, Iterator[int]] = defaultdict(count)
+        self._turn = [next(sent[flow.src]) for flow in flows]
+        self._due = [self._order(flow.id) for flow in flows if not flow.waits_for]
+        heapq.heapify(self._due)
+
+    def _know_subflows(self, plan: TrafficPlan, host_rate_bps: int) -> None:
         # Bytes leave a subflow in the order of its pieces even if their flows become ready in another: the receiver
         # tells them apart by nothing else.
-        self._pieces_of: list[list[int]] = [[] for _ in flows]
+        self._subflows_of: list[list[int]] = [[] for _ in self._flows]
         self._turns: list[deque[Piece]] = [deque() for _ in plan.subflows]
         self._expected: list[deque[_Expected]] = [deque() for _ in plan.subflows]
         for piece in plan.pieces:
-            self._pieces_of[piece.flow].append(piece.subflow)
+            self._subflows_of[piece.flow].append(piece.subflow)
             self._turns[piece.subflow].append(piece)
             self._expected[piece.subflow].append(_Expected(piece.flow, piece.offset_bytes, piece.size_bytes))
-        self._ready = [False] * len(flows)
         self._sendable = [0] * len(plan.subflows)
         receivers = Counter(subflow.dst_host for subflow in plan.subflows)
-        share_bytes = connections.fabric.host_rate_bps / 8 * _WAKE_S
+        share_bytes = host_rate_bps / 8 * _WAKE_S
         self._batch = [
             max(1, min(_WAKE_BYTES, int(share_bytes / receivers[subflow.dst_host]))) for subflow in plan.subflows
         ]
         self._wake = [1] * len(plan.subflows)  # what each receiver is set to
-        self._flows_left = len(flows)
-        self._under_way = 0
-        self._received = 0
 
     def run(self) -> Generator[float, None, ReplayResult]:
-        senders, receivers = self._connections.senders, self._connections.receivers
         total = max(1, self._connections.plan.schedule.payload_bytes)
-        stall_timeout_s = self._connections.transport.stall_timeout_s
-        # Positive numbers are receivers, the others senders: the cheapest thing epoll's answer can be looked up as.
-        ends = {receiver.fileno(): number + 1 for number, receiver in enumerate(receivers)}
-        ends |= {sender.fileno(): -number for number, sender in enumerate(senders)}
         with select.epoll() as epoll:
-            for number, (sender, receiver) in enumerate(zip(senders, receivers, strict=True)):
-                self._wake_for(number)
-                epoll.register(sender.fileno(), select.EPOLLOUT | select.EPOLLET)
-                epoll.register(receiver.fileno(), select.EPOLLIN | select.EPOLLET)
-            origin = reported = moved = time.monotonic()
-            waited_s, waited = 0.0, [(origin, 0.0)]
-            later = [self._due(flow.id) for flow in self._flows if not flow.waits_for]
-            heapq.heapify(later)
+            ends = self._register(epoll)
+            patience = _Patience(epoll)
+            self._origin = reported = moved = time.monotonic()
             while self._flows_left:
-                now = time.monotonic()
-                while later and origin + later[0][0] <= now:
-                    self._start(heapq.heappop(later)[-1])
-                    moved = now
-                wait = min(_PROGRESS_PERIOD_S, max(0.0, origin + later[0][0] - now) if later else _PROGRESS_PERIOD_S)
+                self._start_due()
                 before = self._received
-                asked = time.monotonic()
-                ready = epoll.poll(wait)
-                answered = time.monotonic()
-                waited_s += answered - asked
-                if answered - waited[-1][0] > _NOTE_PERIOD_S:
-                    waited.append((answered, waited_s))
-                for descriptor, _ in ready:
+                for descriptor in patience.wait(self._until_due_s()):
                     end = ends[descriptor]
-                    if end <= 0:
+                    if end > 0:
+                        self._receive(end - 1)
+                    else:
                         self._send(-end)
-                        continue
-                    for flow_id in self._receive(end - 1):
-                        for waiter in self._waiters[flow_id]:
-                            self._waits[waiter] -= 1
-                            if self._waits[waiter] == 0:
-                                heapq.heappush(later, self._due(waiter))
                 now = time.monotonic()
                 if self._received > before or not self._under_way:
                     moved = now
-                elif now - moved > stall_timeout_s:
+                elif now - moved > self._connections.transport.stall_timeout_s:
                     raise EmulatorError(self._stuck())
                 if now - reported > _PROGRESS_PERIOD_S:
                     reported = now
                     yield self._received / total
-        waited.append((now, waited_s))
-        return ReplayResult(self._started, self._finished, self._results(), self._payload.problems(), waited)
+            patience.note()
+        return ReplayResult(self._started, self._finished, self._results(), self._payload.problems(), patience.account)
 
-    def _due(self, flow_id: int) -> tuple[float, int, int]:
+    def _register(self, epoll: select.epoll) -> dict[int, int]:
+        """What stands behind each descriptor: positive numbers are receivers, the others senders.
+
+        One number, since it is the cheapest thing that epoll's answer can be looked up as.
+        """
+        ends: dict[int, int] = {}
+        both = zip(self._connections.senders, self._connections.receivers, strict=True)
+        for number, (sender, receiver) in enumerate(both):
+            self._wake_for(number)
+            epoll.register(sender.fileno(), select.EPOLLOUT | select.EPOLLET)
+            epoll.register(receiver.fileno(), select.EPOLLIN | select.EPOLLET)
+            ends[sender.fileno()], ends[receiver.fileno()] = -number, number + 1
+        return ends
+
+    def _order(self, flow_id: int) -> tuple[float, int, int]:
         """Orders what is to start: hosts take turns, so that none waits while another starts all it has."""
         return self._flows[flow_id].start_s, self._turn[flow_id], flow_id
+
+    def _until_due_s(self) -> float:
+        """How long there is nothing to start: until the next flow's time, or to the next report."""
+        if not self._due:
+            return _PROGRESS_PERIOD_S
+        return min(_PROGRESS_PERIOD_S, max(0.0, self._origin + self._due[0][0] - time.monotonic()))
+
+    def _start_due(self) -> None:
+        """Start every flow that waits for none and whose time has come."""
+        now = time.monotonic()
+        while self._due and self._origin + self._due[0][0] <= now:
+            self._start(heapq.heappop(self._due)[-1])
 
     def _start(self, flow_id: int) -> None:
         self._started[flow_id] = time.monotonic()
         self._ready[flow_id] = True
         self._under_way += 1
-        for number in self._pieces_of[flow_id]:
+        for number in self._subflows_of[flow_id]:
             turns = self._turns[number]
             while turns and self._ready[turns[0].flow]:
                 piece = turns.popleft()
                 self._payload.release(piece)
                 self._sendable[number] += piece.size_bytes
             self._send(number)
+        if not self._missing[flow_id]:
+            self._complete(flow_id)  # a flow of no bytes
+
+    def _complete(self, flow_id: int) -> None:
+        """All of a flow has arrived: what waited for it alone may start."""
+        self._payload.complete(flow_id)
+        self._finished[flow_id] = time.monotonic()
+        self._flows_left -= 1
+        self._under_way -= 1
+        for waiter in self._waiters[flow_id]:
+            self._waits[waiter] -= 1
+            if self._waits[waiter] == 0:
+                heapq.heappush(self._due, self._order(waiter))
 
     def _send(self, number: int) -> None:
         """Hand the kernel what it takes; epoll says when it takes more."""
@@ -224,14 +269,10 @@ class _Player:
             payload.sent(number, sent)
             self._sendable[number] -= sent
 
-    def _receive(self, number: int) -> Iterator[int]:
-        """Take what has arrived and yield the flows it completes."""
-        receive, flags, queue = (
-            self._connections.receivers[number].recv_into,
-            self._payload.receive_flags,
-            self._expected[number],
-        )
-        while queue:
+    def _receive(self, number: int) -> None:
+        """Take what has arrived."""
+        receive, flags = self._connections.receivers[number].recv_into, self._payload.receive_flags
+        while self._expected[number]:
             try:
                 got = receive(self._sink, CHUNK_BYTES, flags)
             except BlockingIOError:
@@ -242,26 +283,26 @@ class _Player:
             if got == 0:
                 raise EmulatorError(f"{self._connections.name(number)} was closed by its sender")
             self._received += got
-            place = 0
-            while place < got:
-                if not queue:
-                    raise EmulatorError(f"{self._connections.name(number)} delivered more than was sent")
-                head = queue[0]
-                taken = min(got - place, head.missing)
-                if not flags:
-                    self._payload.arrived(head.flow, head.offset, self._sink[place : place + taken])
-                    head.offset += taken
-                head.missing -= taken
-                place += taken
-                if head.missing == 0:
-                    queue.popleft()
-                self._missing[head.flow] -= taken
-                if self._missing[head.flow] == 0:
-                    self._payload.complete(head.flow)
-                    self._finished[head.flow] = time.monotonic()
-                    self._flows_left -= 1
-                    self._under_way -= 1
-                    yield head.flow
+            self._take(number, self._sink[:got])
+
+    def _take(self, number: int, data: memoryview) -> None:
+        """Give what a subflow brought to the flows that it belongs to, in the order of their pieces."""
+        queue = self._expected[number]
+        while data:
+            if not queue:
+                raise EmulatorError(f"{self._connections.name(number)} delivered more than was sent")
+            piece = queue[0]
+            taken = min(len(data), piece.missing)
+            if not self._payload.receive_flags:
+                self._payload.arrived(piece.flow, piece.offset, data[:taken])
+            piece.offset += taken
+            piece.missing -= taken
+            if piece.missing == 0:
+                queue.popleft()
+            self._missing[piece.flow] -= taken
+            if self._missing[piece.flow] == 0:
+                self._complete(piece.flow)
+            data = data[taken:]
 
     def _wake_for(self, number: int) -> None:
         """Have epoll speak of a receiver once a batch or the rest of its piece is there."""

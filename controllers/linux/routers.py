@@ -108,7 +108,7 @@ class Routers:
         self._fabric.netlink[name].send(requests)
         self._routes[name] = wanted
 
-    def _request(self, name: str, route: Route, delete: bool = False) -> netlink.Request:
+    def _request(self, name: str, route: Route, *, delete: bool = False) -> netlink.Request:
         index = None if route.port is None else self._index[f"{name}-eth{route.port}"]
         return netlink.route(route.prefix, index, route.via, route.table, delete=delete)
 

@@ -107,7 +107,7 @@ def python() -> list[Finding]:
         Finding("python", "ok", platform.python_version()),
         *(Finding(package, "missing", failures[modules[package]], remedy) for package in broken),
         Finding("packages", "ok", ", ".join(_versions(set(packages) - set(broken)))),
-        _mininet([failures[module] for module in mininet if module in failures], bool(mininet)),
+        _mininet([failures[module] for module in mininet if module in failures], importable=bool(mininet)),
     ]
 
 
@@ -115,7 +115,7 @@ def _versions(packages: set[str]) -> list[str]:
     return [f"{package} {importlib.metadata.version(package)}" for package in sorted(packages)]
 
 
-def _mininet(complaints: Sequence[str], importable: bool) -> Finding:
+def _mininet(complaints: Sequence[str], *, importable: bool) -> Finding:
     if complaints:
         return Finding("mininet", "missing", complaints[0], install("--reinstall mininet"))
     if importable:

@@ -108,7 +108,7 @@ def _network(packet: bytes, link_type: int) -> tuple[int, tuple[int, ...]]:
 
 @cache
 def _scapy() -> tuple[Any, Any, Any]:
-    """scapy's modules, imported when first needed: that takes most of a second."""
+    """Scapy's modules, imported when first needed: that takes most of a second."""
     from scapy.config import conf
     from scapy.layers import inet, inet6, l2  # noqa: F401 (l2 registers link types)
 

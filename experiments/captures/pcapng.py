@@ -32,6 +32,8 @@ TIME_RESOLUTION, TIME_OFFSET = 9, 14  # options of an interface
 
 
 class Interface(NamedTuple):
+    """What a file says of one of the interfaces that it was captured on."""
+
     link_type: int
     snap_bytes: int  # 0: no limit
     ticks_per_s: int

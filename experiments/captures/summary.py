@@ -13,7 +13,8 @@ import pandas as pd
 from emulator.ports import Port
 from emulator.topology import LeafSpine
 from experiments.captures.concurrency import flow_starts, incast_degree
-from experiments.captures.decode import Capture, CaptureError, join, read_capture
+from experiments.captures.decode import Capture, join, read_capture
+from experiments.captures.files import CaptureError
 from experiments.captures.goodput import goodput
 from experiments.captures.paths import path_share
 from experiments.captures.queueing import queueing_delay

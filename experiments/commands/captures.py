@@ -37,7 +37,8 @@ def captures(files: tuple[Path, ...], parquet: Path | None) -> None:
       spraylab captures mine.pcap
       spraylab captures client.pcapng server.pcap.gz --parquet packets.parquet
     """
-    from experiments.captures.decode import CaptureError, read_capture
+    from experiments.captures.decode import read_capture
+    from experiments.captures.files import CaptureError
     from experiments.captures.overview import in_utf8, overview
     from experiments.results.folder import new_file
 

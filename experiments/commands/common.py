@@ -26,7 +26,7 @@ set_option = click.option(
 )
 
 
-class Share(click.ParamType):
+class Share(click.ParamType[float]):
     """A share below 1, as in 5% or 0.05."""
 
     name = "share"

@@ -11,6 +11,13 @@ from experiments.commands.common import fail_on_option, foot, in_help, read_expe
 from traffic.schemes import FAMILIES, clauses_for_programs
 
 
+def _named(context: click.Context, _parameter: click.Parameter, command: tuple[str, ...]) -> tuple[str, ...]:
+    """The program, which only --resume can do without."""
+    if not command and not context.params.get("resume"):
+        raise click.UsageError("name an experiment and a program, such as: spraylab exec quick -- hostname")
+    return command
+
+
 @click.command(
     "exec",
     epilog=foot(
@@ -29,7 +36,7 @@ from traffic.schemes import FAMILIES, clauses_for_programs
     ),
 )
 @click.argument("experiment", required=False)
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...", callback=_named)
 @set_option
 @click.option(
     "--hosts", metavar="LIST", help="Where to start it, in order of rank, as in h1,h5-h8  [default: every host]"
@@ -106,9 +113,7 @@ def exec_(
         program = Program.restored(folder.manifest().get("program"), source)
         loaded = restore_experiment(folder.manifest()["experiment"], source)
     else:
-        if not experiment or not command:
-            raise click.UsageError("name an experiment and a program, such as: spraylab exec quick -- hostname")
-        loaded = read_experiment(experiment, overrides)
+        loaded = read_experiment(str(experiment), overrides)
         try:
             timeout_s = parse_time_s(timeout)
         except ValueError as error:

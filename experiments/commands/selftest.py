@@ -19,6 +19,15 @@ BROWSER = ROOT / "tests" / "browser"  # needs Chromium, and skips itself without
 
 # -E and -P: neither PYTHONPATH nor the current directory may put another `experiments` or `traffic` first.
 PYTHON = (sys.executable, "-E", "-P")
+TOOLS = Path(sys.executable).parent  # not resolved: an environment's python leads elsewhere
+CHECKS = {
+    "ruff": [*PYTHON, "-m", "ruff", "check", "."],
+    "ruff format": [*PYTHON, "-m", "ruff", "format", "--check", "."],
+    "mypy": [*PYTHON, "-m", "mypy"],
+    "import-linter": [str(TOOLS / "lint-imports"), "--no-cache", "--no-logo"],
+    "shellcheck": [str(TOOLS / "shellcheck"), "spraylab", ".ci/run", *sorted(map(str, ROOT.glob("tests/*.sh")))],
+}
+"""What is looked at without running it, by the name in the summary; .pre-commit-config.yaml has the same."""
 TIMEOUT_S = "3600"
 NO_TESTS_RAN = 5  # pytest.ExitCode.NO_TESTS_COLLECTED
 INTERRUPTED = 130
@@ -34,7 +43,7 @@ class Result:
     counts: tuple[int, int, int] | None = None
 
 
-def main(args: list[str], smoke: bool = False) -> int:
+def main(args: list[str], *, smoke: bool = False) -> int:
     """Run every check and say how each went; a failure does not stop the ones after it.
 
     `args` go to pytest: options to both its runs, a path under tests/unit or tests/system only to its own, and then the
@@ -46,8 +55,7 @@ def main(args: list[str], smoke: bool = False) -> int:
     results: list[Result] = []
     try:
         if not smoke:
-            results.append(run("ruff", [*PYTHON, "-m", "ruff", "check", "."]))
-            results.append(run("mypy", [*PYTHON, "-m", "mypy"]))
+            results += [run(name, command) for name, command in CHECKS.items()]
             if run_all or unit_paths:
                 results.append(run_pytest("unit tests", unit_paths or [str(UNIT), str(BROWSER)], options))
         if smoke or run_all or system_paths:
@@ -83,7 +91,7 @@ def divide(args: list[str]) -> tuple[list[str], list[str], list[str]]:
     return options, unit_paths, system_paths
 
 
-def run_pytest(name: str, paths: list[str], options: list[str], as_root: bool = False) -> Result:
+def run_pytest(name: str, paths: list[str], options: list[str], *, as_root: bool = False) -> Result:
     """Run pytest on `paths`. That no test is there is a failure, unless `options` may have selected among them."""
     with tempfile.TemporaryDirectory(prefix="spraylab-test-") as scratch:
         if owner := _owner_to_be():
@@ -93,12 +101,12 @@ def run_pytest(name: str, paths: list[str], options: list[str], as_root: bool = 
         if as_root:
             # nothing of root's stays in a user's checkout
             command = ["env", "PYTHONDONTWRITEBYTECODE=1", *PYTHON, "-B", *command[3:], "-p", "no:cacheprovider"]
-        result = run(name, command, as_root)
+        result = run(name, command, as_root=as_root)
         status = 0 if result.exit_status == NO_TESTS_RAN and options else result.exit_status
         return Result(name, status, result.seconds, read_counts(report))
 
 
-def run(name: str, command: list[str], as_root: bool = False) -> Result:
+def run(name: str, command: list[str], *, as_root: bool = False) -> Result:
     """Run one part from the repository's root, its output going where ours goes."""
     print(f"\n== {name}", flush=True)
     # --foreground: Ctrl-C reaches the part as well; coreutils' timeout since sudo's children are not ours to end.

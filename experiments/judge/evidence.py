@@ -24,7 +24,8 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Built:
     """The fabric is up, on this data plane and why. `setup_s` says when each stage of building it ended, in seconds
-    from its start."""
+    from its start.
+    """
 
     dataplane: str
     why: str

@@ -135,7 +135,8 @@ def medians(
     numbers: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
     """A row a schedule and scheme, all on one fabric: the medians of `numbers` over the seeds that finished (None if
-    none did), how many seeds had fidelity "pass", and why the others had not. Otherwise as `rows`."""
+    none did), how many seeds had fidelity "pass", and why the others had not. Otherwise as `rows`.
+    """
     traffic = [Traffic(schedule, scheme, seed) for schedule in schedules for scheme in schemes for seed in seeds]
     done = list(rows(fabric, dataplane, traffic))
     for first in range(0, len(done), len(seeds)):

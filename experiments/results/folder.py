@@ -42,6 +42,8 @@ class ResultsError(Exception):
 
 
 class ResultsFolder:
+    """A results folder, for whoever writes it and whoever reads it."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 

@@ -194,7 +194,7 @@ def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str, most_b
     axes.set_ylim(0, 1.05 * max(most_bytes / unit, 1))
     axes.set_xlabel("time since the first send (s)")
     axes.set_ylabel(f"queue ({name})")
-    axes.grid(True)
+    axes.grid(visible=True)
     _legend(figure, axes)
     return figure
 
@@ -221,7 +221,7 @@ def flow_completion(flows: pd.DataFrame, schemes: Sequence[str], title: str) -> 
     axes.set_ylim(0, 102)
     axes.set_xlabel("flow completion time (s)")
     axes.set_ylabel("flows completed (%)")
-    axes.grid(True)
+    axes.grid(visible=True)
     _legend(figure, axes)
     return figure
 
@@ -302,7 +302,7 @@ def _points(axes: Axes, runs: pd.DataFrame, column: str, schemes: Sequence[str],
     axes.set_ylim(len(schemes) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.grid(True, axis="x")
+    axes.grid(visible=True, axis="x")
 
 
 def _label_cells(axes: Axes, cells: NDArray[np.float64], most: float) -> None:

@@ -73,7 +73,7 @@ def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | No
 
 def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
     """The section as the template takes it: rows of one SVG a folder, None where it has no such runs."""
-    parts = parts_of(everyone, section.a_figure_each_scheme)
+    parts = parts_of(everyone, each_scheme=section.a_figure_each_scheme)
     shown = parts[:MOST_FIGURES]
     rows = [
         [

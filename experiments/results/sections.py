@@ -69,7 +69,7 @@ def typical(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[chosen]
 
 
-def parts_of(everyone: Sequence[Results], each_scheme: bool) -> list[Part]:
+def parts_of(everyone: Sequence[Results], *, each_scheme: bool) -> list[Part]:
     """Every traffic, or every traffic and scheme, that some folder has runs of; in the order they ran."""
     columns = ["traffic", "scheme"] if each_scheme else ["traffic"]
     found = [Part(*row) for each in everyone if len(each.runs) for row in each.runs[columns].itertuples(index=False)]

@@ -162,7 +162,7 @@ def run_shell(fabric: Fabric, sampler: Sampler, seed: int, terminal: int, lines:
 
 
 @contextlib.contextmanager
-def _standing_at(terminal: int, controlling: bool) -> Iterator[None]:
+def _standing_at(terminal: int, *, controlling: bool) -> Iterator[None]:
     """Standard input, output and error are `terminal`; as the controlling one, its Ctrl-C interrupts us."""
     before = [os.dup(number) for number in range(3)]
     streams = sys.stdin, sys.stdout, sys.stderr

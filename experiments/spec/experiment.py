@@ -350,6 +350,8 @@ Seed = Annotated[
 
 
 class TransportSpec(_Keys):
+    """How the hosts' TCP is set up: see `traffic.transport.Transport`."""
+
     congestion_control: Annotated[
         StrictStr, _matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
     ] = Field(default="cubic", description="the name of a congestion control such as cubic")

@@ -16,6 +16,8 @@ _MOST_SHOWN = 40  # letters of a value
 
 
 class Problem(NamedTuple):
+    """What is wrong in an experiment, and under which key."""
+
     path: KeyPath
     message: str
 
@@ -40,7 +42,7 @@ def _line(problem: Problem, source: YamlFile | str) -> str:
 
 
 def explain(error: ErrorDetails, keys: Mapping[str, str]) -> str:
-    """pydantic's finding as a sentence. `keys` are those of the mapping it is in, and what is right for each."""
+    """Pydantic's finding as a sentence. `keys` are those of the mapping it is in, and what is right for each."""
     *parents, key = error["loc"]
     value = shown(error["input"])
     match error["type"]:

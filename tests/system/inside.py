@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from controllers.dataplane import build as made
-from controllers.ovs.openflow import spine_dpid
 from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.meters import Sampler, read_counters, settled_counters
@@ -21,8 +20,10 @@ from emulator.netlink import interface_up
 from emulator.nic import PerPacket, at_work
 from emulator.topology import LeafSpine, Link
 from experiments.runs.loads.replays import ReplayLoad
+from traffic.connections import NamespaceSockets
+from traffic.payload import RealData
 from traffic.plan import Piece, Subflow, TrafficPlan, plan_traffic
-from traffic.replay import Replay
+from traffic.replay import Replay, ReplayResult
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
@@ -56,7 +57,8 @@ def uplink_bytes(fabric: Fabric, before: Any, after: Any) -> np.ndarray:
 
 def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) -> tuple[float, np.ndarray]:
     """CCT in seconds and uplink bytes of one replay."""
-    with Replay(plan, fabric.topology, fabric.host_pids, transport or Transport()) as replay:
+    sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
+    with Replay(plan, fabric.topology, sockets, transport or Transport()) as replay:
         before = settled_counters(fabric)
         steps = replay.run()
         while True:
@@ -64,6 +66,24 @@ def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) 
                 next(steps)
             except StopIteration as end:
                 return end.value.cct_s, uplink_bytes(fabric, before, settled_counters(fabric))
+
+
+def verified(topology: LeafSpine, dataplane: str, schedule: Schedule, scheme: str) -> tuple[list[str], int, int]:
+    """What is wrong with the data of a replay, how many flows began too early, and how many had to wait for others."""
+    fabric = build(topology, dataplane=dataplane)
+    plan = plan_traffic(schedule, topology, range(topology.hosts), scheme)
+    sockets = NamespaceSockets(topology, fabric.host_pids)
+    with Replay(plan, topology, sockets, Transport(), RealData(plan, seed=5)) as replay:
+        steps = replay.run()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: ReplayResult = end.value
+                break
+    waits = [(flow.id, awaited) for flow in schedule.flows for awaited in flow.waits_for]
+    early = sum(result.started_s[flow] < result.finished_s[awaited] for flow, awaited in waits)
+    return list(result.data_problems or []), early, len(waits)
 
 
 def shaping_found(topology: LeafSpine, dataplane: str) -> dict[str, Any]:
@@ -198,7 +218,7 @@ def switch_comes_back(topology: LeafSpine) -> tuple[int, int, int]:
 def late_switch(topology: LeafSpine) -> int:
     """Rules of a spine that first connects after the fabric was programmed."""
     kind = "system" if build(topology, dataplane="ovs").plane.name == "ovs-kernel" else "netdev"
-    name, dpid = "late", f"{spine_dpid(topology.spines):016x}"
+    name, dpid = "late", f"{topology.spine_dpid(topology.spines):016x}"
     subprocess.run(
         [
             "ovs-vsctl", "add-br", name, "--", "set", "bridge", name, f"datapath_type={kind}", "protocols=OpenFlow13",
@@ -222,8 +242,9 @@ def cut_off(topology: LeafSpine) -> str:
     fabric = build(topology)
     plan = tagged(topology, 0, topology.hosts - 1, 0, topology.host_rate_bps // 8 * 4)
     port = next(port for port in fabric.ports if port.host == topology.hosts - 1 and not port.up)
+    sockets = NamespaceSockets(topology, fabric.host_pids)
     try:
-        with Replay(plan, topology, fabric.host_pids, Transport(stall_timeout_s=1.0)) as replay:
+        with Replay(plan, topology, sockets, Transport(stall_timeout_s=1.0)) as replay:
             for fraction in replay.run():
                 if fraction > 0.1:
                     fabric.netlink[port.node].send([interface_up(port.index, up=False)])

@@ -20,6 +20,7 @@ from emulator.meters.capture import Captures, Which, capture_points
 from emulator.meters.meters import settled_counters
 from emulator.ports import Port, Shaping
 from emulator.topology import LeafSpine
+from traffic.connections import NamespaceSockets
 from traffic.plan import Piece, Subflow, TrafficPlan
 from traffic.replay import Replay
 from traffic.schedule import Schedule
@@ -48,7 +49,8 @@ def replay(fabric: Fabric, plan: TrafficPlan, points: Sequence[Port], directory:
     transport = Transport(windows="default")
     with Captures(points, directory, sys.stderr) as captures:
         before = settled_counters(fabric)
-        with Replay(plan, fabric.topology, fabric.host_pids, transport) as run:
+        sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
+        with Replay(plan, fabric.topology, sockets, transport) as run:
             for _ in run.run():
                 pass
         change = settled_counters(fabric) - before

@@ -84,7 +84,8 @@ def test_failed_links_leave_less_and_different_failures_leave_a_pair_less_still(
 @pytest.mark.parametrize("away", [True, False])
 def test_a_pair_that_lost_a_link_does_not_slow_its_leaf_towards_others(away: bool) -> None:
     """Of a leaf's two peers one lost a link: the leaf has as many links as ever, and what the pair cannot use, others
-    can. The other way round, what arrives at the leaf."""
+    can. The other way round, what arrives at the leaf.
+    """
     fabric = LeafSpine(4, 4, 4, 20_000_000, 10_000_000).without({(1, 0)})
     pairs = [(host, leaf * 4 + host) for leaf in (1, 2) for host in range(4)]
     pairs = pairs if away else [(dst, src) for src, dst in pairs]

@@ -77,11 +77,14 @@ def test_pieces_are_bounded(
 
 
 def refused(experiment: Experiment, emulated: bool = True) -> str:
-    with pytest.raises(SpecError) as error:
+    def ask() -> None:
         if emulated:
             Replays(experiment).check_emulable()
         else:
             next(predictions(experiment))
+
+    with pytest.raises(SpecError) as error:
+        ask()
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from experiments.cli import main
+from experiments.commands.bench import _BENCHMARKS
 from experiments.commands.common import foot
-from experiments.commands.machine import _BENCHMARKS
 from experiments.spec.experiment import SpecError, load_experiment
 
 COLUMNS = 80

@@ -133,8 +133,8 @@ def test_captures_that_are_not_there_are_missed(
         raise EmulatorError("enough")
 
     monkeypatch.setattr(replays, "judge_replay", judge)
+    folder = ResultsFolder.create(tmp_path / "out", asked_of(work.experiment))
     with pytest.raises(EmulatorError, match="enough"):
-        folder = ResultsFolder.create(tmp_path / "out", asked_of(work.experiment))
         performing.conduct(work, folder, console(), Scripted(all_finish))
     [reasons] = judged
     points = capture_points(ports_of(work.topology), "all")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ from synthetic import (
 from emulator.ports import Shaping, shaping_for
 from experiments.judge.evidence import ReplayEvidence
 from experiments.judge.floor import head_start_s, too_short
-from experiments.judge.invariants import failures
+from experiments.judge.invariants import INVARIANTS, failures
 from experiments.judge.network import ports_work_at_their_rate
 from experiments.judge.senders import longest_unheld
 from experiments.judge.windows import least_idle
@@ -335,7 +336,8 @@ def sampled(
     run: ReplayEvidence, arrivals_s: NDArray[np.float64], left_s: NDArray[np.float64], rng: np.random.Generator
 ) -> ReplayEvidence:
     """`run` with one port's queue as a sampler would see it whose period wanders, that looks at the clock up to 5 ms
-    late, sleeps for 0.3 s once, and takes its last sample right after the one before."""
+    late, sleeps for 0.3 s once, and takes its last sample right after the one before.
+    """
     gaps = rng.uniform(0.5 * PERIOD_S, 1.5 * PERIOD_S, 60)
     gaps[rng.integers(60)], gaps[-1] = 0.3, 0.0005
     seen_s = np.cumsum(gaps)
@@ -435,3 +437,9 @@ def test_offered_load_makes_the_healthy_ports_busy(healthy: ReplayEvidence) -> N
     """The healthy run would not show that busy ports pass if none were."""
     assert OFFERED > 1 and healthy.measured.samples.queues.backlog_bytes.max() > 500_000
     assert len(sample_times(healthy.measured.result.cct_s)) > 1.5 / PERIOD_S
+
+
+def test_the_readme_lists_every_invariant() -> None:
+    text = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    for number, invariant in enumerate(INVARIANTS, start=1):
+        assert f"{number}. *{invariant.name}*: {invariant.says}" in text

@@ -170,7 +170,7 @@ def test_nothing_to_send_and_ranks_on_one_host_take_no_time() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["spray", "ethereal"])
-@pytest.mark.parametrize("collective, algorithm", [
+@pytest.mark.parametrize(("collective", "algorithm"), [
     ("allreduce", "ring"), ("allreduce", "direct"), ("allreduce", "halving-doubling"), ("allgather", "ring"),
     ("allgather", "recursive-doubling"), ("reducescatter", "recursive-halving"), ("alltoall", "direct"),
     ("broadcast", "ring"), ("broadcast", "tree"), ("permutation", "shift"),

@@ -22,7 +22,7 @@ TRACED = [  # (leaves, spines, hosts a leaf), source and destination host, sourc
 ]
 
 
-@pytest.mark.parametrize("counts, src, dst, port, basis, link", TRACED)
+@pytest.mark.parametrize(("counts", "src", "dst", "port", "basis", "link"), TRACED)
 def test_links_are_those_open_vswitch_picks(
     counts: tuple[int, int, int], src: int, dst: int, port: int, basis: int, link: int
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from os_ken.ofproto import nicira_ext, ofproto_v1_3, ofproto_v1_3_parser
 from os_ken.ofproto.ofproto_parser import msg as unpack
 
-from controllers.ovs.openflow import leaf_dpid, program, spine_dpid, switch_table
+from controllers.ovs.openflow import program, switch_table
 from controllers.tables import Hash, Rule, leaf_table, spine_table
 from emulator.topology import MAX_EMULATED_LEAVES, MAX_SPINES, LeafSpine, Link
 
@@ -107,7 +107,12 @@ def leaf(number: int, failed: frozenset[Link] = frozenset()) -> list[Any]:
 
 every_table = pytest.mark.parametrize(
     "rules",
-    [leaf_table(FABRIC, 0), leaf_table(FABRIC, 0, FAILED), spine_table(FABRIC, 1), spine_table(FABRIC, 1, FAILED)],
+    [
+        leaf_table(FABRIC, 0),
+        leaf_table(FABRIC.without(FAILED), 0),
+        spine_table(FABRIC, 1),
+        spine_table(FABRIC.without(FAILED), 1),
+    ],
     ids=["leaf", "leaf-failed", "spine", "spine-failed"],
 )
 
@@ -199,10 +204,11 @@ def test_spine_sends_down_to_the_leaf_of_the_address(failed: frozenset[Link]) ->
 
 def test_datapath_ids_name_their_switch() -> None:
     large = LeafSpine(MAX_EMULATED_LEAVES, MAX_SPINES, 1)
-    ids = [leaf_dpid(number) for number in range(large.leaves)] + [spine_dpid(number) for number in range(large.spines)]
+    ids = [*map(large.leaf_dpid, range(large.leaves)), *map(large.spine_dpid, range(large.spines))]
     assert len(set(ids)) == len(ids) and min(ids) > 0
-    assert switch_table(FABRIC, leaf_dpid(2), FAILED) == leaf_table(FABRIC, 2, FAILED)
-    assert switch_table(FABRIC, spine_dpid(3), FAILED) == spine_table(FABRIC, 3, FAILED)
+    left = FABRIC.without(FAILED)
+    assert switch_table(left, left.leaf_dpid(2)) == leaf_table(left, 2)
+    assert switch_table(left, left.spine_dpid(3)) == spine_table(left, 3)
 
 
 def test_most_tables_that_failures_can_ask_for_fit_openflow() -> None:

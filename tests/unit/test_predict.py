@@ -182,7 +182,7 @@ def test_emulated_runs_are_found_by_what_they_were() -> None:
     assert joined[~ecmp].cct_s.isna().all()
 
 
-@pytest.mark.parametrize("changes, said", [
+@pytest.mark.parametrize(("changes", "said"), [
     ({"traffic": [{"collective": "allreduce", "algorithm": "ring"}]},
      "traffic is allreduce-ring there and permutation, alltoall here"),
     ({"fabric": {"leaves": 8, "spines": 2, "hosts_per_leaf": 2}}, "leaves is 8 there and 4 here; spines is 2 there"),
@@ -274,7 +274,7 @@ def test_schemes_differ_little_where_a_leaf_has_one_crossing_flow_per_spine(algo
 # By counting
 
 
-@pytest.mark.parametrize("collective, algorithm", COUNTED)
+@pytest.mark.parametrize(("collective", "algorithm"), COUNTED)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_counts_say_what_a_list_of_flows_says(collective: str, algorithm: str, placement: str, channels: int) -> None:
@@ -301,7 +301,7 @@ def test_counts_say_what_a_list_of_flows_says(collective: str, algorithm: str, p
 
 
 @pytest.mark.parametrize("scheme", ["ecmp", "subflow-4"])
-@pytest.mark.parametrize("collective, algorithm", [("alltoall", "direct"), ("permutation", "shift")])
+@pytest.mark.parametrize(("collective", "algorithm"), [("alltoall", "direct"), ("permutation", "shift")])
 def test_counted_hashing_is_distributed_as_the_switches_hashing(collective: str, algorithm: str, scheme: str) -> None:
     fabric, hosts = LeafSpine(8, 8, 8), range(64)
     schedule = build_schedule(collective, algorithm, ranks=64, size_bytes=64_000, channels=2)

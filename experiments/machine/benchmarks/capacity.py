@@ -21,7 +21,8 @@ _SEEDS = (1, 2, 3)
 def run(hosts: int = 16) -> list[dict[str, Any]]:
     """First a row for every data plane and burst: the highest faithful rate of `hosts` hosts (see
     `experiments.machine.calibrate`), and how many times that of Open vSwitch it is. Then a row for every point, burst,
-    collective and scheme on Linux routers: medians of three runs, and how many of them had fidelity "pass"."""
+    collective and scheme on Linux routers: medians of three runs, and how many of them had fidelity "pass".
+    """
     points = [(count, rate_bps, burst) for count, rate_bps in _POINTS for burst in _BURSTS]
     return capacities(hosts) + [row for where in points for row in point("linux", *where)]
 

@@ -40,7 +40,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 def run(dataplane: str = "linux") -> list[dict[str, Any]]:
     """A row a measurement. `payload_gb_hops` is payload times the links it crosses; the costs are in CPU seconds for
     each of those: of the process that drives the sockets, its own (user) and the kernel's on its behalf (system, which
-    includes forwarding done at once), and of the whole machine."""
+    includes forwarding done at once), and of the whole machine.
+    """
     fabric = fabric_of(_HOSTS, _RATE_BPS)
     measured = [_row(scheme, fabric, dataplane, Traffic(permutation(fabric, 2.0), scheme)) for scheme in _SCHEMES]
     bursts = fabric_of(_HOSTS, _RATE_BPS, _BURST_FRAMES)

@@ -22,6 +22,7 @@ from experiments.spec.budget import too_many_connections, too_many_flows, too_ma
 from experiments.spec.experiment import Experiment
 from experiments.theory.bound import bound_s
 from experiments.theory.prediction import Predicted, predict_run
+from traffic.connections import NamespaceSockets
 from traffic.payload import Anything, RealData
 from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
 from traffic.replay import Replay, ReplayResult
@@ -54,7 +55,8 @@ class ReplayLoad:
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
         payload = RealData(self.plan, seed) if self.verify else Anything()
-        replay = Replay(self.plan, fabric.topology, fabric.host_pids, self.transport, payload)
+        sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
+        replay = Replay(self.plan, fabric.topology, sockets, self.transport, payload)
         with at_work(self.plan.scheme.nic, fabric, seed), replay:
             yield replay.run
 

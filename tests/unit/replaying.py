@@ -1,0 +1,98 @@
+"""Replays over the loopback: plans, playing them, and sockets that misbehave."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from emulator.topology import LeafSpine
+from traffic.loopback import LoopbackSockets
+from traffic.payload import Anything
+from traffic.plan import Piece, Subflow, TrafficPlan, plan_traffic
+from traffic.replay import Replay, ReplayResult
+from traffic.schedule import Flow, Schedule
+from traffic.schemes import scheme_of
+from traffic.transport import Transport
+
+FABRIC = LeafSpine(2, 2, 2, host_rate_bps=1_000_000_000, fabric_rate_bps=1_000_000_000)
+QUICK = Transport(stall_timeout_s=0.4)
+MB = 1_000_000
+
+
+def schedule_of(flows: Sequence[Flow]) -> Schedule:
+    return Schedule("test", "test", FABRIC.hosts, 1, sum(flow.size_bytes for flow in flows), flows)
+
+
+def plan_of(schedule: Schedule | Sequence[Flow], scheme: str = "ecmp") -> TrafficPlan:
+    schedule = schedule if isinstance(schedule, Schedule) else schedule_of(schedule)
+    return plan_traffic(schedule, FABRIC, range(FABRIC.hosts), scheme_of(scheme))
+
+
+def one_connection(flows: Sequence[Flow], pieces: Sequence[Piece], count: int = 1) -> TrafficPlan:
+    """Any pieces on `count` connections from rank 0 to rank 1."""
+    subflows = [Subflow(number, 0, 1, 10_000 + number, 0) for number in range(count)]
+    return TrafficPlan(schedule_of(flows), range(FABRIC.hosts), scheme_of("ecmp"), subflows, pieces)
+
+
+def play(
+    plan: TrafficPlan,
+    payload: Anything | None = None,
+    sockets: LoopbackSockets | None = None,
+    transport: Transport = QUICK,
+) -> tuple[ReplayResult, list[float]]:
+    """What came of a replay, and the progress that it reported."""
+    progress = []
+    with Replay(plan, FABRIC, sockets or LoopbackSockets(FABRIC), transport, payload) as replay:
+        steps = replay.run()
+        while True:
+            try:
+                progress.append(next(steps))
+            except StopIteration as end:
+                return end.value, progress
+
+
+def carried(plan: TrafficPlan) -> list[int]:
+    """The bytes that every connection is to carry."""
+    loads: Counter[int] = Counter()
+    for piece in plan.pieces:
+        loads[piece.subflow] += piece.size_bytes
+    return [loads[subflow.id] for subflow in plan.subflows]
+
+
+def dependencies_kept(plan: TrafficPlan, result: ReplayResult) -> bool:
+    return all(
+        result.started_s[flow.id] >= result.finished_s[awaited]
+        for flow in plan.schedule.flows
+        for awaited in flow.waits_for
+    )
+
+
+class Faulty(socket.socket):
+    """Sends as it should up to `limit` bytes; then `fault` says what becomes of the rest."""
+
+    limit = 30_000
+    passed = 0
+    fault: Callable[[Faulty, memoryview], int]
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        if room := self.limit - self.passed:
+            sent = super().send(data[:room], flags)
+            self.passed += sent
+            return sent
+        return self.fault(data)
+
+
+class FaultySockets(LoopbackSockets):
+    """The loopback, but for the sockets of host 0."""
+
+    def __init__(self, kind: type[socket.socket]) -> None:
+        super().__init__(FABRIC)
+        self._kind = kind
+
+    def socket(self, host: int) -> socket.socket:
+        made = super().socket(host)
+        if host:
+            return made
+        return self._kind(fileno=made.detach())
