@@ -54,7 +54,7 @@ def planned(labels: Sequence[str], schemes: Sequence[str], seeds: Sequence[int])
 
 def estimate_s(experiment: Experiment, run: Run, bound_s: float) -> float:
     """Roughly how long `run` takes if no scheme could be faster than `bound_s`; building the fabric comes on top."""
-    factor = scheme_of(run.scheme).estimate_factor(experiment.transport.reordering == "tolerant")
+    factor = scheme_of(run.scheme).estimate_factor(reordering_tolerant=experiment.transport.reordering == "tolerant")
     return factor * bound_s + RUN_OVERHEAD_S
 
 

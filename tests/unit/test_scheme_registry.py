@@ -251,11 +251,15 @@ def wires(monkeypatch: pytest.MonkeyPatch) -> Wires:
 
 @pytest.mark.parametrize(("kind", "table"), [(PerPacket("random"), "spray"), (PerConnection(), "connections")])
 def test_rules_are_there_meanwhile_and_gone_however_it_ends(wires: Wires, kind: Any, table: str) -> None:
-    with pytest.raises(KeyboardInterrupt), at_work(kind, wires, seed=7):  # type: ignore[arg-type]
-        [loaded] = [told for told in wires.told if isinstance(told, dict)]
-        assert list(loaded) == wires.host_pids and len(set(loaded.values())) > 1
-        assert all(f"table ip {table} {{" in ruleset for ruleset in loaded.values())
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with at_work(kind, wires, seed=7):  # type: ignore[arg-type]
+            [loaded] = [told for told in wires.told if isinstance(told, dict)]
+            assert list(loaded) == wires.host_pids and len(set(loaded.values())) > 1
+            assert all(f"table ip {table} {{" in ruleset for ruleset in loaded.values())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     *_, gone = [told for told in wires.told if isinstance(told, dict)]
     assert list(gone) == wires.host_pids
     assert set(gone.values()) == {f"table ip {table}\ndelete table ip {table}\n"}

@@ -11,7 +11,7 @@ from traffic.schemes.scheme import ForPrograms, Look, Scheme
 class Ecmp(Scheme):
     """Every connection stays on the spine that a hash picks."""
 
-    def estimate_factor(self, reordering_tolerant: bool) -> float:
+    def estimate_factor(self, *, reordering_tolerant: bool) -> float:
         return 2.0  # the hash puts two flows on one path sooner or later
 
 

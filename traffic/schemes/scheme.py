@@ -91,7 +91,7 @@ class Scheme:
         """The most pieces that `assign` would list, failed links aside."""
         return self.connections_per_flow * len(schedule.flows)
 
-    def estimate_factor(self, reordering_tolerant: bool) -> float:
+    def estimate_factor(self, *, reordering_tolerant: bool) -> float:
         """Roughly how many times as long as the bound a run takes."""
         return 1.15
 

@@ -12,7 +12,7 @@ from traffic.schemes.scheme import ForPrograms, Look, Scheme
 class Spray(Scheme):
     """Every packet has a path of its own."""
 
-    def estimate_factor(self, reordering_tolerant: bool) -> float:
+    def estimate_factor(self, *, reordering_tolerant: bool) -> float:
         return 1.3 if reordering_tolerant else 1.8
 
 
