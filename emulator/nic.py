@@ -1,8 +1,8 @@
-"""What a NIC does for programs that know nothing of paths: a tag in every packet that leaves a host for another leaf.
+"""What a host's NIC can do to the packets that leave it, for senders that know nothing of paths: tag them with one.
 
-Under spraying, each packet gets a fresh one; under single path, each connection gets one, round-robin over the paths to
-each leaf, and keeps it; what answers a connection takes the path it came by, as under Ethereal (arXiv 2407.00550), but
-no connection is split.
+`PerPacket` gives each packet that leaves for another leaf a tag of its own. `PerConnection` gives one to each
+connection, round-robin over the paths to each leaf, which keeps it; what answers a connection takes the path it came
+by, as under Ethereal (arXiv 2407.00550), but no connection is split.
 
 Written in nftables, in the sending host's own network namespace. Data and bare acknowledgements are sprayed
 by counters of their own: if one served both, a host that alternates between them would send all its data over half of
@@ -11,21 +11,73 @@ the paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from emulator.nft import load
 from emulator.topology import LeafSpine
-from traffic.schemes import SPRAY_MODES, SprayMode
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
 
 _DATA_BYTES = 200  # an IP packet longer than this carries data
 
+Order = Literal["round-robin", "random"]
+"""How a packet's path is chosen among those to its leaf."""
 
-def spray_ruleset(fabric: LeafSpine, host: int, mode: SprayMode, seed: int) -> str:
+
+class Nic(Protocol):
+    """What hosts' NICs do to packets, for as long as the context lasts."""
+
+    def at_work(self, fabric: Fabric, seed: int) -> AbstractContextManager[None]:
+        """Set every host's NIC to work. Raises EmulatorError."""
+
+
+def at_work(nic: Nic | None, fabric: Fabric, seed: int) -> AbstractContextManager[None]:
+    """Meanwhile, every host's NIC does what `nic` does; None: packets leave as they are. Raises EmulatorError."""
+    return nic.at_work(fabric, seed) if nic else nullcontext()
+
+
+@dataclass(frozen=True)
+class PerPacket:
+    """Every frame that leaves a host for another leaf takes a path of its own, and so travels alone."""
+
+    order: Order
+
+    @contextmanager
+    def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
+        fabric.burst(1)
+        try:
+            with _loaded(fabric, "spray", lambda host: spray_ruleset(fabric.topology, host, self.order, seed)):
+                yield
+        finally:
+            fabric.burst(fabric.topology.burst_frames)
+
+
+@dataclass(frozen=True)
+class PerConnection:
+    """Every connection that a host begins takes the next path in turn."""
+
+    @contextmanager
+    def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
+        with _loaded(fabric, "connections", lambda host: connection_ruleset(fabric.topology, host, seed)):
+            yield
+
+
+@contextmanager
+def _loaded(fabric: Fabric, table: str, ruleset: Callable[[int], str]) -> Iterator[None]:
+    """Meanwhile, every host has its ruleset, which makes that table."""
+    pids = fabric.host_pids
+    load({pid: ruleset(host) for host, pid in enumerate(pids)})
+    try:
+        yield
+    finally:
+        load(dict.fromkeys(pids, f"table ip {table}\ndelete table ip {table}\n"))
+
+
+def spray_ruleset(fabric: LeafSpine, host: int, order: Order, seed: int) -> str:
     """The nftables ruleset of one host. Round-robin starts at a place that host and seed decide."""
     leaf = fabric.leaf_of(host)
     tags = [f"  chain tag{spine + 1} {{ ip dscp set {spine + 1}; }}" for spine in range(fabric.spines)]
@@ -37,7 +89,7 @@ def spray_ruleset(fabric: LeafSpine, host: int, mode: SprayMode, seed: int) -> s
         entries.append(f"{fabric.leaf_prefix(other)} : goto leaf{other + 1}")
         chains.append(f"  chain leaf{other + 1} {{")
         for condition in (f"meta length > {_DATA_BYTES} ", ""):
-            chains.append(f"    {condition}{_choice(spines, mode, seed + host)}")
+            chains.append(f"    {condition}{_choice(spines, order, seed + host)}")
         chains.append("  }")
     choose_leaf = [f"    ip daddr vmap {{ {', '.join(entries)} }}"] if entries else []
     return "\n".join(
@@ -57,39 +109,12 @@ def spray_ruleset(fabric: LeafSpine, host: int, mode: SprayMode, seed: int) -> s
     )
 
 
-def _choice(spines: Sequence[int], mode: SprayMode, start: int) -> str:
+def _choice(spines: Sequence[int], order: Order, start: int) -> str:
     """(A `dscp set` that takes its value from a map is refused by nftables 1.0.6; a verdict map is not.)"""
-    number = "inc" if mode == "round-robin" else "random"
+    number = "inc" if order == "round-robin" else "random"
     turn = [spines[(start + step) % len(spines)] for step in range(len(spines))]
     verdicts = ", ".join(f"{step} : goto tag{spine + 1}" for step, spine in enumerate(turn))
     return f"numgen {number} mod {len(spines)} vmap {{ {verdicts} }}"
-
-
-@contextmanager
-def spraying(fabric: Fabric, mode: SprayMode | None, seed: int) -> Iterator[None]:
-    """Meanwhile, every frame that leaves a host for another leaf takes a path of its own; without a mode, none does."""
-    if mode is None:
-        yield
-        return
-    topology, pids = fabric.topology, fabric.host_pids
-    fabric.burst(1)
-    load({pid: spray_ruleset(topology, host, mode, seed) for host, pid in enumerate(pids)})
-    try:
-        yield
-    finally:
-        load(dict.fromkeys(pids, "table ip spray\ndelete table ip spray\n"))
-        fabric.burst(topology.burst_frames)
-
-
-@contextmanager
-def path_per_connection(fabric: Fabric, seed: int) -> Iterator[None]:
-    """Meanwhile, every connection that a host begins takes the next path in turn."""
-    topology, pids = fabric.topology, fabric.host_pids
-    load({pid: connection_ruleset(topology, host, seed) for host, pid in enumerate(pids)})
-    try:
-        yield
-    finally:
-        load(dict.fromkeys(pids, "table ip connections\ndelete table ip connections\n"))
 
 
 def connection_ruleset(fabric: LeafSpine, host: int, seed: int) -> str:
@@ -135,12 +160,3 @@ def connection_ruleset(fabric: LeafSpine, host: int, seed: int) -> str:
             "",
         ]
     )
-
-
-def nic_scheme(fabric: Fabric, scheme: str, seed: int) -> AbstractContextManager[None]:
-    """Meanwhile, the hosts' NICs do to unmodified programs what `scheme` does: nothing under ecmp."""
-    if scheme in SPRAY_MODES:
-        return spraying(fabric, SPRAY_MODES[scheme], seed)
-    if scheme == "ethereal":
-        return path_per_connection(fabric, seed)
-    return nullcontext()

@@ -17,7 +17,7 @@ from typing import Protocol
 from emulator.errors import EmulatorError
 from emulator.namespaces import inside
 from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
-from traffic.schemes import LISTEN_PORT, TrafficPlan
+from traffic.plan import LISTEN_PORT, TrafficPlan
 from traffic.transport import Transport
 
 _CONNECT_TIMEOUT_S = 20.0

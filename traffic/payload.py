@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from traffic.plan import Piece, TrafficPlan
 from traffic.promises import check_buffer, initial_buffer
 from traffic.schedule import Flow
-from traffic.schemes import Piece, TrafficPlan
 
 CHUNK_BYTES = 1 << 20
 

@@ -19,7 +19,7 @@ from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 from traffic.connections import Connections, Sockets
 from traffic.payload import CHUNK_BYTES, Anything
-from traffic.schemes import Piece, TrafficPlan
+from traffic.plan import Piece, TrafficPlan
 from traffic.transport import Transport
 
 _PROGRESS_PERIOD_S = 0.2

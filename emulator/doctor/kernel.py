@@ -154,7 +154,7 @@ def _spray_rules() -> str:
     from emulator.nic import spray_ruleset
     from emulator.topology import LeafSpine
 
-    return spray_ruleset(LeafSpine(leaves=2, spines=2, hosts_per_leaf=1), host=0, mode="round-robin", seed=0)
+    return spray_ruleset(LeafSpine(leaves=2, spines=2, hosts_per_leaf=1), host=0, order="round-robin", seed=0)
 
 
 def judge(feature: Feature, complaint: str | None, untried: str) -> Finding:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -54,6 +56,16 @@ fail_on_option = click.option(
 )
 
 _COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted"}
+
+
+def in_help(**words: str) -> Callable[[Command], Command]:
+    """Put `words` into a command's help, where its docstring names them in braces."""
+
+    def fill(command: Command) -> Command:
+        command.__doc__ = (command.__doc__ or "").format(**words)
+        return command
+
+    return fill
 
 
 def foot(statuses: Mapping[str, str], files: Mapping[str, str] | None = None) -> str:

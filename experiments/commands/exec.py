@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.common import fail_on_option, foot, read_experiment, set_option, within_option
+from experiments.commands.common import fail_on_option, foot, in_help, read_experiment, set_option, within_option
+from traffic.schemes import FAMILIES, clauses_for_programs
 
 
 def _named(context: click.Context, _parameter: click.Parameter, command: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,6 +63,7 @@ def _named(context: click.Context, _parameter: click.Parameter, command: tuple[s
 @within_option
 @fail_on_option
 @click.option("--dry-run", is_flag=True, help="Print the runs and how long they may take, and stop")
+@in_help(clauses=clauses_for_programs(), families=" and ".join(family.name for family in FAMILIES))
 def exec_(
     experiment: str | None,
     command: tuple[str, ...],
@@ -78,8 +80,7 @@ def exec_(
 
     One process on every host, under each scheme and seed of EXPERIMENT, a YAML file or a name of the catalog. What
     follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts' NICs:
-    under spray each packet gets a fresh path, under ethereal each connection, round-robin over the paths to each leaf,
-    and under ecmp switches hash. What subflow-K does only the program itself could do: it is left out.
+    {clauses}. What {families} does only the program itself could do: it is left out.
 
     A process finds its place in RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, all
     addresses by rank in SPRAYLAB_HOSTS, and its own in SPRAYLAB_HOST, SPRAYLAB_ADDRESS and SPRAYLAB_INTERFACE. Hosts

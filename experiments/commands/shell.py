@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from experiments.commands.common import become_root, foot, read_experiment, set_option
+from traffic.schemes import names_for_programs, names_of_role
 
 
 @click.command(epilog=foot({"0": "done", "1": "the fabric could not be built"}))
@@ -12,10 +13,10 @@ from experiments.commands.common import become_root, foot, read_experiment, set_
 @set_option
 @click.option(
     "--scheme",
-    default="ecmp",
+    default=names_of_role("plain")[0],
     show_default=True,
     metavar="NAME",
-    help="What hosts' NICs do to each packet or connection: ecmp, spray, spray-random or ethereal",
+    help=f"What hosts' NICs do to each packet or connection: {names_for_programs()}",
 )
 def shell(experiment: str, overrides: tuple[str, ...], scheme: str) -> None:
     """Talk to a running fabric: Mininet's command line.

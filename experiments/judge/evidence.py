@@ -15,8 +15,8 @@ from emulator.programs import Ended
 from emulator.topology import LeafSpine
 from experiments.captures.summary import CaptureSummary
 from experiments.judge.programs import loaded_span_s
+from traffic.plan import TrafficPlan
 from traffic.replay import ReplayResult
-from traffic.schemes import TrafficPlan
 
 Result = TypeVar("Result")
 

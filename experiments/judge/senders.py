@@ -17,7 +17,7 @@ import pandas as pd
 from emulator.ports import Port
 from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine
 from experiments.theory.loads import NO_SPINE, Ints
-from traffic.schemes import TrafficPlan
+from traffic.plan import TrafficPlan
 
 WINDOW_S = 0.2
 """Links are full or not over stretches of this length."""

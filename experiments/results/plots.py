@@ -1,8 +1,8 @@
 """The figures: frames in, a matplotlib Figure out, one small function each.
 
 Every figure is drawn a phone's width wide and stands alone: a page puts them side by side or below each other, and
-their text keeps its size. As SVG, text stays text, and what is not data is `currentColor`: a light page and a dark one
-show the same drawing.
+their text keeps its size. As SVG, text stays text, and what is not data is `currentColor` (INK until then): a light
+page and a dark one show the same drawing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec
 from xml.etree import ElementTree
@@ -27,9 +26,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.judge.rows import PASS
-
-INK = "#010203"
-"""Stands for the page's text colour until `to_svg` writes `currentColor`."""
+from traffic.schemes import INK, Look, scheme_of, spare_look
 
 _WIDTH_IN = 3.6
 _TITLE_WIDTH = 38  # letters
@@ -70,37 +67,12 @@ _STYLE = {
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a scheme is drawn. Colour never stands alone: marker and dashes tell schemes apart in grey as well."""
-
-    colour: str
-    marker: str
-    dashes: str | tuple[int, tuple[float, ...]]
-
-
-# Okabe and Ito, "Color Universal Design" (2008): apart for every kind of colour vision. The first four also keep a
-# contrast of 3:1 with a white page and with a dark one.
-_LOOKS = {
-    "ecmp": Look("#D55E00", "o", (0, (1.2, 1.2))),
-    "spray": Look("#0072B2", "s", (0, (4, 1.5))),
-    "ethereal": Look("#009E73", "^", "solid"),
-    "spray-random": Look("#CC79A7", "D", (0, (4, 1.5, 1, 1.5))),
-}
-_MORE_LOOKS = (
-    Look("#E69F00", "v", (0, (6, 1, 1, 1, 1, 1))),
-    Look("#56B4E9", "P", (0, (2, 1))),
-    Look(INK, "X", (0, (6, 2))),
-)
-
-
 def look(scheme: str) -> Look:
-    """The same for a scheme in every figure of every report; subflow-2, -4 and -8 differ from each other."""
-    if scheme in _LOOKS:
-        return _LOOKS[scheme]
-    number = re.search(r"[0-9]+$", scheme)
-    place = int(number[0]).bit_length() if number else zlib.crc32(scheme.encode())
-    return _MORE_LOOKS[place % len(_MORE_LOOKS)]
+    """The same for a scheme in every figure of every report, also where only another version knows the scheme."""
+    try:
+        return scheme_of(scheme).look
+    except ValueError:
+        return spare_look(zlib.crc32(scheme.encode()))
 
 
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

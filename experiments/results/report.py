@@ -24,6 +24,7 @@ from experiments.results.overview import EXPLANATION, fidelity, shown, summary
 from experiments.results.sections import SECTIONS, Results, Section, of_part, parts_of, schemes_of
 from experiments.results.sentences import as_json, lines, percent, sentence
 from experiments.results.verdict import of_results
+from traffic.schemes import scheme_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE, FIGURES = "report.html", "figures"
@@ -31,13 +32,6 @@ PAGE, FIGURES = "report.html", "figures"
 MOST_FIGURES = 24  # of a section, for each folder
 MOST_FAILED_RUNS = 30
 _ALIKE = 8  # more entries of one kind than this are listed by their values, each once
-
-WHAT_SCHEMES_DO = {
-    "ecmp": "each connection stays on the spine that a hash of its addresses and ports picks",
-    "spray": "the sender's NIC gives every packet the next spine in turn",
-    "spray-random": "the sender's NIC gives every packet a random spine",
-    "ethereal": "each connection stays on the spine its sender chose; few flows are split, all spines carry alike",
-}
 
 
 def report_path(folders: Sequence[ResultsFolder]) -> Path:
@@ -225,9 +219,11 @@ def _as_yaml(experiment: Mapping[str, Any]) -> str:
 
 
 def _what_it_does(scheme: str) -> str:
-    if split := re.fullmatch(r"subflow-([0-9]+)", scheme):
-        return f"every flow is cut into {split[1]} connections, each hashed as by ecmp"
-    return WHAT_SCHEMES_DO.get(scheme, "")
+    """Nothing where only another version knows the scheme."""
+    try:
+        return scheme_of(scheme).says
+    except ValueError:
+        return ""
 
 
 def _safe(name: str) -> str:

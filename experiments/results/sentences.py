@@ -7,12 +7,23 @@ from dataclasses import asdict
 from typing import Any
 
 from experiments.judge.programs import LOADED
-from experiments.results.verdict import BY_NEED, ECMP, ETHEREAL, LEAST_SEEDS, Line, Margin, Outcome, Verdict, widest
+from experiments.results.verdict import (
+    BY_NEED,
+    LEAST_SEEDS,
+    PLAIN,
+    SPLITTING,
+    SPRAYS,
+    Line,
+    Margin,
+    Outcome,
+    Verdict,
+    widest,
+)
 from experiments.theory.prediction import EXPLAINED
 
-SPLIT = "a single path with minimal splitting (ethereal)"
-DEALT = "a single path a connection, dealt round-robin (ethereal)"
-"""What `ethereal` is for unmodified programs, whose connections nobody can split."""
+SPLIT = f"a single path with minimal splitting ({SPLITTING})"
+DEALT = f"a single path a connection, dealt round-robin ({SPLITTING})"
+"""What splitting is for unmodified programs, whose connections nobody can split."""
 
 _IN_SHORT: Mapping[Outcome, str] = {
     Outcome.ECMP: "ECMP is enough",
@@ -28,8 +39,8 @@ def sentence(verdict: Verdict) -> str:
     if verdict.missing:
         verb = "lack" if len(asked.schemes) != 1 else f"are {asked.schemes[0]} alone and lack"
         return (
-            "No verdict: whether spraying is needed takes ethereal and spray (or spray-random), and the schemes here "
-            f"{verb} {' and '.join(verdict.missing)}."
+            f"No verdict: whether spraying is needed takes {SPLITTING} and {SPRAYS[0]} (or {' or '.join(SPRAYS[1:])}), "
+            f"and the schemes here {verb} {' and '.join(verdict.missing)}."
         )
     if not verdict.finished:
         return "No verdict: no run has finished."
@@ -62,7 +73,7 @@ def line_sentence(verdict: Verdict, line: Line) -> str:
         outcome = f'seeds disagree, from "{least}" to "{most}"; by the medians, {outcome}'
     margins = [
         f"{name} took {_times(margin)} the time of {verdict.baseline}"
-        for name, margin in ((ETHEREAL, line.ethereal), (ECMP, line.ecmp))
+        for name, margin in ((SPLITTING, line.ethereal), (PLAIN, line.ecmp))
         if margin
     ]
     provisional = f"; {_no_spread(verdict)}" if line.provisional else ""
@@ -79,7 +90,7 @@ def caveats(verdict: Verdict) -> list[str]:
     found += [f"no verdict on {line.traffic}: {_lacking(verdict, line)}" for line in verdict.lines if not line.outcome]
     if verdict.lines and (unseen := asked.collectives - len(verdict.lines)) > 0:
         found.append(f"nothing is known of {_count(unseen, 'collective')} more")
-    if ECMP not in asked.schemes:
+    if PLAIN not in asked.schemes:
         found.append("ECMP was not run")
     if verdict.unexplained:
         worst, *others = verdict.unexplained
@@ -153,7 +164,7 @@ def _claim(verdict: Verdict, outcome: Outcome, single_path: str) -> str:
     if outcome is Outcome.ECMP:
         everywhere = _everywhere(verdict, _times(worst.ecmp))
         return f"Plain ECMP is enough on this fabric: within {limit} of {spray} {everywhere}"
-    slowest = widest(verdict.answered, ECMP)
+    slowest = widest(verdict.answered, "ecmp")
     ecmp = f"; plain ECMP is not: {_times(slowest.ecmp)} on {slowest.traffic}" if slowest else ""
     everywhere = _everywhere(verdict, _times(worst.ethereal))
     return f"No need for packet spraying on this fabric: {single_path} is within {limit} of {spray} {everywhere}{ecmp}"
@@ -167,7 +178,7 @@ def _everywhere(verdict: Verdict, margin: str) -> str:
     if known == 1:
         return f"on {worst.traffic} ({margin})"
     where = "on every collective" if answered == known else f"on {answered} of {known} collectives"
-    if verdict.outcome is Outcome.SPLITTING and widest(verdict.answered, ETHEREAL) is not worst:
+    if verdict.outcome is Outcome.SPLITTING and widest(verdict.answered, "ethereal") is not worst:
         where = "wherever plain ECMP is not"
     return f"{where}, at worst {margin} on {worst.traffic}"
 

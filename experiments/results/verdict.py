@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from experiments.judge.rows import PASS
 from experiments.results.folder import ResultsError
+from traffic.schemes import names_of_role
 
 DEFAULT_WITHIN = 0.05
 """A scheme is as good as spraying if its median time is at most this much longer."""
@@ -19,7 +20,7 @@ DEFAULT_WITHIN = 0.05
 LEAST_SEEDS = 2
 """Trusted seeds that every compared scheme needs on a collective; where an experiment has one seed, that one."""
 
-ECMP, ETHEREAL, SPRAYS = "ecmp", "ethereal", ("spray", "spray-random")
+PLAIN, SPLITTING, SPRAYS = names_of_role("plain")[0], names_of_role("splitting")[0], names_of_role("spraying")
 
 _ROUNDING = 1e-9  # a ratio that is the limit to the last digits is within it
 
@@ -159,11 +160,11 @@ class Verdict:
     def worst(self) -> Line | None:
         """Of the collectives the outcome is about, the one with the widest margin of the scheme it is about."""
         if self.outcome is Outcome.ECMP:
-            return widest(self.answered, ECMP)
+            return widest(self.answered, "ecmp")
         if self.outcome is Outcome.SPLITTING:
             within = [line for line in self.answered if line.ethereal and line.ethereal.ratio <= self.limit]
-            return widest(within, ETHEREAL)
-        return widest([line for line in self.answered if line.outcome is self.outcome], ETHEREAL)
+            return widest(within, "ethereal")
+        return widest([line for line in self.answered if line.outcome is self.outcome], "ethereal")
 
 
 def decide(
@@ -177,14 +178,14 @@ def decide(
     """
     asked = asked or Asked.of(runs)
     baseline = next((scheme for scheme in SPRAYS if scheme in asked.schemes), "")
-    missing = (*([] if ETHEREAL in asked.schemes else [ETHEREAL]), *([] if baseline else SPRAYS[:1]))
+    missing = (*([] if SPLITTING in asked.schemes else [SPLITTING]), *([] if baseline else SPRAYS[:1]))
     if runs.empty:
         return Verdict(within, asked, baseline, missing, 0, 0, (), ())
     runs = runs.sort_values("run_id")
     trusted = runs[runs.fidelity == PASS]
     if idle := int((runs[asked.measure] == 0).sum()):
         return Verdict(within, asked, baseline, missing, len(runs), len(trusted), (), (), idle)
-    compared = [] if missing else [scheme for scheme in (ECMP, ETHEREAL, baseline) if scheme in asked.schemes]
+    compared = [] if missing else [scheme for scheme in (PLAIN, SPLITTING, baseline) if scheme in asked.schemes]
     medians = trusted.groupby(["traffic", "seed", "scheme"])[asked.measure].median().unstack().reindex(columns=compared)
     by_traffic = dict(list(medians.groupby("traffic")))
     names = runs.traffic.unique() if compared else []
@@ -212,9 +213,9 @@ def strongest(outcomes: Sequence[Outcome]) -> Outcome | None:
     return max(outcomes, key=BY_NEED.index, default=None)
 
 
-def widest(lines: Sequence[Line], scheme: str) -> Line | None:
-    """That on which `scheme` (ecmp or ethereal) took longest beside spraying; None where it is not known on any."""
-    known = [(margin.ratio, line.traffic, line) for line in lines if (margin := getattr(line, scheme))]
+def widest(lines: Sequence[Line], of: Literal["ecmp", "ethereal"]) -> Line | None:
+    """That on which ECMP, or splitting, took longest beside spraying; None where it is not known on any."""
+    known = [(margin.ratio, line.traffic, line) for line in lines if (margin := getattr(line, of))]
     return max(known, key=lambda each: each[:2])[2] if known else None
 
 
@@ -228,8 +229,8 @@ def _line(traffic: str, by_seed: pd.DataFrame, asked: Asked, within: float) -> L
     seeds = by_seed.notna().sum()
     if lacking := tuple((str(scheme), int(count)) for scheme, count in seeds.items() if count < needed):
         return Line(traffic, None, lacking)
-    ethereal = _margin(by_seed, ETHEREAL)
-    ecmp = _margin(by_seed, ECMP) if ECMP in by_seed else None
+    ethereal = _margin(by_seed, SPLITTING)
+    ecmp = _margin(by_seed, PLAIN) if PLAIN in by_seed else None
     cases = zip(_extremes(ethereal), _extremes(ecmp) if ecmp else [None] * 3, strict=True)
     outcome, *others = [_outcome(*ratios, _limit(within)) for ratios in cases]
     provisional = any(margin is not None and margin.least is None for margin in (ethereal, ecmp))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from experiments.spec.experiment import Experiment
 from experiments.spec.traffic import TrafficEntry
+from traffic.schemes import scheme_of
 
 RUN_OVERHEAD_S = 1.5
 """What a run takes besides its traffic: opening connections, reading counters, judging. Rough."""
@@ -52,12 +53,7 @@ def planned(labels: Sequence[str], schemes: Sequence[str], seeds: Sequence[int])
 
 def estimate_s(experiment: Experiment, run: Run, bound_s: float) -> float:
     """Roughly how long `run` takes if no scheme could be faster than `bound_s`; building the fabric comes on top."""
-    if run.scheme == "ecmp":
-        factor = 2.0  # the hash puts two flows on one path sooner or later
-    elif run.scheme.startswith("spray"):
-        factor = 1.3 if experiment.transport.reordering == "tolerant" else 1.8
-    else:
-        factor = 1.15
+    factor = scheme_of(run.scheme).estimate_factor(reordering_tolerant=experiment.transport.reordering == "tolerant")
     return factor * bound_s + RUN_OVERHEAD_S
 
 

@@ -33,8 +33,9 @@ from experiments.theory.prediction import (
 )
 from traffic.collectives import Outline
 from traffic.placement import place
+from traffic.plan import TrafficPlan
 from traffic.schedule import Schedule
-from traffic.schemes import TrafficPlan
+from traffic.schemes import scheme_of
 
 MAX_HOSTS, MAX_FLOWS = 1024, 300_000
 """Beyond these, traffic is counted where it can be: the fluid model would take too long."""
@@ -187,12 +188,13 @@ def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Itera
     hosts = place(work.experiment.placement, work.topology, schedule.ranks, runs[0].seed)
     counted = count_traffic(unlisted, work.topology, hosts)
     for run in runs:
-        yield _row(work, run, TrafficPlan(schedule, (), run.scheme, (), ())) | {
+        scheme = scheme_of(run.scheme)
+        yield _row(work, run, TrafficPlan(schedule, (), scheme, (), ())) | {
             "flows": counted.total_flows,
-            "subflows": counted.subflows(run.scheme),
-            "cut_flows": counted.cut_flows(run.scheme),
+            "subflows": counted.subflows(scheme),
+            "cut_flows": counted.cut_flows(scheme),
             **_times(schedule, counted.bound_s(), None),
-            "congestion_ratio": counted.congestion_ratio(run.scheme, run.seed),
+            "congestion_ratio": counted.congestion_ratio(scheme, run.seed),
             "fct_p50_s": None,
             "fct_p99_s": None,
         }

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from emulator.meters.meters import Sampler
-from emulator.nic import nic_scheme
+from emulator.nic import at_work
 from emulator.order import FabricOrder
 from experiments.judge.evidence import Built
 from experiments.runs.inside import described, fabric_of
 from experiments.shell.commandline import run_shell
+from traffic.schemes import scheme_of
 
 
 def perform_shell(
@@ -19,7 +20,7 @@ def perform_shell(
     """Runs in the sandbox; see `run_shell`. Raises EmulatorError."""
     fabric = fabric_of(order, seed)
     sampler = Sampler(fabric, sys.stderr)
-    with nic_scheme(fabric, scheme, seed):
+    with at_work(scheme_of(scheme).program_nic, fabric, seed):
         yield described(fabric)
         run_shell(fabric, sampler, seed, terminal, lines)
     yield None

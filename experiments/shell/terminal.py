@@ -23,7 +23,7 @@ from experiments.judge.evidence import Built
 from experiments.machine.calibration import userspace_limit_bps
 from experiments.spec.experiment import Experiment
 from experiments.spec.messages import SpecError
-from traffic.schemes import check_scheme
+from traffic.schemes import names_for_programs, scheme_of
 
 _READ_BYTES = 1 << 16
 _STOP_POLL_S = 0.1
@@ -51,13 +51,13 @@ def converse(experiment: Experiment, scheme: str) -> None:
 def check_shell_scheme(scheme: str) -> None:
     """Raises SpecError."""
     try:
-        check_scheme(scheme)
+        programs_have_it = scheme_of(scheme).for_programs
     except ValueError as error:
         raise SpecError(f"--scheme: {error}") from error
-    if scheme.startswith("subflow-"):
+    if not programs_have_it:
         raise SpecError(
             f"--scheme: {scheme} cannot apply to unmodified programs, which open their own connections; "
-            "write ecmp, spray, spray-random or ethereal"
+            f"write {names_for_programs()}"
         )
 
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from emulator.doctor.resources import FILES_BESIDE_SUBFLOWS, most_open_files
 from emulator.topology import LeafSpine
+from traffic.plan import FIRST_SOURCE_PORT, TrafficPlan
 from traffic.schedule import Schedule
-from traffic.schemes import FIRST_SOURCE_PORT, TrafficPlan, pieces_of_scheme
+from traffic.schemes import Scheme
 
 MAX_FLOWS = 1_000_000
 """Of one collective: listing as many takes seconds and half a gigabyte."""
@@ -32,8 +33,8 @@ def too_many_flows(flows: int) -> str | None:
     )
 
 
-def too_many_pieces(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: str) -> str | None:
-    pieces = pieces_of_scheme(schedule, fabric, hosts, scheme)
+def too_many_pieces(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], scheme: Scheme) -> str | None:
+    pieces = scheme.most_pieces(schedule, fabric, hosts)
     if pieces <= MAX_PIECES:
         return None
     return (

@@ -30,7 +30,7 @@ from traffic.formats import FormatError
 from traffic.placement import PlacementError, place
 from traffic.promises import check_verifiable
 from traffic.schedule import Schedule
-from traffic.schemes import check_scheme
+from traffic.schemes import names_of_role, scheme_of
 from traffic.transport import Transport
 
 CATALOG = Path(__file__).parents[1] / "catalog"
@@ -43,10 +43,10 @@ Placement = Literal["packed", "interleaved", "random"]
 
 
 def _checked_scheme(name: str) -> str:
-    check_scheme(name)
-    return name
+    return scheme_of(name).name
 
 
+_COMPARED = tuple(names_of_role(role)[0] for role in ("plain", "spraying", "splitting"))  # by the verdict
 Scheme = Annotated[StrictStr, AfterValidator(_checked_scheme)]
 Seed = Annotated[
     StrictInt,
@@ -85,7 +85,7 @@ class Experiment(Keys):
         description="a list of entries such as {collective: alltoall, size: 4MB}"
     )
     schemes: Annotated[tuple[Scheme, ...], AfterValidator(one_of_each)] = Field(
-        default=("ecmp", "spray", "ethereal"), description="a list such as [ecmp, spray, ethereal]"
+        default=_COMPARED, description=f"a list such as [{', '.join(_COMPARED)}]"
     )
     transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {reordering: tolerant}")
     placement: Placement = "packed"

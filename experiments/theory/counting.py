@@ -1,12 +1,13 @@
 """Congestion by counting: how many flows each host sends to each leaf, and not one object a flow.
 
 Where every rank sends equal flows over the same connections round after round, nothing else decides the load of a link:
-ethereal assigns by those counts, and hashing draws a spine for each of so many connections between two leaves, which is
-one multinomial draw. An all-to-all of 65,536 hosts, four thousand million flows, takes seconds.
+path tags are dealt by those counts, and hashing draws a spine for each of so many connections between two leaves, which
+is one multinomial draw. An all-to-all of 65,536 hosts, four thousand million flows, takes seconds.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from emulator.topology import LeafSpine
 from experiments.theory.loads import Floats, LinkBytes, ideal_link_bytes, ratio_to_ideal
 from traffic.collectives import Outline
-from traffic.schemes import check_scheme, ethereal_assignment
+from traffic.plan import UNTAGGED
+from traffic.schemes import Scheme
 
 
 @dataclass(frozen=True)
@@ -35,47 +37,38 @@ class CountedTraffic:
     def total_flows(self) -> int:
         return int(self.flows.sum(dtype=np.int64)) * self.rounds
 
-    def subflows(self, scheme: str) -> int:
+    def subflows(self, scheme: Scheme) -> int:
         """Connections that `scheme` opens."""
-        whole = int(self.flows.sum(dtype=np.int64))
-        if scheme == "ethereal":
-            return whole + self._over_senders(lambda paths: sum(len(path) - 1 for path in paths))
-        return whole * _connections_per_flow(scheme)
+        return self._over_senders(scheme, lambda tags: sum(map(len, tags)))
 
-    def cut_flows(self, scheme: str) -> int:
+    def cut_flows(self, scheme: Scheme) -> int:
         """Flows that `scheme` carries in more than one piece."""
-        if scheme == "ethereal":
-            return self.rounds * self._over_senders(lambda paths: sum(len(path) > 1 for path in paths))
-        return self.total_flows if _connections_per_flow(scheme) > 1 else 0
+        return self.rounds * self._over_senders(scheme, lambda tags: sum(len(each) > 1 for each in tags))
 
-    def link_bytes(self, scheme: str, seed: int) -> LinkBytes:
+    def link_bytes(self, scheme: Scheme, seed: int) -> LinkBytes:
         """Wire bytes of every fabric link; hashed connections meet spines as `seed` draws them."""
-        check_scheme(scheme)
-        if scheme.startswith("spray"):
+        if scheme.spreads:
             return self.ideal_link_bytes()
-        fabric = self.fabric
+        fabric, draw = self.fabric, np.random.default_rng(seed)
         up, down = np.zeros((fabric.leaves, fabric.spines)), np.zeros((fabric.leaves, fabric.spines))
-        if scheme == "ethereal":
-            for count, senders in self._senders_by_count():
-                spread = _ethereal_load(count, fabric.spines)
-                up += np.outer(senders.sum(axis=1), spread)
-                down += np.outer(senders.sum(axis=0), spread)
-            each = 1.0
-        else:
-            connections = _connections_per_flow(scheme)
-            drawn = np.random.default_rng(seed).multinomial(
-                self._between() * connections, np.full(fabric.spines, 1 / fabric.spines)
-            )
-            up += drawn.sum(axis=1)
-            down += drawn.sum(axis=0)
-            each = 1 / connections
-        scale = each * self._wire_bytes_per_connection()
+        hashed: dict[int, NDArray[np.int64]] = {}  # connections between leaves, by how many share a flow
+        for count, senders in self._senders_by_count():
+            pinned, unpinned = _load(scheme.tags(count, range(fabric.spines)), fabric.spines)
+            up += np.outer(senders.sum(axis=1), pinned)
+            down += np.outer(senders.sum(axis=0), pinned)
+            for parts, connections in unpinned.items():
+                hashed[parts] = hashed.get(parts, 0) + senders * connections
+        for parts, between in sorted(hashed.items()):
+            drawn = draw.multinomial(between, np.full(fabric.spines, 1 / fabric.spines))
+            up += drawn.sum(axis=1) / parts
+            down += drawn.sum(axis=0) / parts
+        scale = self._wire_bytes_per_connection()
         return LinkBytes(up * scale, down * scale)
 
     def ideal_link_bytes(self) -> LinkBytes:
         return ideal_link_bytes(self._between().astype(float) * self._wire_bytes_per_connection(), self.fabric)
 
-    def congestion_ratio(self, scheme: str, seed: int) -> float:
+    def congestion_ratio(self, scheme: Scheme, seed: int) -> float:
         """See `experiments.theory.loads`."""
         return ratio_to_ideal(self.link_bytes(scheme, seed), self.ideal_link_bytes())
 
@@ -101,12 +94,14 @@ class CountedTraffic:
         fabric = self.fabric
         return of_hosts.reshape(fabric.leaves, fabric.hosts_per_leaf, fabric.leaves).sum(axis=1, dtype=np.int64)
 
-    def _over_senders(self, number: Callable[[list[list[int]]], int]) -> int:
-        """The sum, over senders and the leaves they send to in a round, of a number of ethereal's assignment."""
-        return sum(
-            int(senders.sum()) * number(ethereal_assignment(count, range(self.fabric.spines)))
+    def _over_senders(self, scheme: Scheme, number: Callable[[list[list[int]]], int]) -> int:
+        """The sum, over senders and the leaves they send to in a round, of a number of their flows' path tags."""
+        crossing = sum(
+            int(senders.sum()) * number(scheme.tags(count, range(self.fabric.spines)))
             for count, senders in self._senders_by_count()
         )
+        inside = int(self.flows.sum(dtype=np.int64)) - int(self._between().sum())
+        return crossing + inside * number([[UNTAGGED] * scheme.connections_per_flow])
 
     def _senders_by_count(self) -> list[tuple[int, NDArray[np.int64]]]:
         """For every count of flows: how many hosts of a leaf send that many to another leaf."""
@@ -136,13 +131,10 @@ def count_traffic(outline: Outline, fabric: LeafSpine, hosts: Sequence[int]) -> 
     return CountedTraffic(fabric, flows, schedule.size_bytes / pattern.pieces / schedule.channels, pattern.rounds)
 
 
-def _connections_per_flow(scheme: str) -> int:
-    return int(scheme.removeprefix("subflow-")) if scheme.startswith("subflow-") else 1
-
-
-def _ethereal_load(flows: int, spines: int) -> Floats:
-    """Flows' worth of bytes on every spine, from one sender of so many equal flows to one leaf."""
-    load = np.zeros(spines)
-    for path in ethereal_assignment(flows, range(spines)):
-        np.add.at(load, path, 1 / len(path))
-    return load
+def _load(tags: Sequence[Sequence[int]], spines: int) -> tuple[Floats, Counter[int]]:
+    """Flows' worth of bytes that tags put on every spine; and the hashed connections, by how many share a flow."""
+    pinned, unpinned = np.zeros(spines), Counter[int]()
+    for each in tags:
+        np.add.at(pinned, np.array([tag - 1 for tag in each if tag != UNTAGGED], dtype=np.intp), 1 / len(each))
+        unpinned[len(each)] += each.count(UNTAGGED)
+    return pinned, +unpinned

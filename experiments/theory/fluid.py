@@ -21,8 +21,8 @@ import numpy as np
 from emulator.topology import LeafSpine
 from experiments.theory.fairness import ROUNDING, Sharing, max_min_rates
 from experiments.theory.loads import Floats, Ints, LinkBytes, Routes, link_capacities_bps, routes, sum_over_links, total
+from traffic.plan import TrafficPlan
 from traffic.schedule import Schedule
-from traffic.schemes import TrafficPlan
 
 TOLERANCE = 0.005
 """Pieces that end within this part of their own duration of one another are taken together, once the last has ended.

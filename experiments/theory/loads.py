@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from controllers.hashing import hashed_spines, live_links
 from emulator.topology import LeafSpine
+from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan
 from traffic.schedule import Schedule
-from traffic.schemes import LISTEN_PORT, UNTAGGED, TrafficPlan
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -51,7 +51,7 @@ def link_capacities_bps(fabric: LeafSpine) -> Floats:
 def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Ints:
     """The spine of every subflow: its tag's, else the live one that the leaf's hash picks with `seed` as its basis.
 
-    NO_SPINE for subflows that have none of their own: those within a leaf, and sprayed ones.
+    NO_SPINE for subflows that have none of their own: those within a leaf, and those of a scheme that spreads.
     """
     count = len(plan.subflows)
     tags = np.fromiter((subflow.path_tag for subflow in plan.subflows), dtype=np.intp, count=count)
@@ -60,12 +60,12 @@ def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Ints:
     src_leaf, dst_leaf = src // fabric.hosts_per_leaf, dst // fabric.hosts_per_leaf
     hashed = hashed_spines(fabric, src, dst, ports, np.full_like(ports, LISTEN_PORT), seed)
     spines = np.where(tags == UNTAGGED, hashed, tags - 1)
-    spines[(src_leaf == dst_leaf) | (plan.spray_mode is not None)] = NO_SPINE
+    spines[(src_leaf == dst_leaf) | plan.scheme.spreads] = NO_SPINE
     return spines
 
 
 def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> Routes:
-    """The links of every subflow whose spine is given; under spraying, equal shares of all live spines.
+    """The links of every subflow whose spine is given; of a scheme that spreads, equal shares of all live spines.
 
     `spines` is as `choose_spines` returns it, or what was seen on a real fabric.
     """
@@ -73,7 +73,7 @@ def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> Routes:
     src_leaf, dst_leaf = src // fabric.hosts_per_leaf, dst // fabric.hosts_per_leaf
     first_uplink, first_downlink = 2 * fabric.hosts, 2 * fabric.hosts + fabric.leaves * fabric.spines
     no_link = first_downlink + fabric.leaves * fabric.spines
-    if plan.spray_mode:
+    if plan.scheme.spreads:
         live = live_links(fabric)
         usable = live[src_leaf] & live[dst_leaf] & (src_leaf != dst_leaf)[:, None]
         share = usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)

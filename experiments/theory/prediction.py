@@ -17,7 +17,7 @@ from emulator.topology import LeafSpine
 from experiments.theory.fairness import ProportionalRates
 from experiments.theory.fluid import TOLERANCE, FluidResult, simulate
 from experiments.theory.loads import Ints, choose_spines
-from traffic.schemes import Piece, TrafficPlan
+from traffic.plan import Piece, TrafficPlan
 
 MAX_PIECES = 1_000_000
 """Beyond it, the fluid model takes more than about a gigabyte a run."""

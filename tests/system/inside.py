@@ -17,14 +17,15 @@ from emulator.fabric import Fabric
 from emulator.meters.meters import Sampler, read_counters, settled_counters
 from emulator.namespaces import inside
 from emulator.netlink import interface_up
-from emulator.nic import spraying
+from emulator.nic import PerPacket, at_work
 from emulator.topology import LeafSpine, Link
 from experiments.runs.loads.replays import ReplayLoad
 from traffic.connections import NamespaceSockets
 from traffic.payload import RealData
+from traffic.plan import Piece, Subflow, TrafficPlan, plan_traffic
 from traffic.replay import Replay, ReplayResult
 from traffic.schedule import Flow, Schedule
-from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 
@@ -38,7 +39,7 @@ def tagged(fabric: LeafSpine, src: int, dst: int, spine: int, size_bytes: int) -
     """One flow over one connection whose path is `spine`."""
     subflow = Subflow(0, src, dst, 10_000, spine + 1)
     schedule = schedule_of(fabric, [(src, dst)], size_bytes)
-    return TrafficPlan(schedule, range(fabric.hosts), "ethereal", [subflow], [Piece(0, 0, 0, size_bytes)])
+    return TrafficPlan(schedule, range(fabric.hosts), scheme_of("ethereal"), [subflow], [Piece(0, 0, 0, size_bytes)])
 
 
 def build(topology: LeafSpine, transport: Transport | None = None, seed: int = 1, dataplane: str = "auto") -> Fabric:
@@ -128,7 +129,7 @@ def tagged_paths(topology: LeafSpine, dataplane: str, size_bytes: int) -> list[t
 def sprayed(topology: LeafSpine, dataplane: str, size_bytes: int) -> np.ndarray:
     """Uplink bytes when every host sprays to the host in the same place of the next leaf."""
     fabric = build(topology, dataplane=dataplane)
-    with spraying(fabric, "round-robin", seed=1):
+    with at_work(PerPacket("round-robin"), fabric, seed=1):
         return play(fabric, shifted(topology, "spray", size_bytes))[1]
 
 
@@ -159,7 +160,7 @@ def sent_by_hosts(topology: LeafSpine, dataplane: str, size_bytes: int) -> dict[
     found = {}
     for scheme in ("ethereal", "spray", "ethereal"):  # and afterwards, frames travel together again
         plan = shifted(topology, scheme, size_bytes)
-        with spraying(fabric, plan.spray_mode, seed=1):
+        with at_work(plan.scheme.nic, fabric, seed=1):
             before = read_counters(fabric)
             play(fabric, plan)
             delta = (settled_counters(fabric) - before).iloc[ports].mean()
@@ -170,7 +171,7 @@ def sent_by_hosts(topology: LeafSpine, dataplane: str, size_bytes: int) -> dict[
 def shifted(topology: LeafSpine, scheme: str, size_bytes: int) -> TrafficPlan:
     hosts = topology.hosts
     pairs = [(host, (host + topology.hosts_per_leaf) % hosts) for host in range(hosts)]
-    return plan_traffic(schedule_of(topology, pairs, size_bytes), topology, range(hosts), scheme)
+    return plan_traffic(schedule_of(topology, pairs, size_bytes), topology, range(hosts), scheme_of(scheme))
 
 
 def subflows_by_uplink(

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from controllers.dataplane import build
 from emulator.meters.meters import read_counters
-from emulator.nic import nic_scheme
+from emulator.nic import at_work
 from emulator.order import FabricOrder
 from emulator.programs import Ended, Launch, furnish, register, run_program
 from emulator.topology import LeafSpine
+from traffic.schemes import scheme_of
 
 SMALL = LeafSpine(2, 2, 2, host_rate_bps=50_000_000, fabric_rate_bps=50_000_000)
 
@@ -52,7 +53,7 @@ def spread(scheme: str, dataplane: str) -> dict[str, list[float]]:
     script = TALK.replace("SIZE", str(SIZE)).replace("CONNECTIONS", str(CONNECTIONS))
     launch = Launch((sys.executable, "-c", script), tuple(range(4)), 30.0, 29_500)
     before = read_counters(fabric).tx_bytes
-    with nic_scheme(fabric, scheme, 1):
+    with at_work(scheme_of(scheme).program_nic, fabric, 1):
         *_, ended = run_program(SMALL, launch)
     assert isinstance(ended, Ended) and ended.status == 0, ended
     sent = (read_counters(fabric).tx_bytes - before) / 1e6

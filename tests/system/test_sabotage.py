@@ -29,7 +29,8 @@ from experiments.runs.loads.replays import ReplayLoad
 from experiments.runs.messages import Event, Failed, Job
 from experiments.theory.bound import bound_s
 from traffic.collectives import build_schedule
-from traffic.schemes import plan_traffic
+from traffic.plan import plan_traffic
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 # Links so slow that their buckets make up for the milliseconds that a busy machine is late: whatever runs beside a
@@ -59,7 +60,7 @@ def verdicts(
     schedule = build_schedule(
         "permutation", ranks=SMALL.hosts, size_bytes=int(seconds * SMALL.host_rate_bps / 8), channels=2, shift=2
     )
-    plan, least_s = plan_traffic(schedule, SMALL, HOSTS, "ethereal"), bound_s(schedule, SMALL, HOSTS)
+    plan, least_s = plan_traffic(schedule, SMALL, HOSTS, scheme_of("ethereal")), bound_s(schedule, SMALL, HOSTS)
     load = ReplayLoad(plan, transport)
     jobs = [Job(str(seed), seed, load, captures, folder / str(seed)) for seed in seeds]
     order = transport.order(SMALL, dataplane)

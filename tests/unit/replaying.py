@@ -10,9 +10,10 @@ from typing import Any
 from emulator.topology import LeafSpine
 from traffic.loopback import LoopbackSockets
 from traffic.payload import Anything
+from traffic.plan import Piece, Subflow, TrafficPlan, plan_traffic
 from traffic.replay import Replay, ReplayResult
 from traffic.schedule import Flow, Schedule
-from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 FABRIC = LeafSpine(2, 2, 2, host_rate_bps=1_000_000_000, fabric_rate_bps=1_000_000_000)
@@ -26,13 +27,13 @@ def schedule_of(flows: Sequence[Flow]) -> Schedule:
 
 def plan_of(schedule: Schedule | Sequence[Flow], scheme: str = "ecmp") -> TrafficPlan:
     schedule = schedule if isinstance(schedule, Schedule) else schedule_of(schedule)
-    return plan_traffic(schedule, FABRIC, range(FABRIC.hosts), scheme)
+    return plan_traffic(schedule, FABRIC, range(FABRIC.hosts), scheme_of(scheme))
 
 
 def one_connection(flows: Sequence[Flow], pieces: Sequence[Piece], count: int = 1) -> TrafficPlan:
     """Any pieces on `count` connections from rank 0 to rank 1."""
     subflows = [Subflow(number, 0, 1, 10_000 + number, 0) for number in range(count)]
-    return TrafficPlan(schedule_of(flows), range(FABRIC.hosts), "ecmp", subflows, pieces)
+    return TrafficPlan(schedule_of(flows), range(FABRIC.hosts), scheme_of("ecmp"), subflows, pieces)
 
 
 def play(

@@ -19,11 +19,13 @@ from emulator.ports import Port, shaping_for
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.theory.bound import bound_s
+from traffic.plan import Subflow, TrafficPlan, plan_traffic
 from traffic.replay import ReplayResult, SubflowResult
 from traffic.schedule import Flow, Schedule
-from traffic.schemes import Subflow, TrafficPlan, plan_traffic
+from traffic.schemes import SCHEMES, scheme_of
 
 FABRIC = LeafSpine(leaves=2, spines=2, hosts_per_leaf=2)
+EVERY_SCHEME = (*(scheme.name for scheme in SCHEMES), "subflow-4")
 START_S = 1000.0
 PERIOD_S = 0.05
 CORES = 2
@@ -44,7 +46,7 @@ def healthy_run(scheme: str = "ethereal", size_bytes: int = 5_000_000, channels:
     ]
     schedule = Schedule("permutation", "direct", FABRIC.hosts, channels, size_bytes, flows)
     hosts = range(FABRIC.hosts)
-    plan = plan_traffic(schedule, FABRIC, hosts, scheme)
+    plan = plan_traffic(schedule, FABRIC, hosts, scheme_of(scheme))
     ports = ports_of(FABRIC)
     packets, wire_bytes = _crossings(plan, ports)
     cct_s = 1.01 * max(wire_bytes) * 8 / FABRIC.host_rate_bps

@@ -81,6 +81,19 @@ def test_failed_links_leave_less_and_different_failures_leave_a_pair_less_still(
         bound_s(schedule, FABRIC.without((0, spine) for spine in range(4)), range(16))
 
 
+@pytest.mark.parametrize("away", [True, False])
+def test_a_pair_that_lost_a_link_does_not_slow_its_leaf_towards_others(away: bool) -> None:
+    """Of a leaf's two peers one lost a link: the leaf has as many links as ever, and what the pair cannot use, others
+    can. The other way round, what arrives at the leaf.
+    """
+    fabric = LeafSpine(4, 4, 4, 20_000_000, 10_000_000).without({(1, 0)})
+    pairs = [(host, leaf * 4 + host) for leaf in (1, 2) for host in range(4)]
+    pairs = pairs if away else [(dst, src) for src, dst in pairs]
+    schedule = schedule_of(Flow(id, src, dst, 100_000) for id, (src, dst) in enumerate(pairs))
+    wire_bits = fabric.wire_bytes(100_000) * 8
+    assert bound_s(schedule, fabric, range(16)) == pytest.approx(8 * wire_bits / (4 * 10_000_000))
+
+
 def test_a_slow_fabric_slows_a_single_flow() -> None:
     fabric = LeafSpine(2, 2, 1, 20_000_000, 5_000_000)
     assert bound_s(schedule_of([Flow(0, 0, 1, 100_000)]), fabric, range(2)) == pytest.approx(2 * seconds(100_000))
@@ -111,6 +124,20 @@ def test_a_binary_tree_pays_both_children_at_every_level() -> None:
         for id, (rank, child) in enumerate([(1, 3), (1, 4), (2, 5), (2, 6)], start=2)
     ]
     assert bound_s(schedule_of(down), FABRIC, range(16)) == pytest.approx(4 * seconds(100_000))
+
+
+def test_a_shared_link_is_followed_by_the_shortest_of_what_must_follow() -> None:
+    """Two flows leave one host, and either is followed by a long one: the last to leave still has its own to come."""
+    flows = [Flow(0, 0, 1, 100_000), Flow(1, 0, 2, 100_000)]
+    flows += [Flow(2, 1, 3, 300_000, 1, 0, (0,)), Flow(3, 2, 4, 290_000, 1, 0, (1,))]
+    assert bound_s(schedule_of(flows), FABRIC, range(16)) == pytest.approx(seconds(2 * 100_000 + 290_000))
+
+
+def test_the_longest_of_what_follows_a_flow_counts_in_whatever_order_it_is_listed() -> None:
+    flows = [Flow(0, 0, 1, 100_000), Flow(1, 0, 2, 100_000), Flow(2, 5, 6, 1)]
+    flows += [Flow(3, 1, 7, 1, 1, 0, (0,)), Flow(4, 2, 7, 1, 1, 0, (1,))]
+    flows += [Flow(5, 1, 3, 300_000, 1, 0, (0, 2)), Flow(6, 2, 4, 300_000, 1, 0, (1, 2))]
+    assert bound_s(schedule_of(flows), FABRIC, range(16)) == pytest.approx(seconds(500_000), rel=1e-4)
 
 
 def test_a_pipelined_broadcast_pays_every_chunk_once_and_every_hop_once() -> None:

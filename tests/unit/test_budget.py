@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import EVERY_SCHEME
 
 from emulator.doctor import kernel
 from emulator.sandbox import AMPLE_OPEN_FILES
@@ -20,8 +21,9 @@ from experiments.spec.experiment import Experiment, load_experiment
 from experiments.spec.messages import SpecError
 from traffic.collectives import COLLECTIVES, ScheduleError, algorithm_of, build_schedule
 from traffic.placement import place
+from traffic.plan import plan_traffic
 from traffic.schedule import Flow, Schedule
-from traffic.schemes import pieces_of_scheme, plan_traffic
+from traffic.schemes import scheme_of
 
 ALGORITHMS = [(name, algorithm) for name, kind in COLLECTIVES.items() for algorithm in kind.algorithms]
 quickly = settings(max_examples=300, deadline=None, derandomize=True)
@@ -59,7 +61,7 @@ def test_chunks_below_one_count_nothing_away() -> None:
     st.integers(1, 7),
     st.integers(1, 4),
     st.lists(st.tuples(st.integers(0, 15), st.integers(1, 15), st.integers(1, 3000), st.integers(0, 1)), min_size=1),
-    st.sampled_from(["ecmp", "spray", "ethereal", "subflow-3"]),
+    st.sampled_from(EVERY_SCHEME),
 )
 def test_pieces_are_bounded(
     leaves: int, spines: int, per_leaf: int, flows: list[tuple[int, int, int, int]], scheme: str
@@ -72,8 +74,8 @@ def test_pieces_are_bounded(
     ]
     schedule = Schedule("matrix", "x", ranks, 1, 1, listed)
     hosts = place("packed", fabric, ranks, 1)
-    assert len(plan_traffic(schedule, fabric, hosts, scheme).pieces) <= pieces_of_scheme(
-        schedule, fabric, hosts, scheme
+    assert len(plan_traffic(schedule, fabric, hosts, scheme_of(scheme)).pieces) <= scheme_of(scheme).most_pieces(
+        schedule, fabric, hosts
     )
 
 

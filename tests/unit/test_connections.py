@@ -27,9 +27,9 @@ from traffic.collectives import build_schedule
 from traffic.connections import Connections, window_bytes
 from traffic.loopback import LoopbackSockets
 from traffic.payload import Anything
+from traffic.plan import LISTEN_PORT
 from traffic.replay import SubflowResult
 from traffic.schedule import Flow
-from traffic.schemes import LISTEN_PORT
 from traffic.transport import Transport
 
 

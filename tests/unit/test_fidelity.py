@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from synthetic import FABRIC, OFFERED, PERIOD_S, START_S, healthy_run, place, planted, sample_times, sent_at_rate
+from synthetic import (
+    EVERY_SCHEME,
+    FABRIC,
+    OFFERED,
+    PERIOD_S,
+    START_S,
+    healthy_run,
+    place,
+    planted,
+    sample_times,
+    sent_at_rate,
+)
 
 from emulator.ports import Shaping, shaping_for
 from experiments.judge.evidence import ReplayEvidence
@@ -212,7 +223,7 @@ def test_healthy_run_passes(healthy: ReplayEvidence, harmless: Fault) -> None:
     assert failures(harmless(healthy)) == {}
 
 
-@pytest.mark.parametrize("scheme", ["ecmp", "spray", "ethereal", "subflow-4"])
+@pytest.mark.parametrize("scheme", EVERY_SCHEME)
 def test_short_runs_pass_and_shorter_ones_are_not_judged(scheme: str) -> None:
     """A run of 50 ms has next to no samples: whatever else holds, it says nothing."""
     assert failures(healthy_run(scheme, 2_000_000)) == {}

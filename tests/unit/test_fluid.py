@@ -17,8 +17,9 @@ from experiments.theory.fluid import FluidResult, simulate
 from experiments.theory.loads import Routes, choose_spines, leaf_bytes, link_capacities_bps, routes, total
 from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule
 from traffic.placement import PLACEMENTS, place
+from traffic.plan import Piece, Subflow, TrafficPlan, plan_traffic
 from traffic.schedule import Flow, Schedule
-from traffic.schemes import Piece, Subflow, TrafficPlan, plan_traffic
+from traffic.schemes import scheme_of
 
 FABRIC = LeafSpine(leaves=4, spines=4, hosts_per_leaf=4)
 SCHEMES = ("ecmp", "spray", "ethereal", "subflow-4")
@@ -38,7 +39,7 @@ def run(
     seed: int = 1,
     tolerance: float = 0.0,
 ) -> FluidResult:
-    plan = plan_traffic(schedule, fabric, hosts, scheme)
+    plan = plan_traffic(schedule, fabric, hosts, scheme_of(scheme))
     spines = choose_spines(plan, fabric, seed)
     return simulate(plan, fabric, spines, tolerance=tolerance)
 
@@ -121,7 +122,9 @@ def test_flows_alone_take_their_size_over_their_rate() -> None:
 
 
 def test_two_flows_on_one_uplink_take_twice_as_long_and_on_two_do_not() -> None:
-    plan = plan_traffic(schedule_of([Flow(0, 0, 4, 100_000), Flow(1, 1, 5, 100_000)]), FABRIC, range(16), "ecmp")
+    plan = plan_traffic(
+        schedule_of([Flow(0, 0, 4, 100_000), Flow(1, 1, 5, 100_000)]), FABRIC, range(16), scheme_of("ecmp")
+    )
     together, apart = (simulate(plan, FABRIC, np.array(spines)) for spines in ([2, 2], [2, 3]))
     assert together.cct_s == pytest.approx(2 * apart.cct_s) == pytest.approx(2 * seconds(100_000))
     assert together.link_bytes.up[0] == pytest.approx([0, 0, 2 * FABRIC.wire_bytes(100_000), 0])
@@ -148,7 +151,7 @@ def test_a_nic_is_shared_by_connection_and_what_one_leaves_is_the_others() -> No
     pieces = [Piece(0, number, 100_000 * number, 100_000) for number in range(3)] + [Piece(1, 3, 0, 300_000)]
     subflows = [Subflow(number, 0, 1 + (number == 3), 10_000 + number, 0) for number in range(4)]
     flows = schedule_of([Flow(0, 0, 1, 300_000), Flow(1, 0, 2, 300_000)])
-    plan = TrafficPlan(flows, range(16), "ecmp", subflows, pieces)
+    plan = TrafficPlan(flows, range(16), scheme_of("ecmp"), subflows, pieces)
     result = simulate(plan, FABRIC, choose_spines(plan, FABRIC, 1))
     assert result.fct_s == pytest.approx([seconds(400_000), seconds(600_000)])
 
@@ -156,7 +159,7 @@ def test_a_nic_is_shared_by_connection_and_what_one_leaves_is_the_others() -> No
 def test_pieces_of_one_subflow_go_one_after_the_other() -> None:
     schedule = schedule_of([Flow(0, 0, 4, 100_000), Flow(1, 0, 4, 100_000), Flow(2, 4, 0, 0), Flow(3, 0, 4, 0, 1)])
     pieces = [Piece(0, 0, 0, 100_000), Piece(1, 0, 0, 100_000)]
-    plan = TrafficPlan(schedule, range(16), "ecmp", [Subflow(0, 0, 4, 10_000, 0)], pieces)
+    plan = TrafficPlan(schedule, range(16), scheme_of("ecmp"), [Subflow(0, 0, 4, 10_000, 0)], pieces)
     result = simulate(plan, FABRIC, np.array([0]))
     assert result.end_s == pytest.approx([seconds(100_000), seconds(200_000), 0.0, 0.0])
 
@@ -231,7 +234,7 @@ def test_every_connection_is_held_by_a_full_link_that_gives_none_more(
     traffic: tuple[Schedule, LeafSpine, list[int], str], seed: int, data: st.DataObject
 ) -> None:
     schedule, fabric, hosts, scheme = traffic
-    plan = plan_traffic(schedule, fabric, hosts, scheme)
+    plan = plan_traffic(schedule, fabric, hosts, scheme_of(scheme))
     crossed = routes(plan, fabric, choose_spines(plan, fabric, seed))
     busy = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=len(plan.subflows), max_size=len(plan.subflows))))
     links, weights = crossed.links[busy], crossed.weights[busy]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import START_S, healthy_run, place, planted
+from synthetic import EVERY_SCHEME, START_S, healthy_run, place, planted
 
 from emulator.meters.meters import Samples
 from experiments.judge.evidence import ReplayEvidence
@@ -155,6 +155,6 @@ def test_failed_invariants_are_named_with_a_reason_each(healthy: ReplayEvidence)
     assert machine.startswith("machine: ") and "500 ms" in machine
 
 
-@pytest.mark.parametrize("scheme", ["ecmp", "spray", "spray-random", "ethereal", "subflow-4"])
+@pytest.mark.parametrize("scheme", EVERY_SCHEME)
 def test_every_scheme_is_judged(scheme: str) -> None:
     assert judge_replay(healthy_run(scheme), IDENTITY).row["fidelity"] == "pass"

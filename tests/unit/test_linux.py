@@ -26,8 +26,9 @@ from emulator.dataplane import Endpoints
 from emulator.netlink import MAIN_TABLE
 from emulator.topology import LeafSpine
 from experiments.theory.loads import choose_spines
+from traffic.plan import LISTEN_PORT, plan_traffic
 from traffic.schedule import Flow, Schedule
-from traffic.schemes import LISTEN_PORT, plan_traffic
+from traffic.schemes import scheme_of
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -146,7 +147,7 @@ def test_a_spine_does_what_its_table_says(fabric: LeafSpine, data: st.DataObject
 def test_known_connections_take_the_spine_that_open_vswitch_picks(fabric: LeafSpine, seed: int) -> None:
     pairs = [(src, dst) for src in range(fabric.hosts) for dst in range(fabric.hosts) if src != dst]
     schedule = Schedule("x", "x", fabric.hosts, 1, 1, [Flow(n, src, dst, 1) for n, (src, dst) in enumerate(pairs)])
-    plan = plan_traffic(schedule, fabric, range(fabric.hosts), "ecmp")
+    plan = plan_traffic(schedule, fabric, range(fabric.hosts), scheme_of("ecmp"))
     connections = [Endpoints(s.src_host, s.dst_host, s.src_port, LISTEN_PORT) for s in plan.subflows]
     known = connection_marks(fabric, connections, seed)
     texts = [ruleset(leaf_table(fabric, leaf), seed, known[leaf]) for leaf in range(fabric.leaves)]

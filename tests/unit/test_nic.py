@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.nic import connection_ruleset, spray_ruleset
+from emulator.nic import Order, connection_ruleset, spray_ruleset
 from emulator.topology import MAX_LEAVES, MAX_SPINES, LeafSpine, Link
-from traffic.schemes import SprayMode
 
 FABRIC = LeafSpine(leaves=4, spines=4, hosts_per_leaf=3)
 FAILED: frozenset[Link] = frozenset({(0, 1), (2, 3)})
@@ -77,8 +76,8 @@ class Nic:
         return 0
 
 
-def nic(host: int = 0, mode: SprayMode = "round-robin", seed: int = 1, failed: frozenset[Link] = frozenset()) -> Nic:
-    return Nic(spray_ruleset(FABRIC.without(failed), host, mode, seed))
+def nic(host: int = 0, order: Order = "round-robin", seed: int = 1, failed: frozenset[Link] = frozenset()) -> Nic:
+    return Nic(spray_ruleset(FABRIC.without(failed), host, order, seed))
 
 
 @pytest.mark.parametrize("host", range(FABRIC.hosts))
@@ -121,8 +120,8 @@ def test_hosts_and_seeds_start_at_different_spines() -> None:
 
 @quick
 @given(st.sets(st.sampled_from(list(FABRIC.links()))), st.integers(0, 11), st.sampled_from(["round-robin", "random"]))
-def test_live_spines_are_used_and_failed_ones_never(failed: set[Link], host: int, mode: SprayMode) -> None:
-    sender = nic(host, mode, seed=3, failed=frozenset(failed))
+def test_live_spines_are_used_and_failed_ones_never(failed: set[Link], host: int, order: Order) -> None:
+    sender = nic(host, order, seed=3, failed=frozenset(failed))
     own = FABRIC.leaf_of(host)
     for leaf in set(range(FABRIC.leaves)) - {own}:
         live = FABRIC.without(failed).live_spines(own, leaf)
@@ -133,7 +132,7 @@ def test_live_spines_are_used_and_failed_ones_never(failed: set[Link], host: int
 
 
 def test_random_mode_draws() -> None:
-    assert {rule.how for rules in nic(mode="random").rules.values() for rule in rules} == {"random"}
+    assert {rule.how for rules in nic(order="random").rules.values() for rule in rules} == {"random"}
 
 
 @dataclass
@@ -201,7 +200,7 @@ def _nft_check(ruleset: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(not _can_ask_nft(), reason="checking with nft takes root and nft")
-@pytest.mark.parametrize("mode", ["round-robin", "random"])
+@pytest.mark.parametrize("order", ["round-robin", "random"])
 @pytest.mark.parametrize(
     ("fabric", "failed"),
     [
@@ -213,8 +212,8 @@ def _nft_check(ruleset: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=["whole", "failed", "nothing-left", "one-spine", "largest"],
 )
-def test_nft_accepts_it(fabric: LeafSpine, failed: frozenset[Link], mode: SprayMode) -> None:
+def test_nft_accepts_it(fabric: LeafSpine, failed: frozenset[Link], order: Order) -> None:
     fabric = fabric.without(failed)
-    for ruleset in (spray_ruleset(fabric, 0, mode, 7), connection_ruleset(fabric, 0, 7)):
+    for ruleset in (spray_ruleset(fabric, 0, order, 7), connection_ruleset(fabric, 0, 7)):
         checked = _nft_check(ruleset)
         assert checked.returncode == 0, checked.stderr

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from emulator.topology import LeafSpine
 from traffic.collectives import COLLECTIVES, build_schedule
 from traffic.payload import Anything, RealData
-from traffic.schemes import TrafficPlan, plan_traffic
+from traffic.plan import TrafficPlan, plan_traffic
+from traffic.schemes import scheme_of
 
 ALL = [(name, algorithm) for name, kind in COLLECTIVES.items() for algorithm in kind.algorithms]
 TOPOLOGY = LeafSpine(2, 3, 2)
@@ -20,7 +21,7 @@ quick = settings(max_examples=80, deadline=None, derandomize=True)
 
 def plan_of(collective: str, algorithm: str, scheme: str, size_bytes: int = 3200) -> TrafficPlan:
     schedule = build_schedule(collective, algorithm, ranks=4, size_bytes=size_bytes, channels=2)
-    return plan_traffic(schedule, TOPOLOGY, range(4), scheme)
+    return plan_traffic(schedule, TOPOLOGY, range(4), scheme_of(scheme))
 
 
 def play(plan: TrafficPlan, data: RealData, random: Random, wrong_flow: int | None = None) -> None:

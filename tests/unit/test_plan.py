@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import EVERY_SCHEME
 
 from experiments.runs.plan import Run, estimate_s, plan_runs
 from experiments.spec.experiment import Experiment, load_experiment
@@ -32,7 +33,7 @@ def experiment(entries: list[dict[str, object]], schemes: list[str], seeds: list
 experiments = st.builds(
     experiment,
     st.lists(st.sampled_from(ENTRIES), min_size=1, max_size=6),
-    st.lists(st.sampled_from(["ecmp", "spray", "spray-random", "ethereal", "subflow-4"]), min_size=1, unique=True),
+    st.lists(st.sampled_from(EVERY_SCHEME), min_size=1, unique=True),
     st.lists(st.integers(0, 65_535), min_size=1, max_size=20, unique=True),
 )
 quickly = settings(max_examples=60, deadline=None, derandomize=True)
@@ -88,7 +89,7 @@ def test_settings_that_differ_are_in_the_label() -> None:
     assert [run.label for run in runs] == ["alltoall", "alltoall-window-2", "allreduce-direct"]
 
 
-@pytest.mark.parametrize("scheme", ["ecmp", "spray", "spray-random", "ethereal", "subflow-4"])
+@pytest.mark.parametrize("scheme", EVERY_SCHEME)
 def test_no_run_is_estimated_below_its_bound_and_longer_bounds_take_longer(scheme: str) -> None:
     spec = experiment(ENTRIES[:1], [scheme], [1])
     (run,) = plan_runs(spec)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from results_example import results_folder
 from rich.console import Console
+from synthetic import EVERY_SCHEME
 
 from emulator.topology import LeafSpine
 from experiments.cli import main
@@ -30,7 +31,8 @@ from experiments.theory.counting import count_traffic
 from experiments.theory.loads import choose_spines, congestion_ratio, ideal_link_bytes, leaf_bytes, link_bytes
 from traffic.collectives import COLLECTIVES, build_schedule, outline
 from traffic.placement import PLACEMENTS, place
-from traffic.schemes import plan_traffic
+from traffic.plan import UNTAGGED, plan_traffic
+from traffic.schemes import scheme_of
 
 COUNTED = [
     (name, algorithm)
@@ -293,13 +295,13 @@ def test_counts_say_what_a_list_of_flows_says(collective: str, algorithm: str, p
     assert counted.bound_s() == pytest.approx(bound_s(schedule, fabric, hosts))
     ideal = ideal_link_bytes(leaf_bytes(schedule, fabric, hosts), fabric)
     np.testing.assert_allclose(counted.ideal_link_bytes(), ideal)
-    for scheme in ("ethereal", "spray", "ecmp", "subflow-3"):
+    for scheme in map(scheme_of, (*EVERY_SCHEME, "subflow-3")):
         plan = plan_traffic(schedule, fabric, hosts, scheme)
         assert counted.subflows(scheme) == len(plan.subflows)
         assert counted.cut_flows(scheme) == plan.cut_flows
         loads = counted.link_bytes(scheme, seed=1)
         listed = link_bytes(plan, fabric, choose_spines(plan, fabric, 1))
-        if scheme in ("ethereal", "spray"):
+        if scheme.spreads or all(UNTAGGED not in tags for tags in scheme.tags(12, range(4))):
             np.testing.assert_allclose(loads, listed)
         else:  # another draw of as many bytes
             np.testing.assert_allclose(loads.up.sum(axis=1), listed.up.sum(axis=1))
@@ -314,12 +316,12 @@ def test_counted_hashing_is_distributed_as_the_switches_hashing(collective: str,
     unlisted = outline(collective, algorithm, ranks=64, size_bytes=64_000, channels=2)
     assert unlisted is not None
     counted = count_traffic(unlisted, fabric, hosts)
-    plan = plan_traffic(schedule, fabric, hosts, scheme)
+    plan = plan_traffic(schedule, fabric, hosts, scheme_of(scheme))
     listed = [
         congestion_ratio(link_bytes(plan, fabric, choose_spines(plan, fabric, seed)), schedule, fabric, hosts)
         for seed in range(40)
     ]
-    drawn = [counted.congestion_ratio(scheme, seed) for seed in range(40)]
+    drawn = [counted.congestion_ratio(scheme_of(scheme), seed) for seed in range(40)]
     spread = np.hypot(np.std(listed), np.std(drawn)) / np.sqrt(40)
     assert abs(np.mean(listed) - np.mean(drawn)) < 4 * spread
 

@@ -14,8 +14,8 @@ from replaying import MB, QUICK, FaultySockets, carried, dependencies_kept, one_
 
 from traffic.collectives import build_schedule
 from traffic.payload import Anything, RealData
+from traffic.plan import Piece, TrafficPlan
 from traffic.schedule import Flow, Schedule
-from traffic.schemes import Piece, TrafficPlan
 from traffic.transport import Transport
 
 COLLECTIVES: list[tuple[str, str, dict[str, Any]]] = [

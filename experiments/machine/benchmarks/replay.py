@@ -22,8 +22,9 @@ from experiments.runs.loads.replays import ReplayLoad
 from experiments.runs.messages import Playing
 from experiments.theory.bound import bound_s
 from traffic.placement import place
+from traffic.plan import TrafficPlan, plan_traffic
 from traffic.replay import ReplayResult
-from traffic.schemes import TrafficPlan, plan_traffic
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 _SCHEMES = ("ethereal", "subflow-8", "spray")
@@ -64,7 +65,7 @@ def _many(fabric: LeafSpine, dataplane: str) -> dict[str, Any]:
 
 def _row(what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic) -> dict[str, Any]:
     hosts = place("packed", fabric, fabric.hosts)
-    plan = plan_traffic(traffic.schedule, fabric, hosts, traffic.scheme)
+    plan = plan_traffic(traffic.schedule, fabric, hosts, scheme_of(traffic.scheme))
     with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
         cost = sandbox.call(measure, fabric, dataplane, plan, traffic.seed, timeout_s=_TIMEOUT_S)
     gb_hops = sum(flow.size_bytes * _hops(fabric, flow.src, flow.dst) for flow in traffic.schedule.flows) / 1e9

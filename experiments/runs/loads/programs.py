@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
-from emulator.nic import nic_scheme
+from emulator.nic import at_work
 from emulator.order import FabricOrder
 from emulator.programs import Ended, Launch, run_program
 from emulator.topology import LeafSpine
@@ -21,6 +21,7 @@ from experiments.runs.plan import RUN_OVERHEAD_S, Run, planned
 from experiments.runs.work import Seen, Work
 from experiments.spec.experiment import Experiment
 from experiments.spec.messages import SpecError
+from traffic.schemes import Scheme, names_for_programs, scheme_of
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
@@ -33,13 +34,13 @@ _FIRST_MASTER_PORT = 29_500  # as torchrun's; a port a run, as the last run's ma
 class ProgramLoad:
     """A program on some hosts; their NICs do to its packets what `scheme` does. See `Load`."""
 
-    scheme: str
+    scheme: Scheme
     launch: Launch
     hashed: Sequence[Endpoints] = ()
 
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
-        with nic_scheme(fabric, self.scheme, seed):
+        with at_work(self.scheme.program_nic, fabric, seed):
             yield lambda: self._play(fabric)
 
     def _play(self, fabric: Fabric) -> Playing:
@@ -99,12 +100,12 @@ class Programs(Work):
         """Raises SpecError where no scheme is left."""
         self.take(experiment)
         self.program = program
-        self.left_out = [scheme for scheme in experiment.schemes if scheme.startswith("subflow-")]
+        self.left_out = [scheme for scheme in experiment.schemes if not scheme_of(scheme).for_programs]
         self.schemes = tuple(scheme for scheme in experiment.schemes if scheme not in self.left_out)
         if not self.schemes:
             raise SpecError(
                 f"schemes: {', '.join(self.left_out)} cannot apply to an unmodified program, which opens its own "
-                "connections; write ecmp, spray, spray-random or ethereal"
+                f"connections; write {names_for_programs()}"
             )
         self.runs = planned([program.name], self.schemes, experiment.seeds)
 
@@ -123,7 +124,8 @@ class Programs(Work):
     def job(self, run: Run, captures: Path) -> Job:
         port = _FIRST_MASTER_PORT + self.runs.index(run) % 1000
         launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port)
-        return Job(run.run_id, run.seed, ProgramLoad(run.scheme, launch), self.captures, captures / run.run_id)
+        load = ProgramLoad(scheme_of(run.scheme), launch)
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id)
 
     def judged(self, run: Run, measured: Measured[ProgramResult], seen: Seen) -> Judged:
         evidence = ProgramEvidence.of(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
-from emulator.nic import spraying
+from emulator.nic import at_work
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.judge.floor import too_short
 from experiments.judge.rows import Judged, judge_replay
@@ -24,9 +24,10 @@ from experiments.theory.bound import bound_s
 from experiments.theory.prediction import Predicted, predict_run
 from traffic.connections import NamespaceSockets
 from traffic.payload import Anything, RealData
+from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
 from traffic.replay import Replay, ReplayResult
 from traffic.schedule import Schedule
-from traffic.schemes import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class ReplayLoad:
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
-        if self.plan.spray_mode:
+        if self.plan.scheme.spreads:
             return []
         return [
             Endpoints(subflow.src_host, subflow.dst_host, subflow.src_port, LISTEN_PORT)
@@ -56,7 +57,7 @@ class ReplayLoad:
         payload = RealData(self.plan, seed) if self.verify else Anything()
         sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
         replay = Replay(self.plan, fabric.topology, sockets, self.transport, payload)
-        with spraying(fabric, self.plan.spray_mode, seed), replay:
+        with at_work(self.plan.scheme.nic, fabric, seed), replay:
             yield replay.run
 
 
@@ -87,8 +88,9 @@ class ReplayWork(Work):
     def plan(self, run: Run) -> TrafficPlan:
         """Return what the sockets are to do."""
         schedule, hosts, _ = self.ideal(run)
-        refuse(too_many_pieces(schedule, self.topology, hosts, run.scheme), self.name, run.label)
-        return plan_traffic(schedule, self.topology, hosts, run.scheme)
+        scheme = scheme_of(run.scheme)
+        refuse(too_many_pieces(schedule, self.topology, hosts, scheme), self.name, run.label)
+        return plan_traffic(schedule, self.topology, hosts, scheme)
 
     def bound_s(self, run: Run) -> float:
         """Return the least time that any scheme could take."""

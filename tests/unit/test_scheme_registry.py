@@ -1,0 +1,282 @@
+"""A scheme is one file and one line: what a newcomer says of itself is all that the rest of the house asks."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Sequence
+from dataclasses import FrozenInstanceError, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from results_example import results_folder
+from synthetic import EVERY_SCHEME
+
+from emulator import nic
+from emulator.nic import PerConnection, PerPacket, at_work
+from emulator.topology import LeafSpine
+from experiments.cli import main
+from experiments.results import plots
+from experiments.results.report import report_path, write_report
+from experiments.results.verdict import decide
+from experiments.runs.loads.programs import Program, Programs
+from experiments.runs.loads.replays import ReplayLoad, Replays
+from experiments.runs.plan import RUN_OVERHEAD_S, estimate_s, plan_runs
+from experiments.runs.predict import predict
+from experiments.shell.terminal import check_shell_scheme
+from experiments.spec.experiment import Experiment, SpecError
+from experiments.theory.counting import count_traffic
+from traffic import schemes
+from traffic.plan import UNTAGGED, plan_traffic
+from traffic.schedule import Flow, Schedule
+from traffic.schemes import Look, Scheme, Split, clauses, scheme_of
+
+README = Path(__file__).parents[2] / "README.md"
+
+# A newcomer
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FirstSpine(Scheme):
+    """Sends all that leaves a leaf over its first spine: as bad as it gets, and known by arithmetic."""
+
+    def assign(self, schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> list[Split]:
+        return [[(1, flow.size_bytes)] for flow in schedule.flows]
+
+    def tags(self, flows: int, spines: Sequence[int]) -> list[list[int]]:
+        return [[1]] * flows
+
+
+TOY = FirstSpine(name="first-spine", says="all packets take the first spine", look=Look("#123456", "8", "dotted"))
+FABRIC = {"leaves": 4, "spines": 4, "hosts_per_leaf": 4}
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Scheme:
+    monkeypatch.setattr(schemes, "SCHEMES", (*schemes.SCHEMES, TOY))
+    return TOY
+
+
+def experiment(**changes: Any) -> Experiment:
+    traffic = [{"collective": "permutation", "size": "4MB"}]
+    content = {"name": "toys", "fabric": FABRIC, "traffic": traffic, "schemes": ["first-spine"], "seeds": [1]}
+    return Experiment.model_validate({**content, **changes})
+
+
+def test_a_newcomer_is_planned_estimated_and_predicted(toy: Scheme) -> None:
+    asked = experiment()
+    work = Replays(asked)
+    [run] = plan_runs(asked)
+    plan = work.plan(run)
+    assert run.run_id == "001-permutation-first-spine-s1"
+    assert plan.scheme is toy and {subflow.path_tag for subflow in plan.subflows} == {1}
+    assert not ReplayLoad(plan, asked.tcp()).hashed
+    assert work.estimate_s(run) == pytest.approx(1.15 * work.bound_s(run) + RUN_OVERHEAD_S)
+    [row] = predict(asked).to_dict("records")
+    assert row["scheme"] == "first-spine" and row["cut_flows"] == 0
+    assert row["congestion_ratio"] == pytest.approx(4), "what four links should carry, one does"
+    assert row["predicted_cct_over_bound"] == pytest.approx(4)
+
+
+def test_a_newcomer_is_counted(toy: Scheme) -> None:
+    fabric = LeafSpine(**FABRIC)
+    counted = count_traffic("alltoall", "direct", fabric, range(16), size_bytes=16 * 4000)
+    assert counted.congestion_ratio(toy, seed=1) == pytest.approx(4)
+    assert counted.subflows(toy) == counted.total_flows == 16 * 15 and counted.cut_flows(toy) == 0
+
+
+def test_a_newcomer_is_reported(toy: Scheme, tmp_path: Path) -> None:
+    folder = results_folder(tmp_path / "r", ["ring"], ["ecmp", "first-spine"], (1,))
+    write_report([folder], report_path([folder]))
+    page = report_path([folder]).read_text()
+    assert plots.look("first-spine") is toy.look
+    assert toy.says in page and toy.look.colour in page
+
+
+def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: Scheme) -> None:
+    program = Program(("prog",), (0, 1), 5.0)
+    work = Programs(experiment(schemes=["ecmp", "first-spine"]), program)
+    assert [run.scheme for run in work.runs] == ["ecmp"] and work.left_out == ["first-spine"]
+    refusal = "first-spine cannot apply .* write ecmp, spray, spray-random or ethereal$"
+    with pytest.raises(SpecError, match=refusal):
+        Programs(experiment(), program)
+    with pytest.raises(SpecError, match=refusal):
+        check_shell_scheme("first-spine")
+
+
+def test_an_unknown_scheme_is_told_of_the_newcomer(toy: Scheme) -> None:
+    with pytest.raises(ValueError, match="spray-random, ethereal, first-spine and subflow-K with"):
+        scheme_of("second-spine")
+    with pytest.raises(SpecError, match="--scheme: unknown scheme 'second-spine'"):
+        check_shell_scheme("second-spine")
+
+
+def test_a_newcomer_that_spreads_is_as_good_as_spraying(monkeypatch: pytest.MonkeyPatch) -> None:
+    spread = Scheme(name="switch-spray", says="switches spray", look=TOY.look, spreads=True)
+    monkeypatch.setattr(schemes, "SCHEMES", (*schemes.SCHEMES, spread))
+    asked = experiment(schemes=["switch-spray"])
+    [row] = predict(asked).to_dict("records")
+    assert (row["congestion_ratio"], row["predicted_cct_over_bound"]) == pytest.approx((1, 1))
+    assert not ReplayLoad(Replays(asked).plan(plan_runs(asked)[0]), asked.tcp()).hashed
+
+
+# What every scheme says of itself
+
+
+@pytest.mark.parametrize("name", EVERY_SCHEME)
+def test_a_scheme_is_equal_by_name_also_after_a_journey(name: str) -> None:
+    scheme = scheme_of(name)
+    arrived = pickle.loads(pickle.dumps(scheme))
+    assert arrived == scheme and hash(arrived) == hash(scheme) and str(arrived) == scheme.name == name
+    assert arrived.nic == scheme.nic and arrived.look == scheme.look and type(arrived) is type(scheme)
+    assert [other for other in EVERY_SCHEME if scheme_of(other) == scheme] == [name]
+    assert scheme != name
+    with pytest.raises(FrozenInstanceError):
+        scheme.says = "something else"  # type: ignore[misc]
+
+
+def test_names_are_distinct_and_safe_in_file_names() -> None:
+    names = [*(scheme.name for scheme in schemes.SCHEMES), *(family.name for family in schemes.FAMILIES)]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9.-]+", name) for name in names)
+
+
+def test_the_verdicts_parts_are_played() -> None:
+    for role in ("plain", "spraying", "splitting"):
+        assert schemes.names_of_role(role)
+    assert schemes.names_of_role("spraying") == ["spray", "spray-random"]
+    default = Experiment.model_validate({"name": "d", "fabric": FABRIC, "traffic": [{"collective": "alltoall"}]})
+    assert default.schemes == ("ecmp", "spray", "ethereal")
+    assert not decide(results_frame(default.schemes)).missing
+
+
+def results_frame(names: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"run_id": name, "traffic": "ring", "scheme": name, "seed": 1, "fidelity": "pass", "cct_over_bound": 1.0}
+        for name in names
+    )
+
+
+def test_the_readmes_table_is_the_registry() -> None:
+    table = README.read_text().partition("| scheme | how bytes meet paths |\n|---|---|\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == [f"| `{name}` | {says} |" for name, says in clauses().items()]
+
+
+@pytest.mark.parametrize("command", ["exec", "shell"])
+def test_help_names_what_programs_can_have(command: str) -> None:
+    text = CliRunner().invoke(main, [command, "--help"], env={"COLUMNS": "200"}).output
+    words = " ".join(text.split())
+    for scheme in schemes.SCHEMES:
+        assert (scheme.name in words) == (scheme.for_programs is not None)
+    if command == "exec":
+        assert all(scheme.for_programs.says in words for scheme in schemes.SCHEMES if scheme.for_programs)
+        assert "What subflow-K does only the program itself could do: it is left out." in words
+    assert "{" not in words
+
+
+def test_nics_are_asked_for_what_senders_do_not_do_themselves() -> None:
+    asked = {name: scheme_of(name) for name in EVERY_SCHEME}
+    assert {name for name, scheme in asked.items() if scheme.nic} == {"spray", "spray-random"}
+    assert all(scheme.spreads for scheme in asked.values() if scheme.nic)
+    assert {name for name, scheme in asked.items() if scheme.program_nic} == {"spray", "spray-random", "ethereal"}
+    assert asked["spray"].nic == asked["spray"].program_nic == PerPacket("round-robin")
+    assert asked["spray-random"].nic == asked["spray-random"].program_nic == PerPacket("random")
+    assert asked["ethereal"].program_nic == PerConnection()
+
+
+def test_estimates_know_what_schemes_suffer() -> None:
+    """The hash collides; a TCP that mistakes reordering for loss is slowed by sprays, and by nothing else."""
+    tolerant, default = ({"reordering": kind} for kind in ("tolerant", "default"))
+    took = {
+        (name, kind["reordering"]): estimate_s(asked, plan_runs(asked)[0], 10.0) - RUN_OVERHEAD_S
+        for name in EVERY_SCHEME
+        for kind in (tolerant, default)
+        for asked in [experiment(schemes=[name], transport=kind)]
+    }
+    assert all(seconds > 10 for seconds in took.values())
+    slowed = {name for name in EVERY_SCHEME if took[name, "default"] > took[name, "tolerant"]}
+    assert slowed == {"spray", "spray-random"}
+    assert all(took[name, "default"] >= took[name, "tolerant"] for name in EVERY_SCHEME)
+    assert max(took, key=lambda case: took[case])[0] == "ecmp"
+
+
+# Families
+
+
+@pytest.mark.parametrize("number", [2, 3, 10, 64])
+def test_a_family_takes_the_numbers_it_says(number: int) -> None:
+    scheme = scheme_of(f"subflow-{number}")
+    assert scheme.connections_per_flow == number and f" {number} connections" in scheme.says
+
+
+@pytest.mark.parametrize("text", ["0", "1", "65", "99", "100", "02", "+4", "4 ", "٤", "4\n", "-4", "9" * 5000])
+def test_a_family_takes_no_others(text: str) -> None:
+    with pytest.raises(ValueError, match="and subflow-K with K from 2 to 64"):
+        scheme_of(f"subflow-{text}")
+
+
+def test_subflows_have_connections_of_their_own_inside_a_leaf_as_well() -> None:
+    fabric = LeafSpine(2, 2, 2)
+    schedule = Schedule("by hand", "by hand", 4, 1, 2000, [Flow(0, 0, 1, 1000), Flow(1, 0, 2, 1000)])
+    plan = plan_traffic(schedule, fabric, range(4), scheme_of("subflow-4"))
+    assert [(piece.flow, piece.size_bytes) for piece in plan.pieces] == [(0, 250)] * 4 + [(1, 250)] * 4
+    assert len({(subflow.src_host, subflow.src_port) for subflow in plan.subflows}) == 8
+    assert {subflow.path_tag for subflow in plan.subflows} == {UNTAGGED}
+
+
+# NICs at work
+
+
+class Wires:
+    """A fabric that only remembers what its NICs and ports were told."""
+
+    def __init__(self, topology: LeafSpine) -> None:
+        self.topology = topology
+        self.host_pids = [100 + host for host in range(topology.hosts)]
+        self.told: list[object] = []
+
+    def burst(self, frames: int) -> None:
+        self.told.append(frames)
+
+
+@pytest.fixture
+def wires(monkeypatch: pytest.MonkeyPatch) -> Wires:
+    fabric = Wires(LeafSpine(2, 2, 2, burst_frames=4))
+    monkeypatch.setattr(nic, "load", fabric.told.append)
+    return fabric
+
+
+@pytest.mark.parametrize(("kind", "table"), [(PerPacket("random"), "spray"), (PerConnection(), "connections")])
+def test_rules_are_there_meanwhile_and_gone_however_it_ends(wires: Wires, kind: Any, table: str) -> None:
+    def interrupted() -> None:
+        with at_work(kind, wires, seed=7):  # type: ignore[arg-type]
+            [loaded] = [told for told in wires.told if isinstance(told, dict)]
+            assert list(loaded) == wires.host_pids and len(set(loaded.values())) > 1
+            assert all(f"table ip {table} {{" in ruleset for ruleset in loaded.values())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    *_, gone = [told for told in wires.told if isinstance(told, dict)]
+    assert list(gone) == wires.host_pids
+    assert set(gone.values()) == {f"table ip {table}\ndelete table ip {table}\n"}
+
+
+def test_frames_travel_alone_only_while_packets_are_sprayed(wires: Wires) -> None:
+    with at_work(PerPacket("round-robin"), wires, seed=7):  # type: ignore[arg-type]
+        assert [told for told in wires.told if isinstance(told, int)] == [1]
+    assert [told for told in wires.told if isinstance(told, int)] == [1, 4]
+    with at_work(PerConnection(), wires, seed=7):  # type: ignore[arg-type]
+        pass
+    assert [told for told in wires.told if isinstance(told, int)] == [1, 4], (
+        "connections keep their path: no reordering"
+    )
+
+
+def test_without_a_nic_nothing_is_touched(wires: Wires) -> None:
+    with at_work(None, wires, seed=7):  # type: ignore[arg-type]
+        pass
+    assert wires.told == []

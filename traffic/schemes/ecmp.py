@@ -1,0 +1,24 @@
+"""ECMP: what fabrics do anyhow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from traffic.schemes.scheme import ForPrograms, Look, Scheme
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ecmp(Scheme):
+    """Every connection stays on the spine that a hash picks."""
+
+    def estimate_factor(self, *, reordering_tolerant: bool) -> float:
+        return 2.0  # the hash puts two flows on one path sooner or later
+
+
+ECMP = Ecmp(
+    name="ecmp",
+    says="each connection stays on the spine that a hash of its addresses and ports picks",
+    look=Look("#D55E00", "o", (0, (1.2, 1.2))),
+    role="plain",
+    for_programs=ForPrograms("switches hash each connection"),
+)

@@ -1,0 +1,120 @@
+"""Ethereal: a single path per connection and minimal splitting, by the senders alone.
+
+It splits per step, sender and destination leaf, without coordination, over the s spines that are alive.
+
+- **Equal flows** are dealt by the rule of arXiv 2407.00550 (Ethereal). Of n flows the first n - (n mod s) go whole,
+  round-robin over the spines; each of the r = n mod s left is cut into s / gcd(r, s) equal pieces that continue the
+  round-robin. Every spine then carries n/s flows' worth of bytes, as under ideal packet spraying. No split that does so
+  cuts fewer flows, and none that cuts them all alike makes fewer pieces; of unequal sizes, n + s - gcd(n, s) would do.
+  Flows that differ by an element at most, as a collective's do whose message does not divide, count as equal: spines
+  then differ by as much for each of their flows, but to level that would take pieces of a few bytes.
+- **Flows of other sizes** are our addition: dealt by number, they would give the spine of the largest more than its
+  share. They are laid end to end, in the schedule's order, and cut where a spine has its share: s - 1 cuts at most,
+  each less than a byte from a multiple of total/s, so that every spine is within two bytes of its share. Fewer pieces
+  would do only where some of the flows add up to whole shares. A cut that may fall on a flow's end does.
+
+No piece is empty, a flow of no bytes has none, and no flow has two on one spine.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from emulator.nic import PerConnection
+from emulator.topology import LeafSpine
+from traffic.collectives.layout import ELEMENT_BYTES
+from traffic.schedule import Schedule
+from traffic.schemes.scheme import ForPrograms, Look, Scheme, Split, equal_pieces
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ethereal(Scheme):
+    """Senders deal their flows to each leaf round-robin over the spines, and cut the few that are left over."""
+
+    def assign(self, schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> list[Split]:
+        assigned = super().assign(schedule, fabric, hosts)
+        for (_, src, leaf), flow_ids in _to_other_leaves(schedule, fabric, hosts).items():
+            spines = fabric.live_spines(fabric.leaf_of(hosts[src]), leaf)
+            if not spines:
+                raise ValueError(
+                    f"no spine is left between {fabric.leaf_name(fabric.leaf_of(hosts[src]))} and "
+                    f"{fabric.leaf_name(leaf)}: fail fewer links"
+                )
+            # Senders begin at different spines: they start together, and would all send their first packet to the same.
+            first = hosts[src] % len(spines)
+            sizes_bytes = [schedule.flows[flow_id].size_bytes for flow_id in flow_ids]
+            splits = split(sizes_bytes, [*spines[first:], *spines[:first]])
+            for flow_id, pieces in zip(flow_ids, splits, strict=True):
+                assigned[flow_id] = [(spine + 1, size_bytes) for spine, size_bytes in pieces]
+        return assigned
+
+    def tags(self, flows: int, spines: Sequence[int]) -> list[list[int]]:
+        return [[spine + 1 for spine in path] for path in deal(flows, spines)]
+
+    def most_pieces(self, schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> int:
+        # Of n flows to s spines, n + s - gcd(n, s) are pieces where sizes differ; of equal ones, r = n mod s are cut.
+        s = fabric.spines
+        groups = Counter(map(len, _to_other_leaves(schedule, fabric, hosts).values())).items()
+        cuts = sum(alike * max(s - 1, n % s * (s // math.gcd(n, s) - 1)) for n, alike in groups)
+        return len(schedule.flows) + cuts
+
+
+ETHEREAL = Ethereal(
+    name="ethereal",
+    says="each connection stays on the spine its sender chose; few flows are split, all spines carry alike",
+    look=Look("#009E73", "^", "solid"),
+    role="splitting",
+    for_programs=ForPrograms("each connection gets the next path to its leaf in turn", PerConnection()),
+)
+
+
+def _to_other_leaves(
+    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]
+) -> dict[tuple[int, int, int], list[int]]:
+    """The flows that are split together: those of each step, sender and leaf that is not the sender's."""
+    together: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    for flow in schedule.flows:
+        leaf = fabric.leaf_of(hosts[flow.dst])
+        if leaf != fabric.leaf_of(hosts[flow.src]):
+            together[flow.step, flow.src, leaf].append(flow.id)
+    return together
+
+
+def deal(flows: int, spines: Sequence[int]) -> list[list[int]]:
+    """For each of `flows` equal flows from one sender to one leaf, the spines its equal pieces take (one: whole)."""
+    s = len(spines)
+    left_over = flows % s
+    pieces_each = s // math.gcd(left_over, s) if left_over else 1
+    paths, turn = [], 0
+    for index in range(flows):
+        parts = pieces_each if index >= flows - left_over else 1
+        paths.append([spines[(turn + part) % s] for part in range(parts)])
+        turn += parts
+    return paths
+
+
+def split(sizes_bytes: Sequence[int], spines: Sequence[int]) -> list[Split]:
+    """The pieces of each of the flows from one sender to one leaf, and the spines they take."""
+    if max(sizes_bytes) - min(sizes_bytes) > ELEMENT_BYTES:
+        return _end_to_end(sizes_bytes, spines)
+    paths = deal(len(sizes_bytes), spines)
+    return [equal_pieces(size_bytes, path) for size_bytes, path in zip(sizes_bytes, paths, strict=True)]
+
+
+def _end_to_end(sizes_bytes: Sequence[int], spines: Sequence[int]) -> list[Split]:
+    """Flows laid end to end and cut where the next spine's share begins."""
+    s, ends = len(spines), list(accumulate(sizes_bytes))
+    total, flow_ends = ends[-1], set(ends)
+    cuts = []
+    for spine in range(1, s):
+        before, after = total * spine // s, -(-total * spine // s)  # the bytes that the exact place lies between
+        cuts.append(after if after in flow_ends else before)
+    splits: list[Split] = [[] for _ in sizes_bytes]
+    for start, stop in pairwise(sorted({0, *ends, *cuts})):
+        splits[bisect_right(ends, start)].append((spines[bisect_right(cuts, start)], stop - start))
+    return splits

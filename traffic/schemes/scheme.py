@@ -1,0 +1,129 @@
+"""What a scheme is: everything that planning, NICs, theory and reports ask of one, with what holds for most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from emulator.nic import Nic
+from emulator.topology import LeafSpine
+from traffic.plan import UNTAGGED, cut
+from traffic.schedule import Schedule
+
+Split = list[tuple[int, int]]
+"""A flow's pieces in the order of its bytes: where each goes (a spine, or its path tag) and its size in bytes."""
+
+Role = Literal["plain", "spraying", "splitting"]
+"""What the verdict compares: what fabrics do anyhow, a path for every packet, a single path with splitting."""
+
+INK = "#010203"
+"""Stands for a page's own text colour, until a figure is put into the page."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a scheme is drawn. Colour never stands alone: marker and dashes tell schemes apart in grey as well.
+
+    `marker` and `dashes` are matplotlib's.
+    """
+
+    colour: str
+    marker: str
+    dashes: str | tuple[int, tuple[float, ...]]
+
+
+_SPARE_COLOURS = ("#E69F00", "#56B4E9", INK, "#999999")  # what ecmp, spray, ethereal, spray-random leave of Okabe-Ito
+_SPARE_MARKERS = ("v", "P", "X", "<", ">", "p", "*", "h", "d", "8", "H")
+_SPARE_DASHES: tuple[tuple[float, ...], ...] = tuple((long, 1, *(1, 1) * dots) for long in (6, 10) for dots in range(4))
+
+
+def spare_look(number: int) -> Look:
+    """Return a look that no single scheme has: for a member of a family, or of a name that nobody knows.
+
+    No two numbers from 0 to 76 look alike, as pairs of marker and dashes are 11 x 7; powers of two, which are compared
+    most, differ most.
+    """
+    colour = _SPARE_COLOURS[number.bit_length() % 4]
+    return Look(colour, _SPARE_MARKERS[number % 11], (0, _SPARE_DASHES[number % 7]))
+
+
+@dataclass(frozen=True)
+class ForPrograms:
+    """What unmodified programs have of a scheme: in one clause, and what the hosts' NICs do for it."""
+
+    says: str
+    nic: Nic | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scheme:
+    """One way for bytes to meet paths. Schemes are equal if their names are.
+
+    `says` is one clause: what happens to packets, and where. `nic` is what the hosts' NICs do to the packets of a
+    replay; `for_programs` is None where only the program itself could do it. `spreads`: every packet may take any live
+    path, and all paths share alike. `connections_per_flow` carry a flow that stays within its leaf, and every flow
+    unless `assign` and `tags` say otherwise.
+    """
+
+    name: str
+    says: str
+    look: Look
+    role: Role | None = None
+    nic: Nic | None = None
+    for_programs: ForPrograms | None = None
+    spreads: bool = False
+    connections_per_flow: int = 1
+
+    def assign(self, schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> list[Split]:
+        """The path tag and the size of every piece of every flow; `hosts[r]` is the host of rank r.
+
+        Raises ValueError where the scheme chooses among spines and none is left.
+        """
+        untagged = [UNTAGGED] * self.connections_per_flow
+        return [equal_pieces(flow.size_bytes, untagged) for flow in schedule.flows]
+
+    def tags(self, flows: int, spines: Sequence[int]) -> list[list[int]]:
+        """The path tags of the equal pieces of each of `flows` equal flows from one host to another leaf."""
+        return [[UNTAGGED] * self.connections_per_flow] * flows
+
+    def most_pieces(self, schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> int:
+        """The most pieces that `assign` would list, failed links aside."""
+        return self.connections_per_flow * len(schedule.flows)
+
+    def estimate_factor(self, *, reordering_tolerant: bool) -> float:
+        """Roughly how many times as long as the bound a run takes."""
+        return 1.15
+
+    @property
+    def program_nic(self) -> Nic | None:
+        """What the hosts' NICs do to the packets of unmodified programs."""
+        return self.for_programs.nic if self.for_programs else None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scheme) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Schemes that differ in a number, which is part of their names.
+
+    `name` stands for all members, as does `says`; `limits` follows `name` in errors. `member` gives the scheme of a
+    name, or None where no member is called so.
+    """
+
+    name: str
+    limits: str
+    says: str
+    member: Callable[[str], Scheme | None]
+
+
+def equal_pieces(size_bytes: int, path: Sequence[int]) -> Split:
+    """`size_bytes` in as many pieces as `path` has places, or fewer where there are too few bytes."""
+    return list(zip(path, cut(size_bytes, len(path)), strict=False))

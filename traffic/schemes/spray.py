@@ -1,0 +1,37 @@
+"""Packet spraying by the sending hosts' NICs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emulator.nic import PerPacket
+from traffic.schemes.scheme import ForPrograms, Look, Scheme
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Spray(Scheme):
+    """Every packet has a path of its own."""
+
+    def estimate_factor(self, *, reordering_tolerant: bool) -> float:
+        return 1.3 if reordering_tolerant else 1.8
+
+
+SPRAY = Spray(
+    name="spray",
+    says="the sender's NIC gives every packet the next spine in turn",
+    look=Look("#0072B2", "s", (0, (4, 1.5))),
+    role="spraying",
+    nic=PerPacket("round-robin"),
+    for_programs=ForPrograms("each packet gets the next path in turn", PerPacket("round-robin")),
+    spreads=True,
+)
+
+SPRAY_RANDOM = Spray(
+    name="spray-random",
+    says="the sender's NIC gives every packet a random spine",
+    look=Look("#CC79A7", "D", (0, (4, 1.5, 1, 1.5))),
+    role="spraying",
+    nic=PerPacket("random"),
+    for_programs=ForPrograms("each packet gets a random path", PerPacket("random")),
+    spreads=True,
+)
