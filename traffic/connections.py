@@ -73,26 +73,26 @@ class Connections:
             opened.close()
 
     def name(self, number: int) -> str:
-        """Subflow `number`, for people."""
-        subflow, name = self.plan.subflows[number], self.fabric.host_name
-        return f"the connection from {name(subflow.src_host)} (port {subflow.src_port}) to {name(subflow.dst_host)}"
+        """Connection `number`, for people."""
+        made, name = self.plan.connections[number], self.fabric.host_name
+        return f"the connection from {name(made.src_host)} (port {made.src_port}) to {name(made.dst_host)}"
 
     def _open(self, timeout_s: float) -> None:
         plan, address = self.plan, self._sockets.address
         listeners: dict[int, socket.socket] = {}
         try:
-            receivers = Counter(subflow.dst_host for subflow in plan.subflows)
+            receivers = Counter(connection.dst_host for connection in plan.connections)
             for host in sorted(receivers):
                 listener = listeners[host] = self._socket(host)
                 listener.bind((address(host), LISTEN_PORT))
                 self._limit_window(listener, receivers[host])
                 listener.listen(4096)
-            for subflow in plan.subflows:
-                sender = self._socket(subflow.src_host)
+            for connection in plan.connections:
+                sender = self._socket(connection.src_host)
                 self.senders.append(sender)
-                sender.bind((address(subflow.src_host), subflow.src_port))
-                _tag(sender, subflow.path_tag)
-                sender.connect_ex((address(subflow.dst_host), LISTEN_PORT))
+                sender.bind((address(connection.src_host), connection.src_port))
+                _tag(sender, connection.path_tag)
+                sender.connect_ex((address(connection.dst_host), LISTEN_PORT))
             self.receivers = self._accept(listeners, timeout_s)
         finally:
             for listener in listeners.values():
@@ -118,7 +118,7 @@ class Connections:
     def _accept(self, listeners: Mapping[int, socket.socket], timeout_s: float) -> list[socket.socket]:
         """The receiving end of every subflow, once all are connected."""
         plan, address = self.plan, self._sockets.address
-        expected = {(address(s.src_host), s.src_port, s.dst_host): s for s in plan.subflows}
+        expected = {(address(s.src_host), s.src_port, s.dst_host): s for s in plan.connections}
         accepted: dict[int, socket.socket] = {}
         deadline = time.monotonic() + timeout_s
         poller = select.poll()
@@ -126,7 +126,7 @@ class Connections:
         for descriptor in hosts:
             poller.register(descriptor, select.POLLIN)
         try:
-            while len(accepted) < len(plan.subflows):
+            while len(accepted) < len(plan.connections):
                 if time.monotonic() > deadline:
                     raise EmulatorError(self._unopened(accepted, timeout_s))
                 for descriptor, _ in poller.poll(_POLL_MS):
@@ -135,20 +135,20 @@ class Connections:
                         if (*peer, host) not in expected:
                             made.close()  # on the loopback, anybody may knock
                             continue
-                        subflow = expected[(*peer, host)]
-                        _tag(made, subflow.path_tag)
-                        accepted[subflow.id] = made
+                        connection = expected[(*peer, host)]
+                        _tag(made, connection.path_tag)
+                        accepted[connection.id] = made
         except BaseException:
             for made in accepted.values():
                 made.close()
             raise
-        return [accepted[subflow.id] for subflow in plan.subflows]
+        return [accepted[connection.id] for connection in plan.connections]
 
     def _unopened(self, accepted: Mapping[int, socket.socket], timeout_s: float) -> str:
-        missing = [subflow for subflow in self.plan.subflows if subflow.id not in accepted]
+        missing = [connection for connection in self.plan.connections if connection.id not in accepted]
         name = self.fabric.host_name
         return (
-            f"{len(missing)} of {len(self.plan.subflows)} connections did not open in {timeout_s:g} s, "
+            f"{len(missing)} of {len(self.plan.connections)} connections did not open in {timeout_s:g} s, "
             f"the first from {name(missing[0].src_host)} to {name(missing[0].dst_host)}"
         )
 

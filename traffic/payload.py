@@ -26,11 +26,11 @@ class Anything:
     def release(self, piece: Piece) -> None:
         """`piece` is next on its subflow, and everything its flow waits for has arrived."""
 
-    def next(self, subflow: int, limit: int) -> memoryview:
+    def next(self, connection: int, limit: int) -> memoryview:
         """At most `limit` of the bytes that `subflow` is to send next."""
         return self._zeros[:limit]
 
-    def sent(self, subflow: int, count: int) -> None:
+    def sent(self, connection: int, count: int) -> None:
         """The first `count` of them are on their way."""
 
     def arrived(self, flow: int, offset: int, data: memoryview) -> None:
@@ -54,7 +54,7 @@ class RealData(Anything):
         self._schedule, self._seed = plan.schedule, seed
         self._flows: Sequence[Flow] = plan.schedule.flows
         self._buffers = [initial_buffer(plan.schedule, rank, seed) for rank in range(plan.schedule.ranks)]
-        self._outgoing: list[deque[memoryview]] = [deque() for _ in plan.subflows]
+        self._outgoing: list[deque[memoryview]] = [deque() for _ in plan.connections]
         self._incoming: dict[int, bytearray] = {}
 
     def release(self, piece: Piece) -> None:
@@ -62,13 +62,13 @@ class RealData(Anything):
         start = flow.src_offset_bytes + piece.offset_bytes
         # A copy: what follows may arrive in the same place before the last of this has left.
         data = self._buffers[flow.src].view(np.uint8)[start : start + piece.size_bytes].tobytes()
-        self._outgoing[piece.subflow].append(memoryview(data))
+        self._outgoing[piece.connection].append(memoryview(data))
 
-    def next(self, subflow: int, limit: int) -> memoryview:
-        return self._outgoing[subflow][0][:limit]
+    def next(self, connection: int, limit: int) -> memoryview:
+        return self._outgoing[connection][0][:limit]
 
-    def sent(self, subflow: int, count: int) -> None:
-        queue = self._outgoing[subflow]
+    def sent(self, connection: int, count: int) -> None:
+        queue = self._outgoing[connection]
         rest = queue.popleft()[count:]
         if rest:
             queue.appendleft(rest)

@@ -19,7 +19,7 @@ LISTEN_PORT = 5000  # of every host
 
 
 @dataclass(frozen=True, slots=True)
-class Subflow:
+class Connection:
     """One TCP connection; the DSCP value `path_tag` pins it to spine `path_tag - 1`, and 0 leaves it to the hash."""
 
     id: int
@@ -34,7 +34,7 @@ class Piece:
     """`size_bytes` of flow `flow` (from `offset_bytes` within it) carried by subflow `subflow`."""
 
     flow: int
-    subflow: int
+    connection: int
     offset_bytes: int
     size_bytes: int
 
@@ -49,7 +49,7 @@ class TrafficPlan:
     schedule: Schedule
     hosts: Sequence[int]
     scheme: Scheme
-    subflows: Sequence[Subflow] = field(repr=False)
+    connections: Sequence[Connection] = field(repr=False)
     pieces: Sequence[Piece] = field(repr=False)
 
     @property
@@ -84,8 +84,8 @@ def plan_traffic(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], sc
             pieces.append(Piece(flow.id, lanes[lane], offset, size))
             offset += size
     ports: dict[int, int] = defaultdict(lambda: FIRST_SOURCE_PORT)
-    subflows = []
+    connections = []
     for number, (src_host, dst_host, tag) in enumerate(tags):
-        subflows.append(Subflow(number, src_host, dst_host, ports[src_host], tag))
+        connections.append(Connection(number, src_host, dst_host, ports[src_host], tag))
         ports[src_host] += 1
-    return TrafficPlan(schedule, hosts, scheme, subflows, pieces)
+    return TrafficPlan(schedule, hosts, scheme, connections, pieces)

@@ -33,7 +33,7 @@ _TOTAL_RTO = 240
 
 
 @dataclass(frozen=True)
-class SubflowResult:
+class ConnectionResult:
     """What TCP says of one connection; `out_of_order_segments` and `received_bytes` are the receiver's counts.
 
     `timeouts` are retransmission time-outs, counted from Linux 6.7 on; 0 before.
@@ -58,7 +58,7 @@ class ReplayResult:
 
     started_s: Sequence[float]
     finished_s: Sequence[float]
-    subflows: Sequence[SubflowResult]
+    connections: Sequence[ConnectionResult]
     data_problems: Sequence[str] | None = None
     waited: Sequence[tuple[float, float]] = ()
 
@@ -161,19 +161,20 @@ class _Player:
         # Bytes leave a subflow in the order of its pieces even if their flows become ready in another: the receiver
         # tells them apart by nothing else.
         self._subflows_of: list[list[int]] = [[] for _ in self._flows]
-        self._turns: list[deque[Piece]] = [deque() for _ in plan.subflows]
-        self._expected: list[deque[_Expected]] = [deque() for _ in plan.subflows]
+        self._turns: list[deque[Piece]] = [deque() for _ in plan.connections]
+        self._expected: list[deque[_Expected]] = [deque() for _ in plan.connections]
         for piece in plan.pieces:
-            self._subflows_of[piece.flow].append(piece.subflow)
-            self._turns[piece.subflow].append(piece)
-            self._expected[piece.subflow].append(_Expected(piece.flow, piece.offset_bytes, piece.size_bytes))
-        self._sendable = [0] * len(plan.subflows)
-        receivers = Counter(subflow.dst_host for subflow in plan.subflows)
+            self._subflows_of[piece.flow].append(piece.connection)
+            self._turns[piece.connection].append(piece)
+            self._expected[piece.connection].append(_Expected(piece.flow, piece.offset_bytes, piece.size_bytes))
+        self._sendable = [0] * len(plan.connections)
+        receivers = Counter(connection.dst_host for connection in plan.connections)
         share_bytes = host_rate_bps / 8 * _WAKE_S
         self._batch = [
-            max(1, min(_WAKE_BYTES, int(share_bytes / receivers[subflow.dst_host]))) for subflow in plan.subflows
+            max(1, min(_WAKE_BYTES, int(share_bytes / receivers[connection.dst_host])))
+            for connection in plan.connections
         ]
-        self._wake = [1] * len(plan.subflows)  # what each receiver is set to
+        self._wake = [1] * len(plan.connections)  # what each receiver is set to
 
     def run(self) -> Generator[float, None, ReplayResult]:
         total = max(1, self._connections.plan.schedule.payload_bytes)
@@ -324,13 +325,13 @@ class _Player:
         more = f" and {len(stuck) - 5} more" if len(stuck) > 5 else ""
         return f"no byte has arrived for {self._connections.transport.stall_timeout_s:g} s; stuck: {listed}{more}"
 
-    def _results(self) -> list[SubflowResult]:
+    def _results(self) -> list[ConnectionResult]:
         ends = zip(self._connections.senders, self._connections.receivers, strict=True)
         return [_result(_tcp_info(sender), _tcp_info(receiver)) for sender, receiver in ends]
 
 
-def _result(sent: bytes, got: bytes) -> SubflowResult:
-    return SubflowResult(
+def _result(sent: bytes, got: bytes) -> ConnectionResult:
+    return ConnectionResult(
         retransmitted_segments=_number("=I", sent, _TOTAL_RETRANS),
         retransmitted_bytes=_number("=Q", sent, _BYTES_RETRANS),
         timeouts=_number("=H", sent, _TOTAL_RTO),

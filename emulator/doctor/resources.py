@@ -104,8 +104,8 @@ def open_files() -> Finding:
     ample = 2 * _AMPLE_SUBFLOWS + FILES_BESIDE_SUBFLOWS
     if limit >= ample:
         return Finding("open files", "ok", f"up to {limit}: room for {_AMPLE_SUBFLOWS} subflows and more")
-    subflows = max(0, (hard - FILES_BESIDE_SUBFLOWS) // 2)
-    status, detail = _judge(limit, _QUICK_FILES), f"up to {limit}: room for {subflows} subflows of two sockets each"
+    connections = max(0, (hard - FILES_BESIDE_SUBFLOWS) // 2)
+    status, detail = _judge(limit, _QUICK_FILES), f"up to {limit}: room for {connections} subflows of two sockets each"
     if is_root():
         remedy = f"docker run --ulimit nofile={ample}:{ample}, or LimitNOFILE={ample}"
     else:

@@ -15,10 +15,10 @@ MAX_UNHELD, LEAST_UNHELD_S = 0.1, 0.4
 def bytes_are_as_asked(run: ReplayEvidence) -> list[str]:
     """The bytes received are what the schedule asked for, real data is right, and no run beats its bound."""
     reasons = []
-    asked = [0] * len(run.plan.subflows)
+    asked = [0] * len(run.plan.connections)
     for piece in run.plan.pieces:
-        asked[piece.subflow] += piece.size_bytes
-    got = [result.received_bytes for result in run.measured.result.subflows]
+        asked[piece.connection] += piece.size_bytes
+    got = [result.received_bytes for result in run.measured.result.connections]
     wrong = [number for number, (a, b) in enumerate(zip(asked, got, strict=True)) if a != b]
     if wrong:
         first = wrong[0]

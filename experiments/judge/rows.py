@@ -40,7 +40,7 @@ def judge_replay(run: ReplayEvidence, identity: Mapping[str, Any], predicted: Pr
     row = {
         **identity,
         "flows": len(schedule.flows),
-        "subflows": len(run.plan.subflows),
+        "subflows": len(run.plan.connections),
         "cut_flows": run.plan.cut_flows,
         "cct_s": result.cct_s,
         "bound_s": run.bound_s,
@@ -52,9 +52,9 @@ def judge_replay(run: ReplayEvidence, identity: Mapping[str, Any], predicted: Pr
         "congestion_ratio": _congestion_ratio(run.ports, links, run.topology),
         "fct_p50_s": flows.fct_s.quantile(0.5),
         "fct_p99_s": flows.fct_s.quantile(0.99),
-        "retransmitted_segments": sum(subflow.retransmitted_segments for subflow in result.subflows),
-        "timeouts": sum(subflow.timeouts for subflow in result.subflows),
-        "out_of_order_segments": sum(subflow.out_of_order_segments for subflow in result.subflows),
+        "retransmitted_segments": sum(connection.retransmitted_segments for connection in result.connections),
+        "timeouts": sum(connection.timeouts for connection in result.connections),
+        "out_of_order_segments": sum(connection.out_of_order_segments for connection in result.connections),
         **_network_columns(run, links),
         "verified": "" if result.data_problems is None else "wrong" if result.data_problems else "right",
         **_fidelity_columns(run),
@@ -130,8 +130,8 @@ def _flows(run: ReplayEvidence) -> pd.DataFrame:
 
 
 def _subflows(run: ReplayEvidence) -> pd.DataFrame:
-    results = pd.DataFrame(run.measured.result.subflows)
-    planned = pd.DataFrame(run.plan.subflows).rename(columns={"id": "subflow"})
+    results = pd.DataFrame(run.measured.result.connections)
+    planned = pd.DataFrame(run.plan.connections).rename(columns={"id": "subflow"})
     return pd.concat([planned, results], axis=1)
 
 

@@ -104,11 +104,11 @@ def _paths(plan: TrafficPlan, ports: Sequence[Port], fabric: LeafSpine, spines: 
     }
     crossed: list[set[int]] = [set() for _ in plan.schedule.flows]
     for piece in plan.pieces:
-        subflow = plan.subflows[piece.subflow]
-        src, dst = fabric.leaf_of(subflow.src_host), fabric.leaf_of(subflow.dst_host)
-        spine = int(spines[piece.subflow])
+        connection = plan.connections[piece.connection]
+        src, dst = fabric.leaf_of(connection.src_host), fabric.leaf_of(connection.dst_host)
+        spine = int(spines[piece.connection])
         via = range(fabric.spines) if spine == NO_SPINE else [spine]
-        crossed[piece.flow] |= {host_up[subflow.src_host], host_down[subflow.dst_host]}
+        crossed[piece.flow] |= {host_up[connection.src_host], host_down[connection.dst_host]}
         if src != dst:
             crossed[piece.flow] |= {uplinks[src, each] for each in via} | {downlinks[dst, each] for each in via}
     return [sorted(places) for places in crossed]

@@ -173,7 +173,7 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
         fct_p50_s, fct_p99_s = pd.Series(exact.fct_s).quantile([0.5, 0.99]) if exact else (None, None)
         yield _row(work, run, plan) | {
             "flows": len(plan.schedule.flows),
-            "subflows": len(plan.subflows),
+            "subflows": len(plan.connections),
             "cut_flows": plan.cut_flows,
             **_times(plan.schedule, bound_s, predicted),
             "congestion_ratio": congestion_ratio(loads, plan.schedule, fabric, plan.hosts),
@@ -191,7 +191,7 @@ def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Itera
         scheme = scheme_of(run.scheme)
         yield _row(work, run, TrafficPlan(schedule, (), scheme, (), ())) | {
             "flows": counted.total_flows,
-            "subflows": counted.subflows(scheme),
+            "subflows": counted.connections(scheme),
             "cut_flows": counted.cut_flows(scheme),
             **_times(schedule, counted.bound_s(), None),
             "congestion_ratio": counted.congestion_ratio(scheme, run.seed),

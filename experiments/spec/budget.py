@@ -45,17 +45,17 @@ def too_many_pieces(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int],
 
 def too_many_connections(plan: TrafficPlan, fabric: LeafSpine) -> str | None:
     """Beyond what one host has ports for, or what this process may open: two sockets a connection."""
-    senders = Counter(subflow.src_host for subflow in plan.subflows)
+    senders = Counter(connection.src_host for connection in plan.connections)
     host, most = max(senders.items(), key=lambda item: item[1])
     if most > MAX_CONNECTIONS_PER_HOST:
         return (
             f"{plan.scheme} opens {most:,} connections from {fabric.host_name(host)}, and a host has ports for "
             f"{MAX_CONNECTIONS_PER_HOST:,}: use fewer channels, or a scheme of fewer connections"
         )
-    files, limit = 2 * len(plan.subflows) + FILES_BESIDE_SUBFLOWS, most_open_files()
+    files, limit = 2 * len(plan.connections) + FILES_BESIDE_SUBFLOWS, most_open_files()
     if files > limit:
         return (
-            f"{plan.scheme} opens {len(plan.subflows):,} connections, which take {files:,} open files, and this "
+            f"{plan.scheme} opens {len(plan.connections):,} connections, which take {files:,} open files, and this "
             f"machine allows {limit:,} (ulimit -Hn): raise that, or use fewer hosts, channels or connections a flow"
         )
     return None

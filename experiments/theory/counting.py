@@ -37,7 +37,7 @@ class CountedTraffic:
     def total_flows(self) -> int:
         return int(self.flows.sum(dtype=np.int64)) * self.rounds
 
-    def subflows(self, scheme: Scheme) -> int:
+    def connections(self, scheme: Scheme) -> int:
         """Connections that `scheme` opens."""
         return self._over_senders(scheme, lambda tags: sum(map(len, tags)))
 

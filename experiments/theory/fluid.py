@@ -67,7 +67,7 @@ def simulate(
     """
     crossed = routes(plan, fabric, spines)
     capacities_bps = link_capacities_bps(fabric)
-    subflow = np.array([piece.subflow for piece in plan.pieces], dtype=np.intp)
+    connection = np.array([piece.connection for piece in plan.pieces], dtype=np.intp)
     wire_bits = np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8
 
     progress = _Progress(plan)
@@ -81,7 +81,7 @@ def simulate(
             now = progress.next_start_s
             step, ended, eta = 0.0, np.zeros(0, dtype=bool), np.zeros(0)
         else:
-            here = subflow[active]
+            here = connection[active]
             rates = sharing(Routes(crossed.links[here], crossed.weights[here]), capacities_bps)
             eta = left / rates
             latest = np.min(eta + tolerance * (now - began + eta))
@@ -96,7 +96,7 @@ def simulate(
         left = np.concatenate([left, wire_bits[started]])
         began = np.concatenate([began[~ended], np.full(len(started), now)])
 
-    carried = total(subflow, wire_bits / 8, len(plan.subflows))
+    carried = total(connection, wire_bits / 8, len(plan.connections))
     return FluidResult(
         float(progress.end_s.max(initial=0.0)),
         progress.start_s,
@@ -121,7 +121,7 @@ class _Progress:
         self._by_flow = np.argsort(self._flow, kind="stable")
         self._count = self._pieces_left.copy()
         self._end = np.cumsum(self._count)  # of each flow's pieces in _by_flow
-        self._next, self._first = _queues(np.array([piece.subflow for piece in plan.pieces], dtype=np.intp))
+        self._next, self._first = _queues(np.array([piece.connection for piece in plan.pieces], dtype=np.intp))
 
         # Flows that wait for the same flows are released together.
         self._released_by, self._waiting_groups, self._waits_left = _waiting(plan.schedule)
@@ -180,13 +180,13 @@ class _Progress:
         return self._by_flow[np.repeat(self._end[flows] - counts, counts) + place]
 
 
-def _queues(subflow: Ints) -> tuple[Ints, np.ndarray]:
+def _queues(connection: Ints) -> tuple[Ints, np.ndarray]:
     """For every piece the next one of its subflow (or -1), and whether it is its subflow's first."""
-    order = np.argsort(subflow, kind="stable")
-    same = subflow[order[1:]] == subflow[order[:-1]]
-    following = np.full(len(subflow), -1, dtype=np.intp)
+    order = np.argsort(connection, kind="stable")
+    same = connection[order[1:]] == connection[order[:-1]]
+    following = np.full(len(connection), -1, dtype=np.intp)
     following[order[:-1][same]] = order[1:][same]
-    first = np.ones(len(subflow), dtype=bool)
+    first = np.ones(len(connection), dtype=bool)
     first[order[1:][same]] = False
     return following, first
 

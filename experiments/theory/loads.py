@@ -53,9 +53,9 @@ def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Ints:
 
     NO_SPINE for subflows that have none of their own: those within a leaf, and those of a scheme that spreads.
     """
-    count = len(plan.subflows)
-    tags = np.fromiter((subflow.path_tag for subflow in plan.subflows), dtype=np.intp, count=count)
-    ports = np.fromiter((subflow.src_port for subflow in plan.subflows), dtype=np.intp, count=count)
+    count = len(plan.connections)
+    tags = np.fromiter((connection.path_tag for connection in plan.connections), dtype=np.intp, count=count)
+    ports = np.fromiter((connection.src_port for connection in plan.connections), dtype=np.intp, count=count)
     src, dst = _ends(plan)
     src_leaf, dst_leaf = src // fabric.hosts_per_leaf, dst // fabric.hosts_per_leaf
     hashed = hashed_spines(fabric, src, dst, ports, np.full_like(ports, LISTEN_PORT), seed)
@@ -93,9 +93,9 @@ def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> Routes:
 
 def link_bytes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> LinkBytes:
     """Wire bytes of every fabric link once all of `plan` has been sent."""
-    subflows = np.fromiter((piece.subflow for piece in plan.pieces), dtype=np.intp, count=len(plan.pieces))
+    connections = np.fromiter((piece.connection for piece in plan.pieces), dtype=np.intp, count=len(plan.pieces))
     sizes = np.fromiter((piece.size_bytes for piece in plan.pieces), dtype=float, count=len(plan.pieces))
-    carried = total(subflows, sizes, len(plan.subflows))
+    carried = total(connections, sizes, len(plan.connections))
     return sum_over_links(routes(plan, fabric, spines), carried * fabric.wire_bytes(1), fabric)
 
 
@@ -148,8 +148,8 @@ def ratio_to_ideal(loads: LinkBytes, ideal: LinkBytes) -> float:
 
 def _ends(plan: TrafficPlan) -> tuple[Ints, Ints]:
     """Source and destination host of every subflow."""
-    count = len(plan.subflows)
+    count = len(plan.connections)
     return (
-        np.fromiter((subflow.src_host for subflow in plan.subflows), dtype=np.intp, count=count),
-        np.fromiter((subflow.dst_host for subflow in plan.subflows), dtype=np.intp, count=count),
+        np.fromiter((connection.src_host for connection in plan.connections), dtype=np.intp, count=count),
+        np.fromiter((connection.dst_host for connection in plan.connections), dtype=np.intp, count=count),
     )

@@ -116,7 +116,7 @@ def jittered(plan: TrafficPlan, jitter: float, random: np.random.Generator) -> T
     """
     factors = random.uniform(1 - jitter, 1 + jitter, len(plan.schedule.flows)).tolist()
     pieces = [
-        Piece(piece.flow, piece.subflow, piece.offset_bytes, max(1, round(piece.size_bytes * factors[piece.flow])))
+        Piece(piece.flow, piece.connection, piece.offset_bytes, max(1, round(piece.size_bytes * factors[piece.flow])))
         if piece.size_bytes
         else piece
         for piece in plan.pieces

@@ -22,7 +22,7 @@ from emulator.topology import LeafSpine, Link
 from experiments.runs.loads.replays import ReplayLoad
 from traffic.connections import NamespaceSockets
 from traffic.payload import RealData
-from traffic.plan import Piece, Subflow, TrafficPlan, plan_traffic
+from traffic.plan import Connection, Piece, TrafficPlan, plan_traffic
 from traffic.replay import Replay, ReplayResult
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import scheme_of
@@ -37,9 +37,9 @@ def schedule_of(fabric: LeafSpine, pairs: Sequence[tuple[int, int]], size_bytes:
 
 def tagged(fabric: LeafSpine, src: int, dst: int, spine: int, size_bytes: int) -> TrafficPlan:
     """One flow over one connection whose path is `spine`."""
-    subflow = Subflow(0, src, dst, 10_000, spine + 1)
+    connection = Connection(0, src, dst, 10_000, spine + 1)
     schedule = schedule_of(fabric, [(src, dst)], size_bytes)
-    return TrafficPlan(schedule, range(fabric.hosts), scheme_of("ethereal"), [subflow], [Piece(0, 0, 0, size_bytes)])
+    return TrafficPlan(schedule, range(fabric.hosts), scheme_of("ethereal"), [connection], [Piece(0, 0, 0, size_bytes)])
 
 
 def build(topology: LeafSpine, transport: Transport | None = None, seed: int = 1, dataplane: str = "auto") -> Fabric:

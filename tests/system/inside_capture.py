@@ -21,7 +21,7 @@ from emulator.meters.meters import settled_counters
 from emulator.ports import Port, Shaping
 from emulator.topology import LeafSpine
 from traffic.connections import NamespaceSockets
-from traffic.plan import Piece, Subflow, TrafficPlan
+from traffic.plan import Connection, Piece, TrafficPlan
 from traffic.replay import Replay
 from traffic.schedule import Schedule
 from traffic.schemes import scheme_of
@@ -84,9 +84,9 @@ def two_into_one(topology: LeafSpine, dataplane: str, size_bytes: int, directory
     senders = topology.hosts_of(0)
     pairs = [(host, host + topology.hosts_per_leaf) for host in senders]
     schedule: Schedule = inside.schedule_of(topology, pairs, size_bytes)
-    subflows = [Subflow(number, src, dst, 10_000, 1) for number, (src, dst) in enumerate(pairs)]
+    connections = [Connection(number, src, dst, 10_000, 1) for number, (src, dst) in enumerate(pairs)]
     pieces = [Piece(number, number, 0, size_bytes) for number in range(len(pairs))]
-    plan = TrafficPlan(schedule, range(topology.hosts), scheme_of("ethereal"), subflows, pieces)
+    plan = TrafficPlan(schedule, range(topology.hosts), scheme_of("ethereal"), connections, pieces)
     points = [port for port in fabric.ports if port.leaf == 0 and (port.host is not None or port.spine == 0)]
     replay(fabric, plan, points, directory)
     return points

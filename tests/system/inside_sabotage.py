@@ -113,9 +113,9 @@ def paced(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
 
 def _open_paced(connections: Connections) -> None:
     _open(connections)
-    sent_by = Counter(subflow.src_host for subflow in connections.plan.subflows)
-    for sender, subflow in zip(connections.senders, connections.plan.subflows, strict=True):
-        share = connections.fabric.host_rate_bps // 8 // sent_by[subflow.src_host]
+    sent_by = Counter(connection.src_host for connection in connections.plan.connections)
+    for sender, connection in zip(connections.senders, connections.plan.connections, strict=True):
+        share = connections.fabric.host_rate_bps // 8 // sent_by[connection.src_host]
         sender.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, share // 2)
 
 

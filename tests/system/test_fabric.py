@@ -74,8 +74,8 @@ def predicted(fabric: LeafSpine, scheme: str, seed: int) -> np.ndarray:
     """Subflows on every uplink."""
     plan = inside.shifted(fabric, scheme, FLOW_BYTES)
     loads = np.zeros((fabric.leaves, fabric.spines))
-    for subflow, spine in zip(plan.subflows, choose_spines(plan, fabric, seed), strict=True):
-        loads[fabric.leaf_of(subflow.src_host), spine] += 1
+    for connection, spine in zip(plan.connections, choose_spines(plan, fabric, seed), strict=True):
+        loads[fabric.leaf_of(connection.src_host), spine] += 1
     return loads
 
 

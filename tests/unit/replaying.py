@@ -10,7 +10,7 @@ from typing import Any
 from emulator.topology import LeafSpine
 from traffic.loopback import LoopbackSockets
 from traffic.payload import Anything
-from traffic.plan import Piece, Subflow, TrafficPlan, plan_traffic
+from traffic.plan import Connection, Piece, TrafficPlan, plan_traffic
 from traffic.replay import Replay, ReplayResult
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import scheme_of
@@ -32,8 +32,8 @@ def plan_of(schedule: Schedule | Sequence[Flow], scheme: str = "ecmp") -> Traffi
 
 def one_connection(flows: Sequence[Flow], pieces: Sequence[Piece], count: int = 1) -> TrafficPlan:
     """Any pieces on `count` connections from rank 0 to rank 1."""
-    subflows = [Subflow(number, 0, 1, 10_000 + number, 0) for number in range(count)]
-    return TrafficPlan(schedule_of(flows), range(FABRIC.hosts), scheme_of("ecmp"), subflows, pieces)
+    connections = [Connection(number, 0, 1, 10_000 + number, 0) for number in range(count)]
+    return TrafficPlan(schedule_of(flows), range(FABRIC.hosts), scheme_of("ecmp"), connections, pieces)
 
 
 def play(
@@ -57,8 +57,8 @@ def carried(plan: TrafficPlan) -> list[int]:
     """The bytes that every connection is to carry."""
     loads: Counter[int] = Counter()
     for piece in plan.pieces:
-        loads[piece.subflow] += piece.size_bytes
-    return [loads[subflow.id] for subflow in plan.subflows]
+        loads[piece.connection] += piece.size_bytes
+    return [loads[connection.id] for connection in plan.connections]
 
 
 def dependencies_kept(plan: TrafficPlan, result: ReplayResult) -> bool:

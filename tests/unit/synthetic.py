@@ -19,8 +19,8 @@ from emulator.ports import Port, shaping_for
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.theory.bound import bound_s
-from traffic.plan import Subflow, TrafficPlan, plan_traffic
-from traffic.replay import ReplayResult, SubflowResult
+from traffic.plan import Connection, TrafficPlan, plan_traffic
+from traffic.replay import ConnectionResult, ReplayResult
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import SCHEMES, scheme_of
 
@@ -107,13 +107,13 @@ def _crossings(plan: TrafficPlan, ports: list[Port]) -> tuple[list[int], list[in
     """Packets and bytes that every port sends: full segments one way, an acknowledgement for every second back."""
     carried: Counter[int] = Counter()
     for piece in plan.pieces:
-        carried[piece.subflow] += piece.size_bytes
+        carried[piece.connection] += piece.size_bytes
     packets, wire_bytes = [0] * len(ports), [0] * len(ports)
-    for subflow in plan.subflows:
-        segments = -(-carried[subflow.id] // _SEGMENT_BYTES)
+    for connection in plan.connections:
+        segments = -(-carried[connection.id] // _SEGMENT_BYTES)
         acks = segments // 2
-        back = replace(subflow, src_host=subflow.dst_host, dst_host=subflow.src_host)
-        for way, number, size in ((subflow, segments, carried[subflow.id] + segments * _ACK_BYTES),
+        back = replace(connection, src_host=connection.dst_host, dst_host=connection.src_host)
+        for way, number, size in ((connection, segments, carried[connection.id] + segments * _ACK_BYTES),
                                   (back, acks, acks * _ACK_BYTES)):  # fmt: skip
             for crossed in _crossed(way, ports):
                 packets[crossed] += number
@@ -121,12 +121,12 @@ def _crossings(plan: TrafficPlan, ports: list[Port]) -> tuple[list[int], list[in
     return packets, wire_bytes
 
 
-def _crossed(subflow: Subflow, ports: list[Port]) -> list[int]:
+def _crossed(connection: Connection, ports: list[Port]) -> list[int]:
     """The ports that send this subflow's packets on their way: host, leaf, spine, leaf."""
-    spine = subflow.path_tag - 1 if subflow.path_tag else subflow.id % FABRIC.spines
-    source, destination = FABRIC.leaf_of(subflow.src_host), FABRIC.leaf_of(subflow.dst_host)
-    wanted = [(source, None, subflow.src_host, True), (source, spine, None, True),
-              (destination, spine, None, False), (destination, None, subflow.dst_host, False)]  # fmt: skip
+    spine = connection.path_tag - 1 if connection.path_tag else connection.id % FABRIC.spines
+    source, destination = FABRIC.leaf_of(connection.src_host), FABRIC.leaf_of(connection.dst_host)
+    wanted = [(source, None, connection.src_host, True), (source, spine, None, True),
+              (destination, spine, None, False), (destination, None, connection.dst_host, False)]  # fmt: skip
     numbers = {(port.leaf, port.spine, port.host, port.up): number for number, port in enumerate(ports)}
     return [numbers[ends] for ends in wanted]
 
@@ -168,20 +168,20 @@ def _replay(plan: TrafficPlan, cct_s: float) -> ReplayResult:
     flows = len(plan.schedule.flows)
     carried: Counter[int] = Counter()
     for piece in plan.pieces:
-        carried[piece.subflow] += piece.size_bytes
+        carried[piece.connection] += piece.size_bytes
     return ReplayResult(
         started_s=[START_S] * flows,
         finished_s=[START_S + cct_s * (0.9 + 0.1 * (flow + 1) / flows) for flow in range(flows)],
-        subflows=[
-            SubflowResult(
-                retransmitted_segments=subflow.id % 2,
+        connections=[
+            ConnectionResult(
+                retransmitted_segments=connection.id % 2,
                 timeouts=0,
-                retransmitted_bytes=subflow.id % 2 * _SEGMENT_BYTES,
+                retransmitted_bytes=connection.id % 2 * _SEGMENT_BYTES,
                 reordering_seen=0,
                 out_of_order_segments=3,
-                received_bytes=carried[subflow.id],
+                received_bytes=carried[connection.id],
                 min_rtt_s=0.001,
             )
-            for subflow in plan.subflows
+            for connection in plan.connections
         ],
     )

@@ -28,7 +28,7 @@ from traffic.connections import Connections, window_bytes
 from traffic.loopback import LoopbackSockets
 from traffic.payload import Anything
 from traffic.plan import LISTEN_PORT
-from traffic.replay import SubflowResult
+from traffic.replay import ConnectionResult
 from traffic.schedule import Flow
 from traffic.transport import Transport
 
@@ -39,14 +39,16 @@ def test_both_ends_of_a_connection_are_what_the_plan_says() -> None:
     connections = Connections(plan, FABRIC, sockets, Transport(congestion_control="reno"))
     connections.open()
     try:
-        assert {subflow.path_tag for subflow in plan.subflows} == {0, 1, 2}
-        for subflow, sender, receiver in zip(plan.subflows, connections.senders, connections.receivers, strict=True):
-            source = (sockets.address(subflow.src_host), subflow.src_port)
-            target = (sockets.address(subflow.dst_host), LISTEN_PORT)
+        assert {connection.path_tag for connection in plan.connections} == {0, 1, 2}
+        for connection, sender, receiver in zip(
+            plan.connections, connections.senders, connections.receivers, strict=True
+        ):
+            source = (sockets.address(connection.src_host), connection.src_port)
+            target = (sockets.address(connection.dst_host), LISTEN_PORT)
             assert (sender.getsockname(), sender.getpeername()) == (source, target)
             assert (receiver.getsockname(), receiver.getpeername()) == (target, source)
             for end in (sender, receiver):
-                assert end.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == subflow.path_tag * 4
+                assert end.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == connection.path_tag * 4
                 assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"reno"
                 assert not end.getblocking()
@@ -115,7 +117,7 @@ def test_a_stranger_who_knocks_is_sent_away() -> None:
 
     sockets = Visited(FABRIC)
     result, _ = play(plan_of([Flow(0, 0, 1, 1000)]), sockets=sockets)
-    assert [subflow.received_bytes for subflow in result.subflows] == [1000]
+    assert [connection.received_bytes for connection in result.connections] == [1000]
     assert sockets.stranger
     sockets.stranger.settimeout(5)
     assert sockets.stranger.recv(1) == b""
@@ -156,8 +158,8 @@ class Told(socket.socket):
 
 def test_what_tcp_says_is_read_from_the_end_that_knows() -> None:
     result, _ = play(plan_of([Flow(0, 0, 1, 1000)]), sockets=FaultySockets(Told))
-    assert result.subflows == [
-        SubflowResult(
+    assert result.connections == [
+        ConnectionResult(
             retransmitted_segments=3,
             retransmitted_bytes=1 << 33,
             timeouts=2,
@@ -176,8 +178,8 @@ def test_an_older_kernel_that_tells_less_is_taken_for_zeros() -> None:
             return told[: TcpInfo.bytes_retrans.offset] if isinstance(told, bytes) else told
 
     result, _ = play(plan_of([Flow(0, 0, 1, 1000)]), sockets=FaultySockets(Older))
-    (subflow,) = result.subflows
-    assert (subflow.retransmitted_segments, subflow.retransmitted_bytes, subflow.timeouts) == (3, 0, 0)
+    (connection,) = result.connections
+    assert (connection.retransmitted_segments, connection.retransmitted_bytes, connection.timeouts) == (3, 0, 0)
 
 
 class Dripping(socket.socket):

@@ -125,8 +125,10 @@ def late_by(seconds: float) -> Fault:
 def received_less(missing_bytes: int) -> Fault:
     def plant(run: ReplayEvidence) -> ReplayEvidence:
         replay = run.measured.result
-        short = replace(replay.subflows[5], received_bytes=replay.subflows[5].received_bytes - missing_bytes)
-        return planted(run, result=replace(replay, subflows=[*replay.subflows[:5], short, *replay.subflows[6:]]))
+        short = replace(replay.connections[5], received_bytes=replay.connections[5].received_bytes - missing_bytes)
+        return planted(
+            run, result=replace(replay, connections=[*replay.connections[:5], short, *replay.connections[6:]])
+        )
 
     return plant
 

@@ -17,7 +17,7 @@ from experiments.theory.fluid import FluidResult, simulate
 from experiments.theory.loads import Routes, choose_spines, leaf_bytes, link_capacities_bps, routes, total
 from traffic.collectives import COLLECTIVES, ScheduleError, build_schedule
 from traffic.placement import PLACEMENTS, place
-from traffic.plan import Piece, Subflow, TrafficPlan, plan_traffic
+from traffic.plan import Connection, Piece, TrafficPlan, plan_traffic
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import scheme_of
 
@@ -149,9 +149,9 @@ def test_a_nic_is_shared_by_connection_and_what_one_leaves_is_the_others() -> No
     assert run(schedule).fct_s == pytest.approx([seconds(200_000), seconds(400_000)])
     # Of four connections that leave host 0, flow 0 has three: it gets three quarters.
     pieces = [Piece(0, number, 100_000 * number, 100_000) for number in range(3)] + [Piece(1, 3, 0, 300_000)]
-    subflows = [Subflow(number, 0, 1 + (number == 3), 10_000 + number, 0) for number in range(4)]
+    connections = [Connection(number, 0, 1 + (number == 3), 10_000 + number, 0) for number in range(4)]
     flows = schedule_of([Flow(0, 0, 1, 300_000), Flow(1, 0, 2, 300_000)])
-    plan = TrafficPlan(flows, range(16), scheme_of("ecmp"), subflows, pieces)
+    plan = TrafficPlan(flows, range(16), scheme_of("ecmp"), connections, pieces)
     result = simulate(plan, FABRIC, choose_spines(plan, FABRIC, 1))
     assert result.fct_s == pytest.approx([seconds(400_000), seconds(600_000)])
 
@@ -159,7 +159,7 @@ def test_a_nic_is_shared_by_connection_and_what_one_leaves_is_the_others() -> No
 def test_pieces_of_one_subflow_go_one_after_the_other() -> None:
     schedule = schedule_of([Flow(0, 0, 4, 100_000), Flow(1, 0, 4, 100_000), Flow(2, 4, 0, 0), Flow(3, 0, 4, 0, 1)])
     pieces = [Piece(0, 0, 0, 100_000), Piece(1, 0, 0, 100_000)]
-    plan = TrafficPlan(schedule, range(16), scheme_of("ecmp"), [Subflow(0, 0, 4, 10_000, 0)], pieces)
+    plan = TrafficPlan(schedule, range(16), scheme_of("ecmp"), [Connection(0, 0, 4, 10_000, 0)], pieces)
     result = simulate(plan, FABRIC, np.array([0]))
     assert result.end_s == pytest.approx([seconds(100_000), seconds(200_000), 0.0, 0.0])
 
@@ -236,7 +236,9 @@ def test_every_connection_is_held_by_a_full_link_that_gives_none_more(
     schedule, fabric, hosts, scheme = traffic
     plan = plan_traffic(schedule, fabric, hosts, scheme_of(scheme))
     crossed = routes(plan, fabric, choose_spines(plan, fabric, seed))
-    busy = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=len(plan.subflows), max_size=len(plan.subflows))))
+    busy = np.flatnonzero(
+        data.draw(st.lists(st.booleans(), min_size=len(plan.connections), max_size=len(plan.connections)))
+    )
     links, weights = crossed.links[busy], crossed.weights[busy]
     capacities = link_capacities_bps(fabric)
     crossing = Routes(links, weights)

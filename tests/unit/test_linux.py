@@ -148,7 +148,7 @@ def test_known_connections_take_the_spine_that_open_vswitch_picks(fabric: LeafSp
     pairs = [(src, dst) for src in range(fabric.hosts) for dst in range(fabric.hosts) if src != dst]
     schedule = Schedule("x", "x", fabric.hosts, 1, 1, [Flow(n, src, dst, 1) for n, (src, dst) in enumerate(pairs)])
     plan = plan_traffic(schedule, fabric, range(fabric.hosts), scheme_of("ecmp"))
-    connections = [Endpoints(s.src_host, s.dst_host, s.src_port, LISTEN_PORT) for s in plan.subflows]
+    connections = [Endpoints(s.src_host, s.dst_host, s.src_port, LISTEN_PORT) for s in plan.connections]
     known = connection_marks(fabric, connections, seed)
     texts = [ruleset(leaf_table(fabric, leaf), seed, known[leaf]) for leaf in range(fabric.leaves)]
     spines = choose_spines(plan, fabric, seed)

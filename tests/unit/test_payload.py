@@ -32,8 +32,8 @@ def play(plan: TrafficPlan, data: RealData, random: Random, wrong_flow: int | No
             data.release(piece)
             offset = piece.offset_bytes
             while offset < piece.offset_bytes + piece.size_bytes:
-                bits = bytes(data.next(piece.subflow, random.randint(1, 500)))
-                data.sent(piece.subflow, len(bits))
+                bits = bytes(data.next(piece.connection, random.randint(1, 500)))
+                data.sent(piece.connection, len(bits))
                 arriving.append((offset, bits))
                 offset += len(bits)
         random.shuffle(arriving)
@@ -78,13 +78,13 @@ def test_bytes_leave_as_they_were_when_released_whatever_arrives_after() -> None
         if (each.dst, each.dst_offset_bytes) == (flow.src, flow.src_offset_bytes) and not each.reduce
     )
     data.release(piece)
-    before = bytes(data.next(piece.subflow, piece.size_bytes))
+    before = bytes(data.next(piece.connection, piece.size_bytes))
     data.arrived(later.id, 0, memoryview(bytes(later.size_bytes)))
     data.complete(later.id)
-    assert bytes(data.next(piece.subflow, piece.size_bytes)) == before
-    data.sent(piece.subflow, piece.size_bytes)
+    assert bytes(data.next(piece.connection, piece.size_bytes)) == before
+    data.sent(piece.connection, piece.size_bytes)
     data.release(piece)
-    assert bytes(data.next(piece.subflow, piece.size_bytes)) == bytes(later.size_bytes) != before
+    assert bytes(data.next(piece.connection, piece.size_bytes)) == bytes(later.size_bytes) != before
 
 
 def test_what_is_not_looked_at_is_never_more_than_asked_for_and_found_neither_right_nor_wrong() -> None:

@@ -297,7 +297,7 @@ def test_counts_say_what_a_list_of_flows_says(collective: str, algorithm: str, p
     np.testing.assert_allclose(counted.ideal_link_bytes(), ideal)
     for scheme in map(scheme_of, (*EVERY_SCHEME, "subflow-3")):
         plan = plan_traffic(schedule, fabric, hosts, scheme)
-        assert counted.subflows(scheme) == len(plan.subflows)
+        assert counted.connections(scheme) == len(plan.connections)
         assert counted.cut_flows(scheme) == plan.cut_flows
         loads = counted.link_bytes(scheme, seed=1)
         listed = link_bytes(plan, fabric, choose_spines(plan, fabric, 1))

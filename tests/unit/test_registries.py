@@ -58,13 +58,13 @@ def refused(text: str) -> str:
 def test_a_format_that_is_registered_goes_from_a_file_to_a_plan() -> None:
     Path("two.csv").write_text("0,2,4000\n3,1,8000\n")
     experiment = load("traffic: [{pairs: two.csv}, {collective: alltoall}]\nschemes: [ethereal]\nseeds: [1]\n")
-    planner = Replays(experiment)
-    run = planner.runs[0]
-    assert (run.run_id, run.collective, run.algorithm) == ("001-two-ethereal-s1", "pairs", "two")
-    plan = planner.plan(run)
+    work = Replays(experiment)
+    run = work.runs[0]
+    assert (run.run_id, run.label) == ("001-two-ethereal-s1", "two")
+    plan = work.plan(run)
     assert [(flow.src, flow.dst, flow.size_bytes) for flow in plan.schedule.flows] == [(0, 2, 4000), (3, 1, 8000)]
     assert sum(piece.size_bytes for piece in plan.pieces) == 12_000
-    identity = planner.identity(run, plan, "linux")
+    identity = work.identity(run, plan, "linux")
     assert (identity["collective"], identity["algorithm"], identity["ranks"]) == ("pairs", "two", 4)
     assert predict(experiment).predicted_cct_s.notna().all()
     assert restore_experiment(experiment.as_json(), "manifest.json") == experiment

@@ -41,7 +41,7 @@ def test_a_collective_ends_with_the_data_it_promises(
     plan = plan_of(schedule, scheme)
     result, _ = play(plan, RealData(plan, seed=7))
     assert result.data_problems == []
-    assert [subflow.received_bytes for subflow in result.subflows] == carried(plan)
+    assert [connection.received_bytes for connection in result.connections] == carried(plan)
     assert dependencies_kept(plan, result)
 
 
@@ -50,7 +50,7 @@ def test_zeros_are_counted_to_the_byte_and_nobody_looks_at_them(windows: Any) ->
     plan = plan_of(build_schedule("allreduce", "ring", ranks=4, size_bytes=5_000_004), "subflow-3")
     result, _ = play(plan, transport=replace(QUICK, windows=windows))
     assert result.data_problems is None
-    assert [subflow.received_bytes for subflow in result.subflows] == carried(plan)
+    assert [connection.received_bytes for connection in result.connections] == carried(plan)
     assert dependencies_kept(plan, result)
 
 
@@ -173,7 +173,7 @@ def test_flows_of_one_connection_arrive_in_its_order_whichever_is_ready_first() 
     ]
     schedule = Schedule("broadcast", "test", 2, 1, 84_000, flows)
     plan = plan_of(schedule)
-    assert len(plan.subflows) == 1
+    assert len(plan.connections) == 1
     result, _ = play(plan, RealData(plan, 3))
     assert result.data_problems == []
     assert result.started_s[1] < result.started_s[0] < result.finished_s[0] <= result.finished_s[1]
@@ -199,7 +199,7 @@ def test_pieces_of_unequal_size_are_put_together_over_several_connections() -> N
     plan = replace(plan, schedule=schedule)
     result, _ = play(plan, RealData(plan, 3))
     assert result.data_problems == []
-    assert [subflow.received_bytes for subflow in result.subflows] == [48_996, 71_004]
+    assert [connection.received_bytes for connection in result.connections] == [48_996, 71_004]
 
 
 class Reluctant(socket.socket):
@@ -227,7 +227,7 @@ def test_the_kernel_drops_what_nobody_looks_at() -> None:
             raise AssertionError("bytes were copied")
 
     result, _ = play(plan_of([Flow(0, 0, 1, 100_000)]), Looking())
-    assert result.subflows[0].received_bytes == 100_000
+    assert result.connections[0].received_bytes == 100_000
 
 
 @pytest.mark.parametrize("verify", [False, True])

@@ -30,6 +30,7 @@ from experiments.shell.terminal import check_shell_scheme
 from experiments.spec.experiment import Experiment, SpecError
 from experiments.theory.counting import count_traffic
 from traffic import schemes
+from traffic.collectives import outline
 from traffic.plan import UNTAGGED, plan_traffic
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import Look, Scheme, Split, clauses, scheme_of
@@ -72,7 +73,7 @@ def test_a_newcomer_is_planned_estimated_and_predicted(toy: Scheme) -> None:
     [run] = plan_runs(asked)
     plan = work.plan(run)
     assert run.run_id == "001-permutation-first-spine-s1"
-    assert plan.scheme is toy and {subflow.path_tag for subflow in plan.subflows} == {1}
+    assert plan.scheme is toy and {connection.path_tag for connection in plan.connections} == {1}
     assert not ReplayLoad(plan, asked.tcp()).hashed
     assert work.estimate_s(run) == pytest.approx(1.15 * work.bound_s(run) + RUN_OVERHEAD_S)
     [row] = predict(asked).to_dict("records")
@@ -83,9 +84,11 @@ def test_a_newcomer_is_planned_estimated_and_predicted(toy: Scheme) -> None:
 
 def test_a_newcomer_is_counted(toy: Scheme) -> None:
     fabric = LeafSpine(**FABRIC)
-    counted = count_traffic("alltoall", "direct", fabric, range(16), size_bytes=16 * 4000)
+    unlisted = outline("alltoall", "direct", ranks=16, size_bytes=16 * 4000)
+    assert unlisted is not None
+    counted = count_traffic(unlisted, fabric, range(16))
     assert counted.congestion_ratio(toy, seed=1) == pytest.approx(4)
-    assert counted.subflows(toy) == counted.total_flows == 16 * 15 and counted.cut_flows(toy) == 0
+    assert counted.connections(toy) == counted.total_flows == 16 * 15 and counted.cut_flows(toy) == 0
 
 
 def test_a_newcomer_is_reported(toy: Scheme, tmp_path: Path) -> None:
@@ -223,8 +226,8 @@ def test_subflows_have_connections_of_their_own_inside_a_leaf_as_well() -> None:
     schedule = Schedule("by hand", "by hand", 4, 1, 2000, [Flow(0, 0, 1, 1000), Flow(1, 0, 2, 1000)])
     plan = plan_traffic(schedule, fabric, range(4), scheme_of("subflow-4"))
     assert [(piece.flow, piece.size_bytes) for piece in plan.pieces] == [(0, 250)] * 4 + [(1, 250)] * 4
-    assert len({(subflow.src_host, subflow.src_port) for subflow in plan.subflows}) == 8
-    assert {subflow.path_tag for subflow in plan.subflows} == {UNTAGGED}
+    assert len({(connection.src_host, connection.src_port) for connection in plan.connections}) == 8
+    assert {connection.path_tag for connection in plan.connections} == {UNTAGGED}
 
 
 # NICs at work

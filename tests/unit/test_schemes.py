@@ -169,7 +169,8 @@ def test_links_that_failed_at_different_leaves_change_nothing(data: st.DataObjec
     spines = choose_spines(plan, fabric, 0)
     assert (
         not {
-            (fabric.leaf_of(subflow.src_host), int(spine)) for subflow, spine in zip(plan.subflows, spines, strict=True)
+            (fabric.leaf_of(connection.src_host), int(spine))
+            for connection, spine in zip(plan.connections, spines, strict=True)
         }
         & failed
     )
@@ -183,9 +184,9 @@ def test_odd_bytes_cost_less_than_the_rounding_of_each_cut(size_bytes: int, chan
     plan = plan_traffic(permutation(fabric, channels, size_bytes), fabric, range(2), scheme_of("ethereal"))
     carried: dict[int, int] = defaultdict(int)
     for piece in plan.pieces:
-        subflow = plan.subflows[piece.subflow]
-        if subflow.src_host == 0:
-            carried[subflow.path_tag] += piece.size_bytes
+        connection = plan.connections[piece.connection]
+        if connection.src_host == 0:
+            carried[connection.path_tag] += piece.size_bytes
     ideal = Fraction(channels * size_bytes, spines)
     cut_flows, parts = channels % spines, spines // math.gcd(channels % spines, spines)
     assert max(carried.values()) - ideal <= cut_flows * (parts - 1)
@@ -195,7 +196,7 @@ def test_flows_of_equal_size_are_dealt_and_the_last_cut_alike() -> None:
     fabric = LeafSpine(2, 4, 2)
     flows = [Flow(id, 1, 2 + id % 2, 1003, channel=id) for id in range(6)]
     plan = plan_traffic(schedule_of(flows, 4), fabric, range(4), scheme_of("ethereal"))
-    assert [(piece.flow, plan.subflows[piece.subflow].path_tag, piece.offset_bytes, piece.size_bytes)
+    assert [(piece.flow, plan.connections[piece.connection].path_tag, piece.offset_bytes, piece.size_bytes)
             for piece in plan.pieces] == [
         (0, 2, 0, 1003), (1, 3, 0, 1003), (2, 4, 0, 1003), (3, 1, 0, 1003),
         (4, 2, 0, 501), (4, 3, 501, 502), (5, 4, 0, 501), (5, 1, 501, 502),
@@ -212,7 +213,7 @@ def test_steps_are_dealt_apart_as_they_are_sent_apart() -> None:
         carried: Counter[int] = Counter()
         for piece in plan.pieces:
             if plan.schedule.flows[piece.flow].step == step:
-                carried[plan.subflows[piece.subflow].path_tag] += piece.size_bytes
+                carried[plan.connections[piece.connection].path_tag] += piece.size_bytes
         assert carried == {1: 900, 2: 900, 3: 900, 4: 900}
 
 
@@ -304,13 +305,13 @@ def test_matrices_of_any_sizes_congest_no_more_than_ideal_spraying(data: st.Data
     fabric = fabric.without((0, spine) for spine in range(dead))
     plan = plan_traffic(schedule, fabric, range(fabric.hosts), scheme_of("ethereal"))
     assert ratio(plan, fabric) == pytest.approx(1.0, abs=0.005)
-    lanes: dict[tuple[int, int], int] = Counter((piece.flow, piece.subflow) for piece in plan.pieces)
+    lanes: dict[tuple[int, int], int] = Counter((piece.flow, piece.connection) for piece in plan.pieces)
     assert set(lanes.values()) == {1}
     assert plan.cut_flows == sum(count > 1 for count in Counter(flow for flow, _ in lanes).values())
     last: dict[int, int] = {}
     for piece in plan.pieces:
-        assert last.get(piece.subflow, -1) < piece.flow, "a connection carries flows in the order of the schedule"
-        last[piece.subflow] = piece.flow
+        assert last.get(piece.connection, -1) < piece.flow, "a connection carries flows in the order of the schedule"
+        last[piece.connection] = piece.flow
 
 
 def test_a_large_flow_among_small_ones_does_not_fill_one_spine() -> None:
@@ -351,15 +352,15 @@ def test_pieces_cover_every_flow_once_and_in_order(
     plan = plan_traffic(schedule_of(flows, 8), fabric, range(8), scheme_of(scheme))
     reached: dict[int, int] = defaultdict(int)
     for piece in plan.pieces:
-        flow, subflow = plan.schedule.flows[piece.flow], plan.subflows[piece.subflow]
-        assert (subflow.src_host, subflow.dst_host) == (flow.src, flow.dst)
+        flow, connection = plan.schedule.flows[piece.flow], plan.connections[piece.connection]
+        assert (connection.src_host, connection.dst_host) == (flow.src, flow.dst)
         assert piece.offset_bytes == reached[piece.flow]
         assert piece.size_bytes > 0
         reached[piece.flow] += piece.size_bytes
     assert all(reached[flow.id] == flow.size_bytes for flow in plan.schedule.flows)
-    assert [subflow.id for subflow in plan.subflows] == list(range(len(plan.subflows)))
-    assert {subflow.id for subflow in plan.subflows} == {piece.subflow for piece in plan.pieces}
-    ports = Counter((subflow.src_host, subflow.src_port) for subflow in plan.subflows)
+    assert [connection.id for connection in plan.connections] == list(range(len(plan.connections)))
+    assert {connection.id for connection in plan.connections} == {piece.connection for piece in plan.pieces}
+    ports = Counter((connection.src_host, connection.src_port) for connection in plan.connections)
     assert set(ports.values()) <= {1}
     assert plan == plan_traffic(plan.schedule, fabric, range(8), scheme_of(scheme))
 
@@ -369,7 +370,7 @@ def test_flows_of_a_pair_and_channel_share_their_connections_and_others_none(sch
     fabric = LeafSpine(2, 2, 2)
     flows = [Flow(id, 0, 2, 64_000, step=id // 2, channel=id % 2) for id in range(6)]
     plan = plan_traffic(schedule_of(flows, 4), fabric, range(4), scheme_of(scheme))
-    used = {flow.id: {piece.subflow for piece in plan.pieces if piece.flow == flow.id} for flow in flows}
+    used = {flow.id: {piece.connection for piece in plan.pieces if piece.flow == flow.id} for flow in flows}
     assert used[0] == used[2] == used[4] and used[1] == used[3] == used[5]
     assert not used[0] & used[1]
 
@@ -378,7 +379,7 @@ def test_a_piece_takes_the_connection_of_its_spine_whichever_piece_it_is() -> No
     fabric = LeafSpine(2, 2, 1)
     flows = [Flow(0, 0, 1, 1000), Flow(1, 0, 1, 1000, step=1, channel=1), Flow(2, 0, 1, 1000, step=1)]
     plan = plan_traffic(schedule_of(flows, 2), fabric, range(2), scheme_of("ethereal"))
-    both, other, second = ([piece.subflow for piece in plan.pieces if piece.flow == flow.id] for flow in flows)
+    both, other, second = ([piece.connection for piece in plan.pieces if piece.flow == flow.id] for flow in flows)
     assert len(both) == 2 and second == both[1:] and other not in ([both[0]], second)
 
 
@@ -388,7 +389,7 @@ def test_every_host_numbers_its_ports_without_a_gap(scheme: str) -> None:
     fabric = LeafSpine(2, 2, 2)
     plan = plan_traffic(all_to_all(fabric, 64_000), fabric, range(4), scheme_of(scheme))
     for host in range(4):
-        ports = [subflow.src_port for subflow in plan.subflows if subflow.src_host == host]
+        ports = [connection.src_port for connection in plan.connections if connection.src_host == host]
         assert ports == list(range(FIRST_SOURCE_PORT, FIRST_SOURCE_PORT + len(ports)))
 
 
@@ -396,7 +397,7 @@ def test_a_flow_of_fewer_bytes_than_subflows_has_a_piece_a_byte_or_one() -> None
     fabric = LeafSpine(2, 2, 1)
     plan = plan_traffic(permutation(fabric, 1, 3), fabric, range(2), scheme_of("subflow-4"))
     assert [piece.size_bytes for piece in plan.pieces] == [3, 3], "no connection for pieces of nothing"
-    assert len(plan.subflows) == 2
+    assert len(plan.connections) == 2
 
 
 def test_subflow_k_cuts_every_flow_in_k() -> None:
@@ -405,7 +406,7 @@ def test_subflow_k_cuts_every_flow_in_k() -> None:
     assert set(Counter(piece.flow for piece in plan.pieces).values()) == {8}
     assert plan.cut_flows == len(plan.schedule.flows)
     assert plan_traffic(plan.schedule, fabric, range(16), scheme_of("ecmp")).cut_flows == 0
-    assert {subflow.path_tag for subflow in plan.subflows} == {0}
+    assert {connection.path_tag for connection in plan.connections} == {0}
     assert sorted(cut(1001, 8)) == [125] * 7 + [126]
 
 
@@ -413,12 +414,12 @@ def test_ethereal_neither_cuts_nor_tags_inside_a_leaf() -> None:
     fabric = LeafSpine(4, 4, 4)
     plan = plan_traffic(permutation(fabric, 1, 1000, shift=1), fabric, range(16), scheme_of("ethereal"))
     tags = Counter(
-        subflow.path_tag
-        for subflow in plan.subflows
-        if fabric.leaf_of(subflow.src_host) == fabric.leaf_of(subflow.dst_host)
+        connection.path_tag
+        for connection in plan.connections
+        if fabric.leaf_of(connection.src_host) == fabric.leaf_of(connection.dst_host)
     )
     assert tags == {0: 12}
-    assert len(plan.subflows) == 12 + 4 * 4
+    assert len(plan.connections) == 12 + 4 * 4
 
 
 def test_a_fabric_without_a_common_spine_is_refused() -> None:

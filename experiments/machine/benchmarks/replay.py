@@ -74,7 +74,7 @@ def _row(what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic) -> dict
         "scheme": traffic.scheme,
         "hosts": fabric.hosts,
         "total_mbps": fabric.hosts * fabric.host_rate_bps / 1e6,
-        "subflows": len(plan.subflows),
+        "subflows": len(plan.connections),
         "setup_s": cost["setup_s"],
         "open_s": cost["open_s"],
         "cct_over_bound": cost["cct_s"] / bound_s(traffic.schedule, fabric, hosts),

@@ -47,9 +47,9 @@ class ReplayLoad:
         if self.plan.scheme.spreads:
             return []
         return [
-            Endpoints(subflow.src_host, subflow.dst_host, subflow.src_port, LISTEN_PORT)
-            for subflow in self.plan.subflows
-            if subflow.path_tag == UNTAGGED
+            Endpoints(connection.src_host, connection.dst_host, connection.src_port, LISTEN_PORT)
+            for connection in self.plan.connections
+            if connection.path_tag == UNTAGGED
         ]
 
     @contextmanager
@@ -153,7 +153,7 @@ class Replays(ReplayWork):
         plan = self.plan(run)
         return {
             "flows": str(len(plan.schedule.flows)),
-            "connections": str(len(plan.subflows)),
+            "connections": str(len(plan.connections)),
             "bound": f"{self.bound_s(run):.2f} s",
         }
 
