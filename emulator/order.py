@@ -16,6 +16,8 @@ class FabricOrder:
     `sysctls` are those of every host's network namespace. `acknowledgements` "first": they wait behind no data, on any
     port; "in-turn": they do. `dataplane` names what forwards packets, or is "auto"; `userspace_limit_bps` is how much
     traffic of all hosts together a switch in user space is thought to carry faithfully, None where nothing is known.
+    `congestion_control` is for programs, which open sockets as they like: hosts have it on their route to the fabric's
+    prefix, and have no other route; None, for replays: a socket asks for its own.
     """
 
     topology: LeafSpine
@@ -23,3 +25,4 @@ class FabricOrder:
     acknowledgements: Literal["first", "in-turn"] = "first"
     dataplane: str = "auto"
     userspace_limit_bps: int | None = None
+    congestion_control: str | None = None

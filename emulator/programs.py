@@ -20,12 +20,12 @@ from pathlib import Path
 
 from emulator.command import run
 from emulator.errors import EmulatorError
-from emulator.topology import LeafSpine
+from emulator.proc import process_ids, read_process_stat
+from emulator.topology import FABRIC_PREFIX, LeafSpine
 
 OUTPUT_LIMIT_BYTES = 10_000_000
 """What is kept of each host's output."""
 
-FABRIC_PREFIX = "10.0.0.0/8"  # of all hosts
 TIMED_OUT = 124  # as timeout(1)
 _GRACE_S = 2.0  # between SIGTERM and SIGKILL
 _GONE_TIMEOUT_S = 5.0
@@ -137,7 +137,7 @@ def run_program(topology: LeafSpine, launch: Launch) -> Iterator[Output | Ended]
 class _Program:
     def __init__(self, topology: LeafSpine, launch: Launch) -> None:
         self._topology, self._launch = topology, launch
-        self._before = set(_processes())
+        self._before = set(process_ids())
         self._selector = selectors.DefaultSelector()
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._pending: dict[int, bytearray] = {}
@@ -277,7 +277,7 @@ class _Program:
         """Living processes that were not there before."""
         ours = {process.pid for process in self._processes.values()}
         found = []
-        for pid in _processes():
+        for pid in process_ids():
             if pid in self._before:
                 continue
             if pid in ours:
@@ -286,24 +286,12 @@ class _Program:
                 # Orphans become ours, the first process of this PID namespace: nobody else will hear of their end.
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-            if _lives(pid):
+            if (stat := read_process_stat(pid)) and stat.lives:  # a zombie waits for a parent that is about to go
                 found.append(pid)
         return found
 
     def _names(self, hosts: Sequence[int]) -> str:
         return ", ".join(self._topology.host_name(host) for host in hosts)
-
-
-def _processes() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208 - names are all that is wanted
-
-
-def _lives(pid: int) -> bool:
-    """A zombie does not: it waits for a parent that is about to go."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] not in (b"Z", b"X")
-    except OSError:
-        return False
 
 
 def _signal_name(number: int) -> str:

@@ -16,6 +16,7 @@ MAX_EMULATED_HOSTS = 1024  # a model takes more; a machine does not
 MAX_EMULATED_LEAVES = 250  # failed links can ask for a table for every other leaf, and OpenFlow numbers 255
 
 SPINE_DPID_BASE = 0x10000
+FABRIC_PREFIX = "10.0.0.0/8"  # of all hosts and gateways
 ETHERNET_HEADER_BYTES = 14
 IP_TCP_HEADER_BYTES = 52  # 20 IP, 20 TCP, 12 TCP timestamps
 

@@ -17,6 +17,15 @@ import time
 from pathlib import Path
 
 from emulator.doctor.finding import Finding, Status, as_root, is_root
+from emulator.proc import (
+    MachineCpu,
+    available_memory_bytes,
+    effective_capabilities,
+    process_ids,
+    read_command,
+    read_machine_cpu,
+    read_process_stat,
+)
 from emulator.sandbox import AMPLE_OPEN_FILES
 
 # What the experiment `quick` takes, measured: 16 hosts, and 240 subflows with both ends of each in one process.
@@ -87,10 +96,8 @@ def how_to_be_privileged() -> str:
 
 
 def _has_capability(bit: int) -> bool:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> bit & 1)
-    return is_root()
+    capabilities = effective_capabilities()
+    return is_root() if capabilities is None else bool(capabilities >> bit & 1)
 
 
 # Room
@@ -151,9 +158,9 @@ def namespaces() -> Finding:
 
 def memory() -> Finding:
     """What could be used without swapping, and no more than the control group may have."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    available = int(fields["MemAvailable"].split()[0]) << 10
-    available = min([available, *(int(value) for value in _cgroup_values("memory.max") if value != "max")])
+    available = min(
+        [available_memory_bytes(), *(int(value) for value in _cgroup_values("memory.max") if value != "max")]
+    )
     detail = f"{available / 1e9:.1f} GB available"
     if available >= _AMPLE_MEMORY_BYTES:
         return Finding("memory", "ok", detail)
@@ -210,9 +217,9 @@ def clock() -> Finding:
 
 def load() -> Finding:
     """What is busy before a run begins. What a hypervisor gives to others is not there for a run either."""
-    before = Path("/proc/stat").read_text()
+    before = read_machine_cpu()
     time.sleep(_LOAD_WINDOW_S)
-    busy, stolen = busy_shares(before, Path("/proc/stat").read_text())
+    busy, stolen = busy_shares(before, read_machine_cpu())
     detail = f"{busy:.0%} of all cores busy just now"
     detail += f", {stolen:.0%} with a hypervisor's other guests" if stolen >= 0.01 else ""
     if busy <= _BUSY:
@@ -220,13 +227,11 @@ def load() -> Finding:
     return Finding("load", "degraded", f"{detail}: fidelity may fail", "see what runs beside (top), and end it")
 
 
-def busy_shares(before: str, after: str) -> tuple[float, float]:
-    """Busy and stolen parts of all cores, 0 to 1, between two readings of /proc/stat (proc_stat(5)); stolen is busy."""
-    # user nice system idle iowait irq softirq steal
-    old, new = ([int(field) for field in text.split("\n", 1)[0].split()[1:9]] for text in (before, after))
-    ticks = [late - early for early, late in zip(old, new, strict=True)]
-    total = max(1, sum(ticks))
-    return 1 - (ticks[3] + ticks[4]) / total, ticks[7] / total
+def busy_shares(before: MachineCpu, after: MachineCpu) -> tuple[float, float]:
+    """Return the busy and the stolen part of all cores, 0 to 1, between two readings; what is stolen is busy too."""
+    spent = after.since(before)
+    total_ticks = max(1, spent.total_ticks)
+    return spent.busy_ticks / total_ticks, spent.stolen_ticks / total_ticks
 
 
 def _cgroup_values(name: str) -> list[str]:
@@ -256,20 +261,18 @@ def leftovers() -> Finding:
     return Finding("leftovers", "ok", f"none; {len(owned)} other under way" if owned else "none")
 
 
-def sandboxes(proc: Path = Path("/proc")) -> tuple[set[int], set[int]]:
-    """The processes that hold a sandbox (emulator/sandbox.py), apart from this process's own.
+def sandboxes(proc: str = "/proc") -> tuple[set[int], set[int]]:
+    """Return the processes that hold a sandbox (emulator/sandbox.py), apart from this process's own.
 
     First those whose owner, a Python process, is there to end them, then those it left behind.
     """
     commands: dict[int, list[str]] = {}
     parents: dict[int, int] = {}
-    for folder in proc.iterdir():
-        if folder.name.isdecimal():
-            with contextlib.suppress(OSError):  # it may end meanwhile
-                commands[int(folder.name)] = (folder / "cmdline").read_text(errors="replace").split("\0")
-                # "PID (NAME) STATE PPID", where NAME may hold anything (proc_pid_stat(5))
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    inside = {pid for pid in parents if ("-m", "emulator.sandbox") in itertools.pairwise(commands[pid])}
+    for pid in process_ids(proc):
+        command, stat = read_command(pid, proc), read_process_stat(pid, proc)
+        if command and stat:
+            commands[pid], parents[pid] = command, stat.parent_pid
+    inside = {pid for pid in parents if ("emulator.child", "emulator.sandbox") in itertools.pairwise(commands[pid])}
     holders = {pid for pid in inside if parents[pid] not in inside and parents[pid] != os.getpid()}
     owned = {pid for pid in holders if Path(commands.get(parents[pid], [""])[0]).name.startswith("python")}
     return owned, holders - owned

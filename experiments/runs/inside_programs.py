@@ -8,15 +8,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 
 from controllers.dataplane import build
-from emulator.command import run
-from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.meters import Sampler, settled_counters
 from emulator.nic import nic_scheme
-from emulator.programs import FABRIC_PREFIX, Ended, Output, furnish, put_first, register, run_program
+from emulator.proc import retransmitted_segments
+from emulator.programs import Ended, Output, furnish, put_first, register, run_program
 from emulator.topology import LeafSpine
 from experiments.runs.inside import described
 from experiments.runs.messages import Built, ProgramJob, ProgramMeasured
@@ -81,33 +80,11 @@ def _furnished_fabric(
     """A fabric whose hosts have names and whose TCP is as asked, for sockets that others open. Raises EmulatorError."""
     furnish(topology)
     put_first()
-    fabric = build(transport.order(topology, dataplane, userspace_limit_bps), sys.stderr, seed)
+    order = transport.order(topology, dataplane, userspace_limit_bps)
+    fabric = build(replace(order, congestion_control=transport.congestion_control), sys.stderr, seed)
     register(topology, fabric.host_pids)
-    for pid in fabric.host_pids:
-        _route_programs(pid, transport.congestion_control)
     return fabric, described(fabric)
 
 
-def _route_programs(pid: int, congestion_control: str) -> None:
-    """A host reaches the fabric and nothing else: what went elsewhere would be lost in a switch without a trace.
-
-    The congestion control is the route's, as a namespace's sysctl is refused what the machine does not allow all.
-    """
-    ip = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "route"]
-    _, *way = (word for word in run([*ip, "show", "default"]).split() if word != "lock")
-    try:
-        run([*ip, "add", FABRIC_PREFIX, *way, "congctl", congestion_control])
-    except EmulatorError as error:
-        what = f"this kernel has no {congestion_control} ({error})"
-        raise EmulatorError(f"transport.congestion_control: {what}") from error
-    run([*ip, "delete", "default"])
-
-
 def _retransmitted_segments(fabric: Fabric) -> int:
-    """Of all hosts together, since they were made (RetransSegs of RFC 4022)."""
-    total = 0
-    for pid in fabric.host_pids:
-        lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
-        names, values = (line.split() for line in lines if line.startswith("Tcp:"))
-        total += int(values[names.index("RetransSegs")])
-    return total
+    return sum(map(retransmitted_segments, fabric.host_pids))

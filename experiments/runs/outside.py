@@ -52,7 +52,7 @@ def manifest(experiment: Experiment, within: float = DEFAULT_WITHIN) -> dict[str
 
 
 def _here() -> dict[str, Any]:
-    packages = ("spraylab", "os-ken", "pyroute2", "numpy", "pandas", "pyarrow")
+    packages = ("spraylab", "os-ken", "numpy", "pandas", "pyarrow")
     return {
         "machine": {
             **calibration.machine(),
