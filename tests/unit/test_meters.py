@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import FABRIC, ports_of
 
-from emulator.meters.meters import COUNTERS, decode, meters, read_counters, sampler
+from emulator.meters import meters, sampler
+from emulator.meters.meters import COUNTERS, decode, read_counters
 from emulator.meters.sampler import RawSample, Yielding
 from emulator.netlink import Netlink
 from emulator.ports import Port
