@@ -46,7 +46,7 @@ class Fabric:
     """
 
     def __init__(self, order: FabricOrder, plane: Dataplane, seed: int = 0, started_s: float | None = None) -> None:
-        """Build it. `plane` was made since `started_s`, and hashes with `seed` until it is programmed anew.
+        """Build the fabric. `plane` was made since `started_s`, and hashes with `seed` until it is programmed anew.
 
         Raises EmulatorError when something cannot be built as asked, naming it.
         """
@@ -88,13 +88,13 @@ class Fabric:
         self.plane.program(topology or self.topology, seed, connections)
 
     def burst(self, frames: int) -> None:
-        """Have hosts send up to so many frames of a connection as one, those that open from now on."""
+        """Have hosts send up to so many frames of a connection as one, for connections that open from now on."""
         for port in self.ports:
             if port.at_host:
                 self.netlink[port.node].send([netlink.burst(port.index, frames)])
 
     def read_shaping(self) -> dict[str, Shaping | None]:
-        """What the kernel says is in force on every port, by its name."""
+        """Return what the kernel says is in force on every port, by its name."""
         found = {pid: read_back(self.netlink_of(pid)) for pid in {port.pid for port in self.ports}}
         return {port.name: found[port.pid].get(port.index) for port in self.ports}
 
@@ -129,7 +129,7 @@ class Fabric:
         return sockets
 
     def netlink_of(self, pid: int) -> Netlink:
-        """The socket of the network namespace of process `pid`."""
+        """Return the netlink socket of the network namespace of process `pid`."""
         return next(self.netlink[name] for name, where in self.pids.items() if where == pid)
 
     def _make_links(self) -> None:

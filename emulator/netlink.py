@@ -47,7 +47,7 @@ _RECEIVE_BYTES = 1 << 20
 
 
 class Kind(IntEnum):
-    """What a message is: NLMSG_ and RTM_."""
+    """The kinds of messages: NLMSG_ and RTM_."""
 
     ERROR, DONE = 2, 3
     NEWLINK, NEWADDR = 16, 20
@@ -57,7 +57,7 @@ class Kind(IntEnum):
 
 
 class Flag(IntFlag):
-    """How a request is meant: NLM_F_."""
+    """The flags that say how a request is meant: NLM_F_."""
 
     REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
     REPLACE, EXCL, CREATE = 0x100, 0x200, 0x400
@@ -114,7 +114,7 @@ class NlmsgerrAttr(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `what` names it to the user if the kernel refuses it."""
+    """Something that the kernel is asked to do; `what` names it to the user if the kernel refuses it."""
 
     what: str
     kind: Kind
@@ -262,7 +262,7 @@ def veth_pair(first: LinkEnd, second: LinkEnd) -> Request:
 
 
 def burst(index: int, frames: int) -> Request:
-    """From now on, TCP hands the interface at most so many frames as one packet (a connection heeds it as it opens)."""
+    """Have TCP hand an interface at most so many frames as one packet (a connection heeds it as it opens)."""
     body = _link(index) + attribute(Ifla.GSO_MAX_SEGS, frames)
     return Request(f"burst of interface {index}", Kind.NEWLINK, Flag(0), body)
 

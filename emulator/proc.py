@@ -20,7 +20,10 @@ _FIRST_BYTES = 4096
 
 
 class MachineCpu(NamedTuple):
-    """CPU time of all cores together since boot, in clock ticks. Stolen time, a hypervisor's other guests', is busy."""
+    """The CPU time of all cores together since boot, in clock ticks.
+
+    Time that a hypervisor gave to its other guests is stolen, and busy too.
+    """
 
     idle_ticks: int
     busy_ticks: int

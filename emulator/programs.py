@@ -40,7 +40,7 @@ _ENTER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("enter.py")),
 
 @dataclass(frozen=True)
 class Launch:
-    """`command` on `hosts`, rank by rank; ended after `timeout_s`."""
+    """A program to start: `command` on `hosts`, rank by rank; it is ended after `timeout_s`."""
 
     command: tuple[str, ...]
     hosts: tuple[int, ...]
@@ -50,15 +50,18 @@ class Launch:
 
 @dataclass(frozen=True)
 class Output:
-    """What hosts wrote since the last time, up to OUTPUT_LIMIT_BYTES each in all."""
+    """What hosts have written since the last such message, up to OUTPUT_LIMIT_BYTES each in all."""
 
     pieces: Mapping[int, bytes]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Times are of CLOCK_MONOTONIC. `status` is 0, or that of the first `host` that failed, with `reason` for people;
-    TIMED_OUT if a host never ended. A process ended by signal n has status 128 + n, as in shells."""
+    """How a program ended. Times are of CLOCK_MONOTONIC.
+
+    `status` is 0, or that of the first `host` that failed, with `reason` for people; TIMED_OUT if a host never ended. A
+    process ended by signal n has status 128 + n, as in shells.
+    """
 
     started_s: float
     ended_s: float
@@ -69,8 +72,11 @@ class Ended:
 
 
 def furnish(topology: LeafSpine) -> None:
-    """Before the fabric is built: names for its hosts, in /etc/hosts as the sandbox sees it, and a shared memory and
-    a place for temporary files that end with the sandbox. Raises EmulatorError."""
+    """Prepare the sandbox for programs, before the fabric is built. Raises EmulatorError.
+
+    Hosts get names, in /etc/hosts as the sandbox sees it; shared memory and temporary files get a place that ends with
+    the sandbox.
+    """
     for folder in (_WORLD / "bin", _WORLD / "tmp"):
         folder.mkdir(parents=True)
     (_WORLD / "tmp").chmod(0o1777)
@@ -99,14 +105,16 @@ def put_first() -> None:
 
 
 def register(topology: LeafSpine, host_pids: Sequence[int]) -> None:
-    """Once the fabric is built: where each host is to be entered."""
+    """Write down where each host is to be entered, once the fabric is built."""
     rows = [f"{topology.host_name(host)} {pid} {topology.host_ip(host)}\n" for host, pid in enumerate(host_pids)]
     _TABLE.write_text("".join(rows))
 
 
 def environment(topology: LeafSpine, launch: Launch, rank: int) -> dict[str, str]:
-    """What the process of `rank` finds on top of what it would find anyway: torchrun's names, and what lets mpirun
-    reach the other hosts."""
+    """Return the environment variables that the process of `rank` finds on top of those it would find anyway.
+
+    They are torchrun's, and those that let mpirun reach the other hosts.
+    """
     addresses = [topology.host_ip(host) for host in launch.hosts]
     return {
         "RANK": str(rank),
@@ -129,7 +137,7 @@ def environment(topology: LeafSpine, launch: Launch, rank: int) -> dict[str, str
 
 
 def run_program(topology: LeafSpine, launch: Launch) -> Iterator[Output | Ended]:
-    """Start it, pass on what it writes, end it whole; `Ended` comes last. Raises EmulatorError."""
+    """Start a program, pass on what it writes, end it whole; `Ended` comes last. Raises EmulatorError."""
     with _Program(topology, launch) as program:
         yield from program.run()
 

@@ -27,7 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class OpenVSwitch:
-    """ovsdb-server and ovs-vswitchd, started here and dead with the sandbox."""
+    """A running Open vSwitch, ovsdb-server and ovs-vswitchd, which ends with the sandbox."""
 
     def __init__(self, log: TextIO) -> None:
         _RUN.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class OpenVSwitch:
         self.version = run(["ovs-vswitchd", "--version"]).split("\n", 1)[0].split()[-1]
 
     def raise_buffers(self) -> int:
-        """Give the daemon's packet sockets deep buffers; returns the smallest send or receive buffer read back, bytes.
+        """Give the daemon's packet sockets deep buffers; return the smallest send or receive buffer read back, bytes.
 
         The userspace datapath sends every port's packets through one AF_PACKET socket, and whatever waits in any qdisc
         counts against that socket's send buffer: at the default, about a dozen large frames fill it and the rest is

@@ -60,7 +60,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def container() -> str | None:
-    """The kind of container this is, by the marks that container engines leave; None outside of one."""
+    """Return the kind of container this is, by the marks that container engines leave; None outside of one."""
     for mark, kind in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
         if Path(mark).exists():
             return kind
@@ -70,6 +70,7 @@ def container() -> str | None:
 
 
 def surroundings() -> Finding:
+    """Say what kernel and machine this is."""
     kind = container()
     words = [platform.machine(), *([f"in a {kind} container"] if kind else [])]
     with contextlib.suppress(OSError):
@@ -79,6 +80,7 @@ def surroundings() -> Finding:
 
 
 def privileges() -> Finding:
+    """Check that this user is root with all capabilities it takes, or can become root."""
     if is_root():
         if lacking := [name for name, bit in _CAPABILITIES.items() if not _has_capability(bit)]:
             return Finding("privileges", "missing", f"root without {', '.join(lacking)}", how_to_be_privileged())
@@ -89,6 +91,7 @@ def privileges() -> Finding:
 
 
 def how_to_be_privileged() -> str:
+    """Return what gives root here the privileges it lacks."""
     kind = container()
     if kind is None:
         return "start it as root, outside of whatever confines it here"
@@ -104,6 +107,7 @@ def _has_capability(bit: int) -> bool:
 
 
 def open_files() -> Finding:
+    """Check how many files a process may open: each subflow takes two."""
     # The sandbox raises the soft limit to the hard one, and root with the right to it beyond.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = hard == resource.RLIM_INFINITY or (is_root() and _has_capability(_CAP_SYS_RESOURCE))
@@ -121,7 +125,7 @@ def open_files() -> Finding:
 
 
 def most_open_files() -> int:
-    """How many the sandbox will have, as far as can be told before it is there."""
+    """Return how many files the sandbox can have open, as far as can be told before it is there."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return sys.maxsize
@@ -130,6 +134,7 @@ def most_open_files() -> int:
 
 
 def processes() -> Finding:
+    """Check how many processes there may be."""
     limits = [int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max")]
     limits += [int(value) for value in _cgroup_values("pids.max") if value != "max"]
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
@@ -144,7 +149,7 @@ def processes() -> Finding:
 
 
 def namespaces() -> Finding:
-    """Each host has a network namespace, and the sandbox has one."""
+    """Check how many network namespaces there may be: each host takes one, and so does the sandbox."""
     try:
         limit = int(Path("/proc/sys/user/max_net_namespaces").read_text())
     except FileNotFoundError:  # a kernel that counts none
@@ -157,7 +162,7 @@ def namespaces() -> Finding:
 
 
 def memory() -> Finding:
-    """What could be used without swapping, and no more than the control group may have."""
+    """Check the memory: what could be used without swapping, and no more than the control group may have."""
     available = min(
         [available_memory_bytes(), *(int(value) for value in _cgroup_values("memory.max") if value != "max")]
     )
@@ -169,6 +174,7 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
+    """Check that results can be written, and that there is room for them."""
     folder = Path("results") if Path("results").is_dir() else Path()
     place = folder.absolute()
     if not os.access(folder, os.W_OK):
@@ -190,7 +196,7 @@ def _judge(amount: float, least: float) -> Status:
 
 
 def cores() -> Finding:
-    """Cores that this process may run on, or the part of them that its control group's quota allows."""
+    """Check the cores: those this process may run on, or the part of them that its control group's quota allows."""
     quotas = [value.split() for value in _cgroup_values("cpu.max")]
     allowed = [int(quota) / int(period) for quota, period in quotas if quota != "max"]
     usable = min([len(os.sched_getaffinity(0)), *allowed])
@@ -201,7 +207,7 @@ def cores() -> Finding:
 
 
 def clock() -> Finding:
-    """Shaping and pacing are timers, and every time that is reported is a reading."""
+    """Check the clock: shaping and pacing are its timers, and every time that is reported is a reading of it."""
     resolution_s = time.clock_getres(time.CLOCK_MONOTONIC)
     if resolution_s > _COARSE_TIMER_S:
         detail = f"timers fire only every {resolution_s * 1e3:g} ms: ports send in bursts, so fidelity may fail"
@@ -216,7 +222,10 @@ def clock() -> Finding:
 
 
 def load() -> Finding:
-    """What is busy before a run begins. What a hypervisor gives to others is not there for a run either."""
+    """Check how busy all cores are before a run begins.
+
+    What a hypervisor gives to others is not there for a run either.
+    """
     before = read_machine_cpu()
     time.sleep(_LOAD_WINDOW_S)
     busy, stolen = busy_shares(before, read_machine_cpu())
@@ -250,7 +259,7 @@ def _cgroup_values(name: str) -> list[str]:
 
 
 def leftovers() -> Finding:
-    """A sandbox ends with the process that started it; one that did not would take CPU from the next run."""
+    """Check that no sandbox has outlived the process that started it: it would take CPU from the next run."""
     owned, left = sandboxes()
     if left:
         time.sleep(0.1)  # it may just have been ending

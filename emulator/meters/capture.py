@@ -62,14 +62,14 @@ _PARALLEL = 32
 
 
 def capture_points(ports: Sequence[Port], which: Which) -> list[Port]:
-    """The ports to capture on: every link of that kind once, at its lower end."""
+    """Return the ports to capture on: every link of that kind once, at its lower end."""
     uplinks = [port for port in ports if port.up and port.spine is not None]
     hosts = [port for port in ports if port.up and port.host is not None]
     return {"none": [], "uplinks": uplinks, "hosts": hosts, "all": hosts + uplinks}[which]
 
 
 class Captures:
-    """Captures of one run, into `directory`/<port name>.pcap with times in nanoseconds.
+    """The captures of one run, into `directory`/<port name>.pcap with times in nanoseconds.
 
     As a context manager it is live inside the block; `stop` ends it and says what came of it. Left without `stop`, it
     ends too. Under sudo, the directory and the files belong to the user who called it. Of each packet `snap_bytes` are
@@ -90,11 +90,11 @@ class Captures:
 
     @property
     def pid(self) -> int | None:
-        """The capturing process, while there is one."""
+        """The number of the capturing process, while there is one."""
         return self._child.pid if self._child else None
 
     def start(self) -> None:
-        """Returns once every capture is live: a packet sent from now on is in its file.
+        """Return once every capture is live: a packet sent from now on is in its file.
 
         Raises EmulatorError when a port cannot be captured on or a file cannot be written.
         """
@@ -104,7 +104,7 @@ class Captures:
         self._ask(self._child, self._order)
 
     def stop(self) -> pd.DataFrame:
-        """End the captures: columns `port` (its name), `packets` in its file, `drops_packets` seen but not in it.
+        """End the captures and count, for each `port` (its name), `packets` in its file and `drops_packets` not in it.
 
         Every packet that crossed a port before the call is in its file or counted as a drop. Raises EmulatorError when
         a file could not be written to its end.
@@ -244,7 +244,7 @@ class _Capture:
         self.packets += packets
 
     def seen_and_dropped(self) -> tuple[int, int]:
-        """Packets since the capture went live, and how many of them found the buffer full, as the kernel counts."""
+        """Return the packets since the capture went live, and how many of them found the buffer full."""
         statistics = _Statistics()
         self._check(self._pcap.pcap_stats(self._handle, statistics))
         return statistics.received, statistics.dropped

@@ -38,7 +38,7 @@ WAITING = ["time_s", "port", "waiting_bytes"]
 
 @dataclass(frozen=True)
 class Samples:
-    """Decoded samples.
+    """What was sampled, taken apart.
 
     `queues`: time_s, port (its place in Fabric.ports), sent_bytes, backlog_bytes, drops_packets; totals since the
     port was made. `cpu`: time_s, late_s, idle_s, busy_s (all cores together), process_s; totals since boot; what users'
@@ -56,7 +56,10 @@ class Sampler:
     """The sampling process; `start` and `stop` bracket a run."""
 
     def __init__(self, fabric: Fabric, log: TextIO, programs: bool = False) -> None:
-        """`programs`: users' programs will run beside it, niced, and what they use of the CPU counts as idle."""
+        """Start the process. Raises EmulatorError.
+
+        `programs`: users' programs will run beside it, niced, and what they use of the CPU counts as idle.
+        """
         self._ports = fabric.ports
         self._pids = sorted({port.pid for port in fabric.ports})
         self._watched = list(fabric.plane.watched_pids)

@@ -71,13 +71,13 @@ class _QueueReader:
 
 
 class Yielding:
-    """The CPU time of all niced processes there are and were, as far as samples saw them."""
+    """Adds up the CPU time of all niced processes there are and were, as far as samples saw them."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, int], int] = {}
 
     def ticks(self) -> int:
-        """Return it, in clock ticks, having looked at all processes there are now."""
+        """Return that CPU time, in clock ticks, having looked at all processes there are now."""
         for pid in process_ids():
             if (stat := read_process_stat(pid)) and stat.niceness > 0:
                 self._seen[pid, stat.started_ticks] = stat.cpu_ticks  # for numbers come again
