@@ -24,8 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`inside.py`, for us and for the processes in the sandbox."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    """`inside.py`, for us and for the processes in the sandbox; and this tree, whatever is installed."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE)]))
     if str(HERE) not in sys.path:
         monkeypatch.syspath_prepend(str(HERE))
 
