@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from controllers.dataplane import build as made
-from controllers.ovs.openflow import spine_dpid
 from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.meters import Sampler, read_counters, settled_counters
@@ -197,7 +196,7 @@ def switch_comes_back(topology: LeafSpine) -> tuple[int, int, int]:
 def late_switch(topology: LeafSpine) -> int:
     """Rules of a spine that first connects after the fabric was programmed."""
     kind = "system" if build(topology, dataplane="ovs").plane.name == "ovs-kernel" else "netdev"
-    name, dpid = "late", f"{spine_dpid(topology.spines):016x}"
+    name, dpid = "late", f"{topology.spine_dpid(topology.spines):016x}"
     subprocess.run(
         [
             "ovs-vsctl", "add-br", name, "--", "set", "bridge", name, f"datapath_type={kind}", "protocols=OpenFlow13",
