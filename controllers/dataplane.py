@@ -30,9 +30,10 @@ class Choice(NamedTuple):
 
 
 def choose(asked: str, topology: LeafSpine, userspace_limit_bps: int | None = None) -> Choice:
-    """`auto` takes the kernel datapath of Open vSwitch where there is one, then Linux routers if userspace switching
-    would be too slow for the rates asked or has to take frames that travel as one, else Open vSwitch in user space.
-    Call it in the sandbox.
+    """Choose the data plane that `asked` names, or the best one for `auto`. Call it in the sandbox.
+
+    `auto` takes the kernel datapath of Open vSwitch where there is one, then Linux routers if userspace switching would
+    be too slow for the rates asked or has to take frames that travel as one, else Open vSwitch in user space.
 
     Raises EmulatorError when what is asked for is not installed, or cannot be.
     """
@@ -60,7 +61,7 @@ def choose(asked: str, topology: LeafSpine, userspace_limit_bps: int | None = No
 
 
 def kernel_datapath() -> bool:
-    """Whether this kernel has Open vSwitch's module (asking may load it)."""
+    """Return whether this kernel has Open vSwitch's module (asking may load it)."""
     answer = subprocess.run(["ovs-dpctl", "dump-dps"], capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
     return answer.returncode == 0
 

@@ -23,7 +23,7 @@ _MIX, _FINAL = (4, 6, 8, 16, 19, 4), (14, 11, 25, 16, 4, 14, 24)
 
 
 def live_links(fabric: LeafSpine) -> NDArray[np.bool_]:
-    """`live[leaf, spine]`: whether that link is up."""
+    """Return an array that says of every link, at [leaf, spine], whether it is up."""
     live = np.ones((fabric.leaves, fabric.spines), dtype=bool)
     for link in fabric.failed:
         live[link] = False
@@ -33,7 +33,7 @@ def live_links(fabric: LeafSpine) -> NDArray[np.bool_]:
 def hashed_spines(
     fabric: LeafSpine, src_host: _Ints, dst_host: _Ints, src_port: _Ints, dst_port: _Ints, seed: int
 ) -> _Ints:
-    """The spine of each TCP connection between two leaves: of those that are live, the one its hash picks."""
+    """Return the spine of each TCP connection between two leaves: of those that are live, the one its hash picks."""
     live = live_links(fabric)
     usable = live[src_host // fabric.hosts_per_leaf] & live[dst_host // fabric.hosts_per_leaf]
     place = multipath_link(fabric, src_host, dst_host, src_port, dst_port, seed, usable.sum(axis=1))
@@ -49,7 +49,7 @@ def multipath_link(
     basis: int,
     links: _Ints,
 ) -> _Ints:
-    """Which of its `links` live links, counted from 0, the leaf of each sender picks for a TCP connection."""
+    """Return which of its `links` live links, counted from 0, each sender's leaf picks for a TCP connection."""
     mac = _octets([int(fabric.host_mac(host).replace(":", ""), 16) for host in range(fabric.hosts)], 6)
     gateway = _octets([int(fabric.gateway_mac(leaf).replace(":", ""), 16) for leaf in range(fabric.leaves)], 6)
     address = _octets([int(ip_address(fabric.host_ip(host))) for host in range(fabric.hosts)], 4)
@@ -63,7 +63,10 @@ def multipath_link(
 
 
 def lookup3(rows: NDArray[np.uint8], basis: int) -> _Words:
-    """Jenkins' lookup3 hash of every row of bytes (in the order of a little-endian machine), started from `basis`."""
+    """Hash every row of bytes by Jenkins' lookup3, started from `basis`.
+
+    Bytes make words in the order of a little-endian machine.
+    """
     length = rows.shape[1]
     blocks = -(-length // 12)
     padded = np.zeros((len(rows), blocks * 12), dtype=np.uint8)

@@ -13,35 +13,35 @@ from emulator.topology import LeafSpine
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """To a host of this leaf, as a router does: with the host's MAC as destination."""
+    """Send to a host of this leaf, as a router does: with the host's MAC as destination."""
 
     host: int
 
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """To `spine`."""
+    """Send up to a spine."""
 
     spine: int
 
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """To one of `spines`, chosen by a seeded hash of the 5-tuple."""
+    """Send up to one of `spines`, chosen by a seeded hash of the 5-tuple."""
 
     spines: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Downlink:
-    """To `leaf`."""
+    """Send down to a leaf."""
 
     leaf: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """To nobody."""
+    """Discard."""
 
 
 Action = Deliver | Uplink | Hash | Downlink | Drop
@@ -49,7 +49,7 @@ Action = Deliver | Uplink | Hash | Downlink | Drop
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """IPv4 packets to prefix `destination` (None: any) with DSCP `path_tag` (None: any) get `action`."""
+    """One line of a table: IPv4 packets to `destination` (None: any) with DSCP `path_tag` (None: any) get `action`."""
 
     destination: str | None
     path_tag: int | None
@@ -57,6 +57,7 @@ class Rule:
 
 
 def leaf_table(fabric: LeafSpine, leaf: int) -> list[Rule]:
+    """Return what a leaf does with packets; of the rules that fit one, the first counts."""
     rules = [Rule(f"{fabric.host_ip(host)}/32", None, Deliver(host)) for host in fabric.hosts_of(leaf)]
     # Without this, a packet to an address nobody has would go round between leaf and spine for ever.
     rules.append(Rule(fabric.leaf_prefix(leaf), None, Drop()))
@@ -69,6 +70,7 @@ def leaf_table(fabric: LeafSpine, leaf: int) -> list[Rule]:
 
 
 def spine_table(fabric: LeafSpine, spine: int) -> list[Rule]:
+    """Return what a spine does with packets."""
     return [
         Rule(fabric.leaf_prefix(leaf), None, Downlink(leaf))
         for leaf in range(fabric.leaves)

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 @contextlib.contextmanager
 def as_caller() -> Iterator[None]:
-    """Meanwhile, have the rights of the user who called sudo, groups and all; without sudo, stay as we are."""
+    """Have the rights of the user who called sudo, groups and all, within the block; without sudo, stay as we are."""
     found = _caller()
     if found is None:
         yield
@@ -30,7 +30,7 @@ def as_caller() -> Iterator[None]:
 
 
 def become_caller() -> None:
-    """As `as_caller`, for good."""
+    """Take the rights of the user who called sudo for good; without sudo, stay as we are."""
     if found := _caller():
         uid, gid = found
         os.setgroups(_groups_of(uid, gid))

@@ -23,7 +23,7 @@ _DATA_PRIORITY, _CONTROL_PRIORITY = 0, 6  # in the second and in the first band 
 
 
 def control_ruleset(ports: Sequence[Port]) -> str:
-    """The nftables ruleset of one network namespace with these ports."""
+    """Write the nftables ruleset of one network namespace with these ports."""
     lines = ["table netdev control", "delete table netdev control", "table netdev control {"]
     for first in range(0, len(ports), _DEVICES_A_CHAIN):
         names = ", ".join(port.name for port in ports[first : first + _DEVICES_A_CHAIN])

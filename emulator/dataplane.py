@@ -28,11 +28,11 @@ class Dataplane(Protocol):
 
     @property
     def why(self) -> str:
-        """What decided that it is this one: one clause for the user."""
+        """What decided that it is this data plane: one clause for the user."""
 
     @property
     def version(self) -> str | None:
-        """Of Open vSwitch."""
+        """Open vSwitch's version, where packets are forwarded by it."""
 
     @property
     def switch(self) -> Any:
@@ -43,7 +43,7 @@ class Dataplane(Protocol):
 
     @property
     def sysctls(self) -> Mapping[str, str] | None:
-        """Of each switch's own network namespace; None: the switches live in the sandbox's."""
+        """The sysctls of each switch's own network namespace; None: the switches live in the sandbox's."""
 
     @property
     def macs(self) -> Mapping[str, str]:
@@ -51,7 +51,7 @@ class Dataplane(Protocol):
 
     @property
     def whole_frames(self) -> bool:
-        """Whether frames must be complete when they come: it would pass on checksums that are still to be filled in."""
+        """Whether frames must be complete when they come, as checksums still to be filled in would be passed on so."""
 
     @property
     def hashes_as_predicted(self) -> bool:
@@ -59,13 +59,16 @@ class Dataplane(Protocol):
 
     @property
     def watched_pids(self) -> Sequence[int]:
-        """Processes that forward packets."""
+        """The processes that forward packets."""
 
     def start(self, fabric: Fabric) -> None:
-        """Nodes and links are there, and every port is up."""
+        """Begin to forward, now that nodes and links are there and every port is up."""
 
     def program(self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints]) -> None:
-        """See `Fabric.program`."""
+        """Have every switch hold its table: see `Fabric.program`."""
 
     def warmed_up(self) -> int | None:
-        """Packets have passed. Returns the depth of the packet buffers that were raised, in bytes, if any were."""
+        """Do what takes a first packet, now that some have passed.
+
+        Returns the depth of the packet buffers that were raised, in bytes, if any were.
+        """

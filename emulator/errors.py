@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class EmulatorError(Exception):
-    """Something the user should read: one sentence, no traceback."""
+    """An error that the user should read: one sentence, no traceback."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mininet.log import setLogLevel
-from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from emulator import netlink
 from emulator.control import control_ruleset
 from emulator.dataplane import Dataplane, Endpoints
+from emulator.errors import EmulatorError
+from emulator.ethtool import Offload, switch_off
 from emulator.namespaces import hold_namespaces, inside, quiet_ipv6, set_sysctls
 from emulator.netlink import Netlink
 from emulator.nft import load
@@ -22,13 +22,12 @@ from emulator.nodes import SANDBOX_PID, FabricNet
 from emulator.order import FabricOrder
 from emulator.ports import Port, Shaping, shaping_for
 from emulator.shaping import control_first, read_back, shape
-from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine
+from emulator.topology import ETHERNET_HEADER_BYTES, FABRIC_PREFIX, LeafSpine
 from emulator.warmup import warm_up
 
-_MERGING = "generic-receive-offload"
-_SINGLE_FRAMES = ("tcp-segmentation-offload", "generic-segmentation-offload", _MERGING)
+_SINGLE_FRAMES = (Offload.TCP_SEGMENTATION, Offload.GENERIC_SEGMENTATION, Offload.GENERIC_MERGING)
 # The userspace datapath would forward packets whose checksum is still to be filled in.
-_WHOLE_FRAMES = ("tx-checksumming", *_SINGLE_FRAMES)
+_WHOLE_FRAMES = (Offload.CHECKSUMS_SENT, *_SINGLE_FRAMES)
 # Links run at a thousandth of a data centre's rate, so queueing takes a thousand times as long: at Linux's least
 # retransmission time-out of 200 ms, a few waiting frames would count as lost. It is what a full queue takes to drain,
 # within these.
@@ -47,7 +46,7 @@ class Fabric:
     """
 
     def __init__(self, order: FabricOrder, plane: Dataplane, seed: int = 0, started_s: float | None = None) -> None:
-        """Build it. `plane` was made since `started_s`, and hashes with `seed` until it is programmed anew.
+        """Build the fabric. `plane` was made since `started_s`, and hashes with `seed` until it is programmed anew.
 
         Raises EmulatorError when something cannot be built as asked, naming it.
         """
@@ -66,6 +65,7 @@ class Fabric:
         self._make_links()
         self._lap("links", started)
         self._configure()
+        self._route_hosts(order.congestion_control)
         self._lap("configured", started)
         self.plane.start(self)
         self.net.start()
@@ -88,13 +88,13 @@ class Fabric:
         self.plane.program(topology or self.topology, seed, connections)
 
     def burst(self, frames: int) -> None:
-        """Have hosts send up to so many frames of a connection as one, those that open from now on."""
+        """Have hosts send up to so many frames of a connection as one, for connections that open from now on."""
         for port in self.ports:
             if port.at_host:
                 self.netlink[port.node].send([netlink.burst(port.index, frames)])
 
     def read_shaping(self) -> dict[str, Shaping | None]:
-        """What the kernel says is in force on every port, by its name."""
+        """Return what the kernel says is in force on every port, by its name."""
         found = {pid: read_back(self.netlink_of(pid)) for pid in {port.pid for port in self.ports}}
         return {port.name: found[port.pid].get(port.index) for port in self.ports}
 
@@ -129,7 +129,7 @@ class Fabric:
         return sockets
 
     def netlink_of(self, pid: int) -> Netlink:
-        """The socket of the network namespace of process `pid`."""
+        """Return the netlink socket of the network namespace of process `pid`."""
         return next(self.netlink[name] for name, where in self.pids.items() if where == pid)
 
     def _make_links(self) -> None:
@@ -150,14 +150,13 @@ class Fabric:
         Netlink().send([netlink.veth_pair(end(near), end(far)) for near, far in pairs])
 
     def _configure(self) -> None:
-        """Of every port: offloads and state. Of every host: address and gateway."""
-        offloads: Sequence[str] = _WHOLE_FRAMES if self.plane.whole_frames else _SINGLE_FRAMES
+        """Set offloads and state of every port, address and gateway of every host."""
+        offloads: Sequence[Offload] = _WHOLE_FRAMES if self.plane.whole_frames else _SINGLE_FRAMES
         if self.topology.burst_frames > 1:
-            offloads = [_MERGING]
+            offloads = [Offload.GENERIC_MERGING]
         for node, ports in self._ports_by_node().items():
             with inside(ports[0].pid):
-                for port in ports:
-                    _offloads_off(port.name, offloads)
+                switch_off((port.name for port in ports), offloads)
             requests = [netlink.interface_up(_LOOPBACK)]  # without it, a router takes no gateway for one
             for port in ports:
                 requests.append(netlink.interface_up(port.index))
@@ -190,8 +189,26 @@ class Fabric:
             netlink.address(port.index, topology.host_ip(port.host)),
             netlink.neighbour(port.index, gateway, topology.gateway_mac(port.leaf)),
             netlink.route(f"{gateway}/32", port.index),
-            netlink.route("0.0.0.0/0", port.index, via=gateway, rto_min_ms=round(1000 * rto_min_s(topology))),
         ]
+
+    def _route_hosts(self, congestion_control: str | None) -> None:
+        """Have replays' hosts send anywhere, but programs' to the fabric alone.
+
+        What a program sent elsewhere would be lost in a switch without a trace. The congestion control is the route's,
+        as a namespace's sysctl is refused what the machine does not allow all.
+        """
+        prefix = FABRIC_PREFIX if congestion_control else "0.0.0.0/0"
+        metrics = netlink.route_metrics(round(1000 * rto_min_s(self.topology)), congestion_control)
+        for port in self.ports:
+            if port.at_host:
+                route = netlink.route(prefix, port.index, via=self.topology.gateway_ip(port.leaf), metrics=metrics)
+                try:
+                    self.netlink[port.node].send([route])
+                except EmulatorError as error:
+                    if congestion_control is None:
+                        raise
+                    what = f"this kernel has no {congestion_control} ({error})"
+                    raise EmulatorError(f"transport.congestion_control: {what}") from error
 
 
 def rto_min_s(topology: LeafSpine) -> float:
@@ -221,13 +238,3 @@ def _ports(topology: LeafSpine, pids: Mapping[str, int]) -> list[Port]:
         far = f"{topology.spine_name(spine)}-eth{topology.spine_port_to_leaf(leaf)}"
         link(near, far, fabric_shaping, leaf, spine, None)
     return ports
-
-
-def _offloads_off(interface: str, offloads: Sequence[str]) -> None:
-    """For an interface of the calling thread's network namespace."""
-    handle: Any = IoctlEthtool(interface)
-    try:
-        for name in offloads:
-            handle.set_offload_flag(name, False)
-    finally:
-        handle.close()

@@ -22,7 +22,7 @@ class InputError(ValueError):
 
 
 def read_input(path: str | Path, most_bytes: int) -> bytes:
-    """All of the regular file `path`, as the caller may read it. Raises InputError; never waits for a writer."""
+    """Read all of the regular file `path`, as the caller may read it. Raises InputError; never waits for a writer."""
     try:
         with as_caller():
             # A pipe without a writer would hold us until one comes.
@@ -50,6 +50,6 @@ def read_input(path: str | Path, most_bytes: int) -> bytes:
 
 
 def quote(text: str, most: int = 24) -> str:
-    """What was written, in quotes: as short as a sentence can take, and nothing that a terminal would act upon."""
+    """Put what was written in quotes: as short as a sentence can take, and with nothing a terminal would act upon."""
     shown = repr(text if len(text) <= most else f"{text[: most - 3]}...")
     return shown if shown.isprintable() else ascii(shown)

@@ -20,7 +20,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def inside(pid: int) -> Iterator[None]:
-    """The calling thread is in the network namespace of process `pid`; sockets made there stay there."""
+    """Move the calling thread into the network namespace of process `pid`, within the block.
+
+    Sockets made there stay there.
+    """
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         away = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -43,7 +46,7 @@ def _setns(descriptor: int) -> None:
 
 
 def hold_namespaces(count: int) -> list[int]:
-    """Pids of `count` processes, each in a new network namespace, that live until the sandbox ends.
+    """Start `count` processes, each in a new network namespace, that live until the sandbox ends; return their pids.
 
     Raises EmulatorError.
     """
@@ -64,14 +67,14 @@ def hold_namespaces(count: int) -> list[int]:
 
 
 def set_sysctls(values: Mapping[str, str]) -> None:
-    """Sysctls of the calling thread's network namespace; ones this kernel does not have are left out."""
+    """Set sysctls of the calling thread's network namespace; ones this kernel does not have are left out."""
     for name, value in values.items():
         with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/{name.replace('.', '/')}", "w") as file:  # noqa: PTH123
             file.write(value)
 
 
 def quiet_ipv6() -> None:
-    """No router solicitations and the like from this network namespace: they would be counted as traffic."""
+    """Keep this network namespace from router solicitations and the like: they would be counted as traffic."""
     for scope in ("all", "default"):
         with contextlib.suppress(OSError):  # a kernel without IPv6 has nothing to silence
             Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")

@@ -56,7 +56,7 @@ class Shellless(Node):
             super().terminate()
 
     def config(self, ip: str | None = None, **_: Any) -> dict[str, Any]:
-        """Nothing but notes: the fabric configures every node over netlink."""
+        """Take note of the address, and do nothing: the fabric configures every node over netlink."""
         if ip:
             self.defaultIntf().ip = ip
         return {}
@@ -71,7 +71,7 @@ class _Interface(Intf):
         return {}
 
     def updateIP(self) -> str | None:
-        """Known since the fabric was planned (Mininet would ask ifconfig, which need not be installed)."""
+        """Return the address as it was planned, without asking ifconfig as Mininet would."""
         address: str | None = self.ip
         return address
 
@@ -79,7 +79,7 @@ class _Interface(Intf):
 class _Link(Link):
     @classmethod
     def makeIntfPair(cls, *_: Any, **__: Any) -> None:
-        """The fabric makes all pairs in one batch."""
+        """Do nothing: the fabric makes all pairs in one batch."""
 
 
 class FabricTopo(Topo):

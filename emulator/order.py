@@ -16,8 +16,8 @@ class FabricOrder:
     `sysctls` are those of every host's network namespace. `acknowledgements` "first": they wait behind no data, on any
     port; "in-turn": they do. `dataplane` names what forwards packets, or is "auto"; `userspace_limit_bps` is how much
     traffic of all hosts together a switch in user space is thought to carry faithfully, None where nothing is known.
-    `congestion_control` is for the sockets of unmodified programs, whose hosts then reach the fabric and nothing else;
-    None: no such programs run.
+    `congestion_control` is for programs, which open sockets as they like: hosts have it on their route to the fabric's
+    prefix, and have no other route; None, for replays: a socket asks for its own.
     """
 
     topology: LeafSpine

@@ -11,7 +11,7 @@ _LONGEST_FRAME_S = 1.0  # slower, a run is of hours; the bucket's time to fill i
 
 @dataclass(frozen=True, slots=True)
 class Shaping:
-    """Token bucket of one port: rate, bucket depth, and how much may wait."""
+    """How a port is shaped: its token bucket's rate and depth, and how much may wait."""
 
     rate_bps: int
     burst_bytes: int
@@ -20,10 +20,10 @@ class Shaping:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """Interface `name` (number `index`) of `node`, in the network namespace of process `pid`; `peer` is the other end.
+    """One end of a link: the interface `name`, number `index`, of `node`, in the network namespace of process `pid`.
 
-    On a fabric link `spine` is set, on a host link `host`. `up` is true on the end nearer the hosts, which sends
-    towards the spines.
+    `peer` is the other end. On a fabric link `spine` is set, on a host link `host`. `up` is true on the end nearer the
+    hosts, which sends towards the spines.
     """
 
     name: str
@@ -44,11 +44,14 @@ class Port:
 
 
 def shaping_for(rate_bps: int, fabric: LeafSpine) -> Shaping:
-    """The bucket must hold all frames that travel as one; one more makes up for timers that come late."""
+    """Return how to shape a port to `rate_bps`.
+
+    The bucket must hold all frames that travel as one; one more makes up for timers that come late.
+    """
     frame_bytes = fabric.mtu_bytes + ETHERNET_HEADER_BYTES
     return Shaping(rate_bps, (fabric.burst_frames + 1) * frame_bytes, fabric.queue_bytes)
 
 
 def least_rate_bps(mtu_bytes: int) -> int:
-    """At this rate, the largest frame takes as long as one may."""
+    """Return the least rate of a port, at which the largest frame takes as long as one may."""
     return int(8 * (mtu_bytes + ETHERNET_HEADER_BYTES) / _LONGEST_FRAME_S)

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from emulator.command import run
 from emulator.errors import EmulatorError
-from emulator.topology import LeafSpine
+from emulator.proc import process_ids, read_process_stat
+from emulator.topology import FABRIC_PREFIX, LeafSpine
 
 OUTPUT_LIMIT_BYTES = 10_000_000
 """What is kept of each host's output."""
 
-FABRIC_PREFIX = "10.0.0.0/8"  # of all hosts
 TIMED_OUT = 124  # as timeout(1)
 _GRACE_S = 2.0  # between SIGTERM and SIGKILL
 _GONE_TIMEOUT_S = 5.0
@@ -40,7 +40,7 @@ _ENTER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("enter.py")),
 
 @dataclass(frozen=True)
 class Launch:
-    """`command` on `hosts`, rank by rank; ended after `timeout_s`."""
+    """A program to start: `command` on `hosts`, rank by rank; it is ended after `timeout_s`."""
 
     command: tuple[str, ...]
     hosts: tuple[int, ...]
@@ -50,15 +50,17 @@ class Launch:
 
 @dataclass(frozen=True)
 class Output:
-    """What hosts wrote since the last time, up to OUTPUT_LIMIT_BYTES each in all."""
+    """What hosts have written since the last such message, up to OUTPUT_LIMIT_BYTES each in all."""
 
     pieces: Mapping[int, bytes]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Times are of CLOCK_MONOTONIC. `status` is 0, or that of the first `host` that failed, with `reason` for people;
-    TIMED_OUT if a host never ended. A process ended by signal n has status 128 + n, as in shells.
+    """How a program ended. Times are of CLOCK_MONOTONIC.
+
+    `status` is 0, or that of the first `host` that failed, with `reason` for people; TIMED_OUT if a host never ended. A
+    process ended by signal n has status 128 + n, as in shells.
     """
 
     started_s: float
@@ -70,8 +72,10 @@ class Ended:
 
 
 def furnish(topology: LeafSpine) -> None:
-    """Before the fabric is built: names for its hosts, in /etc/hosts as the sandbox sees it, and a shared memory and
-    a place for temporary files that end with the sandbox. Raises EmulatorError.
+    """Prepare the sandbox for programs, before the fabric is built. Raises EmulatorError.
+
+    Hosts get names, in /etc/hosts as the sandbox sees it; shared memory and temporary files get a place that ends with
+    the sandbox.
     """
     for folder in (_WORLD / "bin", _WORLD / "tmp"):
         folder.mkdir(parents=True)
@@ -101,29 +105,15 @@ def put_first() -> None:
 
 
 def register(topology: LeafSpine, host_pids: Sequence[int]) -> None:
-    """Once the fabric is built: where each host is to be entered."""
+    """Write down where each host is to be entered, once the fabric is built."""
     rows = [f"{topology.host_name(host)} {pid} {topology.host_ip(host)}\n" for host, pid in enumerate(host_pids)]
     _TABLE.write_text("".join(rows))
 
 
-def route_programs(pid: int, congestion_control: str) -> None:
-    """A host reaches the fabric and nothing else: what went elsewhere would be lost in a switch without a trace.
-
-    The congestion control is the route's, as a namespace's sysctl is refused what the machine does not allow all.
-    """
-    ip = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "route"]
-    _, *way = (word for word in run([*ip, "show", "default"]).split() if word != "lock")
-    try:
-        run([*ip, "add", FABRIC_PREFIX, *way, "congctl", congestion_control])
-    except EmulatorError as error:
-        what = f"this kernel has no {congestion_control} ({error})"
-        raise EmulatorError(f"transport.congestion_control: {what}") from error
-    run([*ip, "delete", "default"])
-
-
 def environment(topology: LeafSpine, launch: Launch, rank: int) -> dict[str, str]:
-    """What the process of `rank` finds on top of what it would find anyway: torchrun's names, and what lets mpirun
-    reach the other hosts.
+    """Return the environment variables that the process of `rank` finds on top of those it would find anyway.
+
+    They are torchrun's, and those that let mpirun reach the other hosts.
     """
     addresses = [topology.host_ip(host) for host in launch.hosts]
     return {
@@ -147,7 +137,7 @@ def environment(topology: LeafSpine, launch: Launch, rank: int) -> dict[str, str
 
 
 def run_program(topology: LeafSpine, launch: Launch) -> Iterator[Output | Ended]:
-    """Start it, pass on what it writes, end it whole; `Ended` comes last. Raises EmulatorError."""
+    """Start a program, pass on what it writes, end it whole; `Ended` comes last. Raises EmulatorError."""
     with _Program(topology, launch) as program:
         yield from program.run()
 
@@ -155,7 +145,7 @@ def run_program(topology: LeafSpine, launch: Launch) -> Iterator[Output | Ended]
 class _Program:
     def __init__(self, topology: LeafSpine, launch: Launch) -> None:
         self._topology, self._launch = topology, launch
-        self._before = set(_processes())
+        self._before = set(process_ids())
         self._selector = selectors.DefaultSelector()
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._pending: dict[int, bytearray] = {}
@@ -295,7 +285,7 @@ class _Program:
         """Living processes that were not there before."""
         ours = {process.pid for process in self._processes.values()}
         found = []
-        for pid in _processes():
+        for pid in process_ids():
             if pid in self._before:
                 continue
             if pid in ours:
@@ -304,24 +294,12 @@ class _Program:
                 # Orphans become ours, the first process of this PID namespace: nobody else will hear of their end.
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-            if _lives(pid):
+            if (stat := read_process_stat(pid)) and stat.lives:  # a zombie waits for a parent that is about to go
                 found.append(pid)
         return found
 
     def _names(self, hosts: Sequence[int]) -> str:
         return ", ".join(self._topology.host_name(host) for host in hosts)
-
-
-def _processes() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208 - names are all that is wanted
-
-
-def _lives(pid: int) -> bool:
-    """A zombie does not: it waits for a parent that is about to go."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] not in (b"Z", b"X")
-    except OSError:
-        return False
 
 
 def _signal_name(number: int) -> str:

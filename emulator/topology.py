@@ -16,6 +16,7 @@ MAX_EMULATED_HOSTS = 1024  # a model takes more; a machine does not
 MAX_EMULATED_LEAVES = 250  # failed links can ask for a table for every other leaf, and OpenFlow numbers 255
 
 SPINE_DPID_BASE = 0x10000
+FABRIC_PREFIX = "10.0.0.0/8"  # of all hosts and gateways
 ETHERNET_HEADER_BYTES = 14
 IP_TCP_HEADER_BYTES = 52  # 20 IP, 20 TCP, 12 TCP timestamps
 
@@ -25,7 +26,7 @@ Link = tuple[int, int]
 
 @dataclass(frozen=True)
 class LeafSpine:
-    """`leaves` x `spines` x `hosts_per_leaf`, every leaf joined to every spine by one link.
+    """A leaf-spine fabric: `leaves` of `hosts_per_leaf` hosts, each joined to every one of `spines` by one link.
 
     Rates are of the wire: Ethernet frames without preamble, gap and checksum, as Linux counts them. Up to
     `burst_frames` frames of a connection travel as one, as Linux's segmentation offload has them; one under spraying.
@@ -53,15 +54,15 @@ class LeafSpine:
         return range(leaf * self.hosts_per_leaf, (leaf + 1) * self.hosts_per_leaf)
 
     def links(self) -> Iterator[Link]:
-        """Every (leaf, spine) pair."""
+        """Return every fabric link: all (leaf, spine) pairs."""
         return ((leaf, spine) for leaf in range(self.leaves) for spine in range(self.spines))
 
     def without(self, links: Iterable[Link]) -> LeafSpine:
-        """The same fabric after `links` have failed, on top of what had."""
+        """Return the same fabric after `links` have failed, on top of those that had."""
         return replace(self, failed=self.failed | frozenset(links))
 
     def live_spines(self, source_leaf: int, destination_leaf: int) -> list[int]:
-        """Spines whose links to both leaves are up, ascending."""
+        """Return the spines whose links to both leaves are up, ascending."""
         return [
             spine
             for spine in range(self.spines)
@@ -69,7 +70,7 @@ class LeafSpine:
         ]
 
     def wire_bytes(self, payload_bytes: float) -> float:
-        """Bytes on the wire for TCP payload in full-sized segments: payload x (MTU + 14) / (MTU - 52)."""
+        """Return the bytes on the wire of TCP payload in full-sized segments: payload x (MTU + 14) / (MTU - 52)."""
         return payload_bytes * (self.mtu_bytes + ETHERNET_HEADER_BYTES) / (self.mtu_bytes - IP_TCP_HEADER_BYTES)
 
     # Names and OpenFlow ports. Port p of a switch is the interface <switch>-eth<p>.
@@ -93,7 +94,7 @@ class LeafSpine:
         return leaf + 1
 
     def leaf_dpid(self, leaf: int) -> int:
-        """OpenFlow's number of a switch (datapath id)."""
+        """Return OpenFlow's number of a leaf (datapath id)."""
         return leaf + 1
 
     def spine_dpid(self, spine: int) -> int:
@@ -112,7 +113,7 @@ class LeafSpine:
         return f"10.{leaf}.255.254"
 
     def host_mac(self, host: int) -> str:
-        """Locally administered, unique in the fabric."""
+        """Return a host's MAC: locally administered, unique in the fabric."""
         return f"02:00:00:{host >> 16 & 255:02x}:{host >> 8 & 255:02x}:{host & 255:02x}"
 
     def gateway_mac(self, leaf: int) -> str:

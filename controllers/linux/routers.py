@@ -35,7 +35,7 @@ class FabricRouter(Shellless, Switch):
 
 
 class Routers:
-    """See `emulator.dataplane.Dataplane`."""
+    """Linux routers as the data plane of a fabric: see `emulator.dataplane.Dataplane`."""
 
     name = "linux"
     version = None

@@ -35,7 +35,7 @@ SYSCTLS = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Of routing table `table`: to `prefix` by switch port `port`, through neighbour `via` or straight to the address.
+    """A route in the routing table `table`: to `prefix` by switch port `port`, through neighbour `via` or straight.
 
     Without a port, packets are discarded.
     """
@@ -48,7 +48,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """Address `ip` is behind switch port `port` and has this MAC."""
+    """A neighbour of a switch: the address `ip`, behind switch port `port`, has this MAC."""
 
     port: int
     ip: str
@@ -56,7 +56,7 @@ class Neighbour:
 
 
 def mark_of(spine: int) -> int:
-    """Of packets that go up to `spine`, and the number of their routing table."""
+    """Return the mark of packets that go up to `spine`, which is the number of their routing table too."""
     return spine + 1
 
 
@@ -85,7 +85,10 @@ def spine_neighbours(fabric: LeafSpine) -> list[Neighbour]:
 
 
 def routes(fabric: LeafSpine, rules: Iterable[Rule]) -> set[Route]:
-    """The routes of a switch. (A longer prefix wins, as among `rules` the one listed first.)"""
+    """Return the routes of a switch that has these rules.
+
+    A longer prefix wins, as among `rules` the one listed first.
+    """
     found = {Route(MAIN_TABLE, EVERYWHERE)}
     for rule in rules:
         match rule.action:
@@ -104,7 +107,7 @@ def routes(fabric: LeafSpine, rules: Iterable[Rule]) -> set[Route]:
 
 
 def ruleset(rules: Sequence[Rule], seed: int, known: Iterable[str]) -> str:
-    """The nftables ruleset that marks a leaf's packets; `known` are its lines of `connection_marks`."""
+    """Write the nftables ruleset that marks a leaf's packets; `known` are its lines of `connection_marks`."""
     tagged: dict[str | None, list[int]] = {}
     verdicts: dict[str, str] = {}
     chains: list[str] = []
@@ -168,7 +171,7 @@ def _choice(tagged: Sequence[int], spines: Sequence[int], seed: int) -> list[str
 
 
 def connection_marks(fabric: LeafSpine, connections: Sequence[Endpoints], seed: int) -> list[list[str]]:
-    """For each leaf, a line for each connection that crosses it upwards, either way: its mark under hashing."""
+    """Write, for each leaf, a line for each connection that crosses it upwards, either way: its mark under hashing."""
     lines: list[list[str]] = [[] for _ in range(fabric.leaves)]
     if not connections:
         return lines

@@ -30,7 +30,7 @@ LOG = logging.getLogger("spraylab.controller")
 
 @dataclass(frozen=True)
 class Intent:
-    """What every switch should hold."""
+    """What every switch should hold: the tables of `fabric`, hashing with `seed`."""
 
     fabric: LeafSpine
     seed: int
@@ -62,7 +62,7 @@ class Programmer(app_manager.OSKenApp):
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def apply(self, intent: Intent, timeout_s: float) -> str | None:
-        """Program every switch and wait for all to confirm. Returns what went wrong, or None."""
+        """Program every switch and wait for all to confirm. Return what went wrong, or None."""
         with self._changed:
             self._intent, self._error = intent, None
             self._confirmed.clear()

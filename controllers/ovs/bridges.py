@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Bridges:
-    """See `emulator.dataplane.Dataplane`; `name` is ovs-kernel or ovs-user, after the datapath."""
+    """Open vSwitch's bridges as the data plane of a fabric: see `emulator.dataplane.Dataplane`.
+
+    `name` is ovs-kernel or ovs-user, after the datapath.
+    """
 
     switch = FabricSwitch
     macs: dict[str, str] = {}  # noqa: RUF012 - random ones: the sandbox's own stack then leaves the packets alone

@@ -20,7 +20,7 @@ _PROGRAM_TIMEOUT_S = 20.0
 
 
 class Controller:
-    """A running controller; `log` receives what it says."""
+    """A running OpenFlow controller; `log` receives what it says."""
 
     def __init__(self, log: TextIO, control_socket: Path = Path("/run/spraylab-controller.sock")) -> None:
         self._path = control_socket
@@ -37,7 +37,7 @@ class Controller:
         self._connect()
 
     def program(self, fabric: LeafSpine, seed: int) -> None:
-        """Have every switch hold the tables of (fabric), hashing with `seed`; return once all have confirmed.
+        """Have every switch hold the tables of `fabric`, hashing with `seed`; return once all have confirmed.
 
         Raises EmulatorError if a switch refuses a rule or does not answer in time.
         """

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
-import re
 import socket
 import subprocess
 import time
@@ -14,6 +12,7 @@ from typing import TextIO
 
 from emulator.command import run
 from emulator.errors import EmulatorError
+from emulator.proc import packet_sockets, read_table, sockets_of
 
 _RUN = Path("/run/openvswitch")
 _START_TIMEOUT_S = 15.0
@@ -28,7 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class OpenVSwitch:
-    """ovsdb-server and ovs-vswitchd, started here and dead with the sandbox."""
+    """A running Open vSwitch, ovsdb-server and ovs-vswitchd, which ends with the sandbox."""
 
     def __init__(self, log: TextIO) -> None:
         _RUN.mkdir(parents=True, exist_ok=True)
@@ -55,26 +54,21 @@ class OpenVSwitch:
         self.version = run(["ovs-vswitchd", "--version"]).split("\n", 1)[0].split()[-1]
 
     def raise_buffers(self) -> int:
-        """Give the daemon's packet sockets deep buffers; returns the smallest send or receive buffer read back, bytes.
+        """Give the daemon's packet sockets deep buffers; return the smallest send or receive buffer read back, bytes.
 
         The userspace datapath sends every port's packets through one AF_PACKET socket, and whatever waits in any qdisc
         counts against that socket's send buffer: at the default, about a dozen large frames fill it and the rest is
         lost without a trace. The socket is made when the first packet leaves, so call this after one has passed.
         The system-wide default cannot be raised for one namespace, hence the daemon's own sockets.
         """
-        inodes = _packet_socket_inodes(self.daemon.pid)
-        pidfd = os.pidfd_open(self.daemon.pid)
-        smallest, found = PACKET_BUFFER_BYTES * 2, 0
+        pid = self.daemon.pid
+        open_sockets = sockets_of(pid)
+        inodes = {each.inode for each in packet_sockets(read_table(f"/proc/{pid}/net/packet"))} & open_sockets.keys()
+        pidfd = os.pidfd_open(pid)
         try:
-            for entry in Path(f"/proc/{self.daemon.pid}/fd").iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    match = re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink()))
-                    if match and int(match[1]) in inodes:
-                        found += 1
-                        smallest = min(smallest, _deepen(pidfd, int(entry.name)))
+            return min((_deepen(pidfd, open_sockets[inode]) for inode in inodes), default=0)
         finally:
             os.close(pidfd)
-        return smallest if found else 0
 
 
 def _schema() -> str:
@@ -98,11 +92,6 @@ def _wait_for(path: Path, process: subprocess.Popen[bytes], name: str) -> None:
 def _listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         return probe.connect_ex(str(path)) == 0
-
-
-def _packet_socket_inodes(pid: int) -> set[int]:
-    lines = Path(f"/proc/{pid}/net/packet").read_text().splitlines()[1:]
-    return {int(line.split()[8]) for line in lines}
 
 
 def _deepen(pidfd: int, number: int) -> int:

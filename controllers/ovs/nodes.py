@@ -27,7 +27,7 @@ class FabricSwitch(Shellless, OVSSwitch):
 
 
 class FabricController(Shellless, RemoteController):
-    """Where the switches find the controller, which runs already."""
+    """Mininet's note of where the switches find the controller, which runs already."""
 
     def checkListening(self) -> None:
         pass

@@ -17,14 +17,14 @@ from emulator.topology import SPINE_DPID_BASE, LeafSpine
 
 
 def switch_table(fabric: LeafSpine, dpid: int) -> list[Rule]:
-    """The table of the switch with this datapath id."""
+    """Return the table of the switch with this datapath id."""
     if dpid > SPINE_DPID_BASE:
         return spine_table(fabric, dpid - SPINE_DPID_BASE - 1)
     return leaf_table(fabric, dpid - 1)
 
 
 def program(datapath: Any, fabric: LeafSpine, rules: Sequence[Rule], seed: int) -> list[Any]:
-    """The messages that replace whatever `datapath` holds by `rules`, ending with a barrier request."""
+    """Make the messages that replace whatever `datapath` holds by `rules`, ending with a barrier request."""
     ofp, parser = datapath.ofproto, datapath.ofproto_parser
     messages: list[Any] = [
         parser.OFPFlowMod(

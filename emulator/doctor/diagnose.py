@@ -1,6 +1,6 @@
 """Whether this machine can run experiments, and what is lost where it can only do so in part.
 
-Changes nothing on the resources. Checks of its kernel are in `kernel`, of its room and speed in `resources`, of
+Changes nothing on the machine. Checks of its kernel are in `kernel`, of its room and speed in `resources`, of
 programs and Python here. Each returns what it found; without root, those that need it go by
 what is configured, and say so.
 """
@@ -32,7 +32,10 @@ _DISTRIBUTION_MININET = Path("/usr/lib/python3/dist-packages/mininet")
 
 @dataclass(frozen=True)
 class Tool:
-    """A program, the Debian package it comes from, what it is without ("": nothing works), how to have it answer."""
+    """A program that a fabric needs: its Debian package, what is lost without it ("": all), how to have it answer.
+
+    The launcher (`spraylab`) installs the same programs.
+    """
 
     name: str
     package: str
@@ -60,7 +63,7 @@ TOOLS = (
 
 
 def diagnose() -> list[Finding]:
-    """Every check's findings, in about a second. Raises nothing: a check that fails is itself a finding."""
+    """Return every check's findings, in about a second. Raises nothing: a check that fails is itself a finding."""
     load = _perform(resources.load)  # first, and alone: the other checks are load too
     with ThreadPoolExecutor() as pool:
         return [*chain.from_iterable(pool.map(_perform, _CHECKS)), *load]
@@ -76,6 +79,7 @@ def _perform(check: Callable[[], Finding | list[Finding]]) -> list[Finding]:
 
 
 def tools() -> list[Finding]:
+    """Check the programs that a fabric needs."""
     return [_tool(tool) for tool in TOOLS]
 
 
@@ -95,7 +99,7 @@ def _tool(tool: Tool) -> Finding:
 
 
 def python() -> list[Finding]:
-    """The interpreter, the packages that setup.cfg asks for, and Mininet, which the distribution has."""
+    """Check the interpreter, the packages that setup.cfg asks for, and Mininet, which the distribution has."""
     requirements = [line for line in importlib.metadata.requires("spraylab") or [] if "extra ==" not in line]
     packages = [match[0] for line in requirements if (match := re.match(r"[\w.-]+", line))]
     modules = {package: package.replace("-", "_") for package in packages}

@@ -16,7 +16,7 @@ _COLOURS: dict[Status, str] = {"ok": "green", "degraded": "yellow", "missing": "
 
 @dataclass(frozen=True)
 class Finding:
-    """One line. `status`: "degraded" loses what `detail` says; "missing" means that `run` cannot work.
+    """What one check found. `status`: "degraded" loses what `detail` says; "missing" means that `run` cannot work.
 
     `remedy` is what puts it right, a command for Debian and Ubuntu where there is one, and "" where nothing has to be.
     """
@@ -28,12 +28,12 @@ class Finding:
 
 
 def works(findings: Sequence[Finding]) -> bool:
-    """Whether `run` can work."""
+    """Return whether `run` can work."""
     return all(finding.status != "missing" for finding in findings)
 
 
 def render(findings: Sequence[Finding]) -> Table:
-    """A table that fits 80 columns; under a line that is not ok, what puts it right."""
+    """Make a table that fits 80 columns; under a line that is not ok, what puts it right."""
     from rich.table import Table
     from rich.text import Text
 
@@ -56,19 +56,20 @@ def render(findings: Sequence[Finding]) -> Table:
 
 
 def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """For json.dumps: `works`, and `findings` as objects with the fields of Finding."""
+    """Return what json.dumps takes: `works`, and `findings` as objects with the fields of Finding."""
     return {"works": works(findings), "findings": [asdict(finding) for finding in findings]}
 
 
 def is_root() -> bool:
+    """Return whether this process is root's."""
     return os.geteuid() == 0
 
 
 def as_root(command: str) -> str:
-    """The command as this user would type it."""
+    """Return the command as this user would type it: with sudo, if not root."""
     return command if is_root() else f"sudo {command}"
 
 
 def install(package: str) -> str:
-    """The command that installs a Debian or Ubuntu package."""
+    """Return the command that installs a Debian or Ubuntu package."""
     return as_root(f"apt-get install {package}")

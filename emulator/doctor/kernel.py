@@ -67,7 +67,7 @@ FEATURES = (
     ),
     Feature(
         "openvswitch", "openvswitch", "CONFIG_OPENVSWITCH",
-        ("ovs-dpctl", "dump-dps"),  # as controllers.ovs.bridges.kernel_datapath asks
+        ("ovs-dpctl", "dump-dps"),  # as controllers.dataplane.kernel_datapath asks
         "packets are forwarded in the kernel",
         "packets are forwarded in user space: faithful to about 0.3 Gb/s of all hosts together",
     ),
@@ -99,7 +99,7 @@ FEATURES = (
 
 
 def kernel_features() -> list[Finding]:
-    """The sandbox's namespaces, and every feature tried inside it."""
+    """Check the sandbox's namespaces, and every feature by trying it inside."""
     namespaces, tried, untried = _try()
     findings = {feature.name: judge(feature, tried.get(feature.name), untried) for feature in FEATURES}
     if findings["openvswitch"].status != "ok":
@@ -158,7 +158,10 @@ def _spray_rules() -> str:
 
 
 def judge(feature: Feature, complaint: str | None, untried: str) -> Finding:
-    """`complaint`: what came of trying it, "" if it works and None if it was not tried, for the reason `untried`."""
+    """Turn what came of trying a feature into a finding.
+
+    `complaint` is "" if it works and None if it was not tried, for the reason `untried`.
+    """
     if complaint == "":
         return Finding(feature.name, "ok", feature.gives)
     configured = _configured(feature.module, feature.option)
@@ -177,7 +180,7 @@ def judge(feature: Feature, complaint: str | None, untried: str) -> Finding:
 
 
 def user_space(openvswitch: Finding) -> Finding:
-    """Without the kernel's datapath, Open vSwitch makes every bridge a tap interface."""
+    """Check that Open vSwitch can do without the kernel's datapath: it then makes every bridge a tap interface."""
     try:
         os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -190,7 +193,7 @@ def user_space(openvswitch: Finding) -> Finding:
 
 
 def mptcp() -> Finding:
-    """(RFC 8684)"""
+    """Check that programs can open MPTCP sockets (RFC 8684)."""
     try:
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP).close()
     except OSError as error:
@@ -201,7 +204,10 @@ def mptcp() -> Finding:
 
 
 def congestion_controls() -> Finding:
-    """Those the kernel lists, and of those that experiments like to name, the ones it would load when asked."""
+    """Check for the congestion controls that experiments like to name.
+
+    The kernel has those it lists, and those it would load when asked.
+    """
     listed = _CONGESTION_CONTROLS.read_text().split()
     found = listed + [name for name in ("cubic", "dctcp", "bbr") if name not in listed and _loadable(f"tcp_{name}")]
     lacking = [name for name in ("cubic", "dctcp", "bbr") if name not in found]
@@ -214,7 +220,7 @@ def congestion_controls() -> Finding:
 
 
 def without_congestion_control(name: str) -> str | None:
-    """What this kernel has instead and how to come by `name`, where it has no such congestion control to load."""
+    """Return what this kernel has instead of the congestion control `name`; None: it has it, or would load it."""
     listed = _CONGESTION_CONTROLS.read_text().split()
     if name in listed or _loadable(f"tcp_{name}"):
         return None
@@ -284,11 +290,14 @@ def _distribution() -> set[str]:
 
 
 class Refused(Exception):
-    """A program that is there did not do what it was asked; its last words."""
+    """A program that is there did not do what it was asked; the message is its last words."""
 
 
 def ask(command: Sequence[str], text: str = "", timeout_s: float = _TIMEOUT_S) -> str:
-    """What `command` prints. Raises FileNotFoundError if it is not on the PATH, Refused if it fails or hangs."""
+    """Return what `command` prints.
+
+    Raises FileNotFoundError if it is not on the PATH, Refused if it fails or hangs.
+    """
     if shutil.which(command[0]) is None:  # exec(3) would speak of permissions where a folder of the PATH is closed
         raise FileNotFoundError(command[0])
     try:

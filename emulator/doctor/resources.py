@@ -17,6 +17,15 @@ import time
 from pathlib import Path
 
 from emulator.doctor.finding import Finding, Status, as_root, is_root
+from emulator.proc import (
+    MachineCpu,
+    available_memory_bytes,
+    effective_capabilities,
+    process_ids,
+    read_command,
+    read_machine_cpu,
+    read_process_stat,
+)
 from emulator.sandbox import AMPLE_OPEN_FILES
 
 # What the experiment `quick` takes, measured: 16 hosts, and 240 subflows with both ends of each in one process.
@@ -51,7 +60,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def container() -> str | None:
-    """The kind of container this is, by the marks that container engines leave; None outside of one."""
+    """Return the kind of container this is, by the marks that container engines leave; None outside of one."""
     for mark, kind in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
         if Path(mark).exists():
             return kind
@@ -61,6 +70,7 @@ def container() -> str | None:
 
 
 def surroundings() -> Finding:
+    """Say what kernel and machine this is."""
     kind = container()
     words = [platform.machine(), *([f"in a {kind} container"] if kind else [])]
     with contextlib.suppress(OSError):
@@ -70,6 +80,7 @@ def surroundings() -> Finding:
 
 
 def privileges() -> Finding:
+    """Check that this user is root with all capabilities it takes, or can become root."""
     if is_root():
         if lacking := [name for name, bit in _CAPABILITIES.items() if not _has_capability(bit)]:
             return Finding("privileges", "missing", f"root without {', '.join(lacking)}", how_to_be_privileged())
@@ -80,6 +91,7 @@ def privileges() -> Finding:
 
 
 def how_to_be_privileged() -> str:
+    """Return what gives root here the privileges it lacks."""
     kind = container()
     if kind is None:
         return "start it as root, outside of whatever confines it here"
@@ -87,16 +99,15 @@ def how_to_be_privileged() -> str:
 
 
 def _has_capability(bit: int) -> bool:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> bit & 1)
-    return is_root()
+    capabilities = effective_capabilities()
+    return is_root() if capabilities is None else bool(capabilities >> bit & 1)
 
 
 # Room
 
 
 def open_files() -> Finding:
+    """Check how many files a process may open: each subflow takes two."""
     # The sandbox raises the soft limit to the hard one, and root with the right to it beyond.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = hard == resource.RLIM_INFINITY or (is_root() and _has_capability(_CAP_SYS_RESOURCE))
@@ -114,7 +125,7 @@ def open_files() -> Finding:
 
 
 def most_open_files() -> int:
-    """How many the sandbox will have, as far as can be told before it is there."""
+    """Return how many files the sandbox can have open, as far as can be told before it is there."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return sys.maxsize
@@ -123,6 +134,7 @@ def most_open_files() -> int:
 
 
 def processes() -> Finding:
+    """Check how many processes there may be."""
     limits = [int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max")]
     limits += [int(value) for value in _cgroup_values("pids.max") if value != "max"]
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
@@ -137,7 +149,7 @@ def processes() -> Finding:
 
 
 def namespaces() -> Finding:
-    """Each host has a network namespace, and the sandbox has one."""
+    """Check how many network namespaces there may be: each host takes one, and so does the sandbox."""
     try:
         limit = int(Path("/proc/sys/user/max_net_namespaces").read_text())
     except FileNotFoundError:  # a kernel that counts none
@@ -150,10 +162,10 @@ def namespaces() -> Finding:
 
 
 def memory() -> Finding:
-    """What could be used without swapping, and no more than the control group may have."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    available = int(fields["MemAvailable"].split()[0]) << 10
-    available = min([available, *(int(value) for value in _cgroup_values("memory.max") if value != "max")])
+    """Check the memory: what could be used without swapping, and no more than the control group may have."""
+    available = min(
+        [available_memory_bytes(), *(int(value) for value in _cgroup_values("memory.max") if value != "max")]
+    )
     detail = f"{available / 1e9:.1f} GB available"
     if available >= _AMPLE_MEMORY_BYTES:
         return Finding("memory", "ok", detail)
@@ -162,6 +174,7 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
+    """Check that results can be written, and that there is room for them."""
     folder = Path("results") if Path("results").is_dir() else Path()
     place = folder.absolute()
     if not os.access(folder, os.W_OK):
@@ -183,7 +196,7 @@ def _judge(amount: float, least: float) -> Status:
 
 
 def cores() -> Finding:
-    """Cores that this process may run on, or the part of them that its control group's quota allows."""
+    """Check the cores: those this process may run on, or the part of them that its control group's quota allows."""
     quotas = [value.split() for value in _cgroup_values("cpu.max")]
     allowed = [int(quota) / int(period) for quota, period in quotas if quota != "max"]
     usable = min([len(os.sched_getaffinity(0)), *allowed])
@@ -194,7 +207,7 @@ def cores() -> Finding:
 
 
 def clock() -> Finding:
-    """Shaping and pacing are timers, and every time that is reported is a reading."""
+    """Check the clock: shaping and pacing are its timers, and every time that is reported is a reading of it."""
     resolution_s = time.clock_getres(time.CLOCK_MONOTONIC)
     if resolution_s > _COARSE_TIMER_S:
         detail = f"timers fire only every {resolution_s * 1e3:g} ms: ports send in bursts, so fidelity may fail"
@@ -209,10 +222,13 @@ def clock() -> Finding:
 
 
 def load() -> Finding:
-    """What is busy before a run begins. What a hypervisor gives to others is not there for a run either."""
-    before = Path("/proc/stat").read_text()
+    """Check how busy all cores are before a run begins.
+
+    What a hypervisor gives to others is not there for a run either.
+    """
+    before = read_machine_cpu()
     time.sleep(_LOAD_WINDOW_S)
-    busy, stolen = busy_shares(before, Path("/proc/stat").read_text())
+    busy, stolen = busy_shares(before, read_machine_cpu())
     detail = f"{busy:.0%} of all cores busy just now"
     detail += f", {stolen:.0%} with a hypervisor's other guests" if stolen >= 0.01 else ""
     if busy <= _BUSY:
@@ -220,13 +236,11 @@ def load() -> Finding:
     return Finding("load", "degraded", f"{detail}: fidelity may fail", "see what runs beside (top), and end it")
 
 
-def busy_shares(before: str, after: str) -> tuple[float, float]:
-    """Busy and stolen parts of all cores, 0 to 1, between two readings of /proc/stat (proc_stat(5)); stolen is busy."""
-    # user nice system idle iowait irq softirq steal
-    old, new = ([int(field) for field in text.split("\n", 1)[0].split()[1:9]] for text in (before, after))
-    ticks = [late - early for early, late in zip(old, new, strict=True)]
-    total = max(1, sum(ticks))
-    return 1 - (ticks[3] + ticks[4]) / total, ticks[7] / total
+def busy_shares(before: MachineCpu, after: MachineCpu) -> tuple[float, float]:
+    """Return the busy and the stolen part of all cores, 0 to 1, between two readings; what is stolen is busy too."""
+    spent = after.since(before)
+    total_ticks = max(1, spent.total_ticks)
+    return spent.busy_ticks / total_ticks, spent.stolen_ticks / total_ticks
 
 
 def _cgroup_values(name: str) -> list[str]:
@@ -245,7 +259,7 @@ def _cgroup_values(name: str) -> list[str]:
 
 
 def leftovers() -> Finding:
-    """A sandbox ends with the process that started it; one that did not would take CPU from the next run."""
+    """Check that no sandbox has outlived the process that started it: it would take CPU from the next run."""
     owned, left = sandboxes()
     if left:
         time.sleep(0.1)  # it may just have been ending
@@ -256,20 +270,18 @@ def leftovers() -> Finding:
     return Finding("leftovers", "ok", f"none; {len(owned)} other under way" if owned else "none")
 
 
-def sandboxes(proc: Path = Path("/proc")) -> tuple[set[int], set[int]]:
-    """The processes that hold a sandbox (emulator/sandbox.py), apart from this process's own.
+def sandboxes(proc: str = "/proc") -> tuple[set[int], set[int]]:
+    """Return the processes that hold a sandbox (emulator/sandbox.py), apart from this process's own.
 
     First those whose owner, a Python process, is there to end them, then those it left behind.
     """
     commands: dict[int, list[str]] = {}
     parents: dict[int, int] = {}
-    for folder in proc.iterdir():
-        if folder.name.isdecimal():
-            with contextlib.suppress(OSError):  # it may end meanwhile
-                commands[int(folder.name)] = (folder / "cmdline").read_text(errors="replace").split("\0")
-                # "PID (NAME) STATE PPID", where NAME may hold anything (proc_pid_stat(5))
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    inside = {pid for pid in parents if ("-m", "emulator.sandbox") in itertools.pairwise(commands[pid])}
+    for pid in process_ids(proc):
+        command, stat = read_command(pid, proc), read_process_stat(pid, proc)
+        if command and stat:
+            commands[pid], parents[pid] = command, stat.parent_pid
+    inside = {pid for pid in parents if ("emulator.child", "emulator.sandbox") in itertools.pairwise(commands[pid])}
     holders = {pid for pid in inside if parents[pid] not in inside and parents[pid] != os.getpid()}
     owned = {pid for pid in holders if Path(commands.get(parents[pid], [""])[0]).name.startswith("python")}
     return owned, holders - owned

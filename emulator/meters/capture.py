@@ -31,12 +31,9 @@ medians). 64 ports: live after 0.3 s (64 tcpdumps: 1.1 s), 0.18 s of CPU from st
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +43,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from emulator.caller import become_caller
-from emulator.child import connection_pair
+from emulator.child import Child
 from emulator.errors import EmulatorError
 from emulator.namespaces import inside
 from emulator.ports import Port
@@ -65,14 +62,14 @@ _PARALLEL = 32
 
 
 def capture_points(ports: Sequence[Port], which: Which) -> list[Port]:
-    """The ports to capture on: every link of that kind once, at its lower end."""
+    """Return the ports to capture on: every link of that kind once, at its lower end."""
     uplinks = [port for port in ports if port.up and port.spine is not None]
     hosts = [port for port in ports if port.up and port.host is not None]
     return {"none": [], "uplinks": uplinks, "hosts": hosts, "all": hosts + uplinks}[which]
 
 
 class Captures:
-    """Captures of one run, into `directory`/<port name>.pcap with times in nanoseconds.
+    """The captures of one run, into `directory`/<port name>.pcap with times in nanoseconds.
 
     As a context manager it is live inside the block; `stop` ends it and says what came of it. Left without `stop`, it
     ends too. Under sudo, the directory and the files belong to the user who called it. Of each packet `snap_bytes` are
@@ -89,34 +86,25 @@ class Captures:
     ) -> None:
         self._order = (list(points), directory, snap_bytes, buffer_bytes)
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     @property
     def pid(self) -> int | None:
-        """The capturing process, while there is one."""
-        return self._process.pid if self._process else None
+        """The number of the capturing process, while there is one."""
+        return self._child.pid if self._child else None
 
     def start(self) -> None:
-        """Returns once every capture is live: a packet sent from now on is in its file.
+        """Return once every capture is live: a packet sent from now on is in its file.
 
         Raises EmulatorError when a port cannot be captured on or a file cannot be written.
         """
         if not self._order[0]:
             return
-        ours, theirs = connection_pair()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "emulator.meters.capture", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-        )
-        theirs.close()
-        self._connection = ours
-        self._ask(self._order)
+        self._child = Child("emulator.meters.capture", "the capturing process", self._log)
+        self._ask(self._child, self._order)
 
     def stop(self) -> pd.DataFrame:
-        """End the captures: columns `port` (its name), `packets` in its file, `drops_packets` seen but not in it.
+        """End the captures and count, for each `port` (its name), `packets` in its file and `drops_packets` not in it.
 
         Every packet that crossed a port before the call is in its file or counted as a drop. Raises EmulatorError when
         a file could not be written to its end.
@@ -124,8 +112,8 @@ class Captures:
         import pandas as pd  # the capturing process is this module too, and starts faster without
 
         rows = []
-        if self._process:
-            rows = self._ask("stop")
+        if self._child:
+            rows = self._ask(self._child, "stop")
             self._end()
         return pd.DataFrame(rows, columns=["port", "packets", "drops_packets"])
 
@@ -138,33 +126,17 @@ class Captures:
     ) -> None:
         self._end()
 
-    def _ask(self, what: object) -> Any:
+    def _ask(self, child: Child, what: object) -> Any:
         try:
-            self._connection.send(what)
-            if not self._connection.poll(_REPLY_TIMEOUT_S):
-                raise EmulatorError(f"the captures have been silent for {_REPLY_TIMEOUT_S:g} s")
-            reply = self._connection.recv()
-            if isinstance(reply, str):
-                raise EmulatorError(reply)
-        except (EOFError, OSError) as error:
-            self._end()
-            raise EmulatorError("the capturing process ended unexpectedly; its last words are in run.log") from error
+            return child.ask(what, _REPLY_TIMEOUT_S)
         except EmulatorError:
             self._end()
             raise
-        return reply
 
     def _end(self) -> None:
-        """The process ends by itself once nobody listens to it any more."""
-        if self._process is None:
-            return
-        self._connection.close()
-        try:
-            self._process.wait(_FLUSH_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        if self._child:
+            self._child.end(_FLUSH_TIMEOUT_S)
+            self._child = None
 
 
 # What follows runs in the capturing process.
@@ -272,7 +244,7 @@ class _Capture:
         self.packets += packets
 
     def seen_and_dropped(self) -> tuple[int, int]:
-        """Packets since the capture went live, and how many of them found the buffer full, as the kernel counts."""
+        """Return the packets since the capture went live, and how many of them found the buffer full."""
         statistics = _Statistics()
         self._check(self._pcap.pcap_stats(self._handle, statistics))
         return statistics.received, statistics.dropped
@@ -305,8 +277,9 @@ def _finish(captures: Sequence[_Capture]) -> list[tuple[str, int, int]]:
     return [(each.name, each.packets, max(each.seen_and_dropped()[1], seen[each] - each.packets)) for each in captures]
 
 
-def _serve(connection: Connection) -> None:
-    points, directory, snap_bytes, buffer_bytes = connection.recv()
+def serve(channel: Connection) -> None:
+    """Capture what the first order names until there is a second, then send what came of it."""
+    points, directory, snap_bytes, buffer_bytes = channel.recv()
     _libpcap()
     # At once: the kernel takes some 10 ms to make a packet socket and as much to end it, most of which is waiting.
     with ThreadPoolExecutor(_PARALLEL) as pool:
@@ -318,30 +291,12 @@ def _serve(connection: Connection) -> None:
         raise EmulatorError(f"cannot write captures to {directory}: {error.strerror}") from error
     for capture in captures:
         capture.open_file(directory)
-    connection.send(None)
-    while not connection.poll(_PERIOD_S):
+    channel.send(None)
+    while not channel.poll(_PERIOD_S):
         for capture in captures:
             capture.drain()
     result = _finish(captures)
     with ThreadPoolExecutor(_PARALLEL) as pool:
         list(pool.map(_Capture.close, captures))
-    connection.recv()
-    connection.send(result)
-
-
-def main() -> None:
-    connection = Connection(int(sys.argv[1]))
-    with contextlib.suppress(EOFError, BrokenPipeError):  # whoever wanted the captures has gone
-        try:
-            _serve(connection)
-        except EmulatorError as error:
-            connection.send(str(error))
-            while True:  # until it has been read
-                connection.recv()
-
-
-if __name__ == "__main__":
-    # The order is pickled by module name: run as the module others import.
-    from emulator.meters import capture
-
-    capture.main()
+    channel.recv()
+    channel.send(result)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from emulator.errors import EmulatorError
+from emulator.proc import read_machine_cpu
 from experiments.machine.calibration import rounded
 from experiments.machine.probe import HOST_COUNTS, Traffic, available, fabric_of, faithful, permutation, rows
 from experiments.spec.units import format_rate_bps
@@ -54,15 +54,10 @@ def calibrate(
 
 def busy_part(seconds: float = 1.0) -> float:
     """The part of all cores in use now."""
-    before = _idle_and_total()
+    before = read_machine_cpu()
     time.sleep(seconds)
-    idle, total = (now - then for now, then in zip(_idle_and_total(), before, strict=True))
-    return 1 - idle / max(1, total)
-
-
-def _idle_and_total() -> tuple[int, int]:
-    ticks = [int(field) for field in Path("/proc/stat").read_text().split()[1:9]]
-    return ticks[3] + ticks[4], sum(ticks)
+    spent = read_machine_cpu().since(before)
+    return spent.busy_ticks / max(1, spent.total_ticks)
 
 
 def _row(dataplane: str, hosts: int, burst_frames: int, say: Callable[[str], None]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _cpu_model() -> str:
 
 
 def _here() -> dict[str, Any]:
-    packages = ("spraylab", "os-ken", "pyroute2", "numpy", "pandas", "pyarrow")
+    packages = ("spraylab", "os-ken", "numpy", "pandas", "pyarrow")
     return {
         "machine": {
             **machine(),

@@ -16,7 +16,7 @@ from emulator.fabric import Fabric
 from emulator.meters.capture import Captures, capture_points
 from emulator.meters.meters import Sampler, settled_counters
 from emulator.order import FabricOrder
-from emulator.programs import furnish, put_first, register, route_programs
+from emulator.programs import furnish, put_first, register
 from experiments.judge.evidence import Built, Measured
 from experiments.runs.messages import Event, Failed, Job, Playing, Progress, Started, UnfitError
 
@@ -47,8 +47,6 @@ def fabric_of(order: FabricOrder, seed: int) -> Fabric:
     put_first()
     fabric = build(order, sys.stderr, seed)
     register(order.topology, fabric.host_pids)
-    for pid in fabric.host_pids:
-        route_programs(pid, str(order.congestion_control))
     return fabric
 
 

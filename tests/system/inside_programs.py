@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from controllers.dataplane import build
+from emulator.command import run
+from emulator.errors import EmulatorError
 from emulator.meters.meters import read_counters
 from emulator.nic import at_work
 from emulator.order import FabricOrder
@@ -78,3 +80,12 @@ def run_once(command: Sequence[str], timeout_s: float) -> tuple[Ended, dict[int,
             said[host] += len(piece)
     assert isinstance(ended, Ended)
     return ended, texts
+
+
+def routes(congestion_control: str | None) -> str:
+    """A host's routes, as `ip route` tells them, or why there is no fabric."""
+    try:
+        fabric = build(FabricOrder(SMALL, dataplane="linux", congestion_control=congestion_control), sys.stderr, 1)
+    except EmulatorError as error:
+        return str(error)
+    return run(["nsenter", f"--net=/proc/{fabric.host_pids[0]}/ns/net", "ip", "route"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -66,6 +67,22 @@ def test_whatever_goes_wrong_is_named_and_ends_all(
     """(That the sandbox's own processes are all that is left is what `run_program` waits for.)"""
     ended, _ = sandbox.call(inside_programs.run_once, shell(script), timeout_s, timeout_s=TIMEOUT_S)
     assert (ended.status, ended.host, ended.reason) == (status, host, reason)
+
+
+@pytest.mark.parametrize(
+    ("congestion_control", "said"),
+    [
+        ("reno", r"\A10\.0\.0\.0/8 via 10\.0\.255\.254 dev h1-eth0 .*onlink .*congctl reno"),
+        (None, r"\Adefault via 10\.0\.255\.254 dev h1-eth0 (?!.*congctl)"),
+        ("nosuch", r"\Atransport\.congestion_control: this kernel has no nosuch \(.+\)\Z"),
+    ],
+)
+def test_a_programs_host_reaches_the_fabric_alone_and_by_its_congestion_control(
+    sandbox: Sandbox, congestion_control: str | None, said: str
+) -> None:
+    routes = sandbox.call(inside_programs.routes, congestion_control, timeout_s=TIMEOUT_S)
+    assert re.search(said, routes)
+    assert ("default" in routes) == (congestion_control is None)
 
 
 def test_a_flood_is_cut_and_the_program_goes_on(sandbox: Sandbox) -> None:

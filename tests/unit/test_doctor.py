@@ -8,6 +8,7 @@ import functools
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from rich.console import Console
 
 from emulator.doctor import resources
 from emulator.doctor.diagnose import TOOLS, Finding, as_json, kernel, render, works
+from emulator.proc import machine_cpu
 
 _DIAGNOSE = "import json; from emulator.doctor import diagnose as d; print(json.dumps(d.as_json(d.diagnose())))"
 _NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
@@ -106,6 +108,14 @@ def test_this_machine_is_diagnosed_and_left_as_it_was() -> None:
     assert can_work == all(found.status != "missing" for found in findings.values())
     assert {tool.name for tool in TOOLS} | {feature.name for feature in kernel.FEATURES} <= findings.keys()
     assert {"MPTCP", "congestion control", "namespaces", "open files", "cores", "leftovers", "load"} <= findings.keys()
+
+
+def test_the_launcher_installs_what_the_doctor_asks_for() -> None:
+    """Program by program, and from the same packages."""
+    launcher = (Path(__file__).parents[2] / "spraylab").read_text()
+    listed = re.search(r"^fabric_programs='\n(.+?)'$", launcher, re.DOTALL | re.MULTILINE)
+    assert listed
+    assert set(listed[1].split()) == {f"{tool.name}:{tool.package}" for tool in TOOLS}
 
 
 def test_a_machine_without_programs_and_without_root() -> None:
@@ -277,14 +287,14 @@ def test_cubic_is_needed_and_others_are_welcome(
 
 
 def test_load_is_what_the_cores_did_and_what_was_taken_from_them() -> None:
-    before = "cpu  100 0 100 1000 0 0 0 0 0 0\ncpu0 1 2 3\n"
-    after = "cpu  130 5 110 1040 10 1 2 2 0 0\ncpu0 1 2 3\n"  # 100 ticks: 40 idle, 10 waiting, 2 stolen
+    before = machine_cpu(b"cpu  100 0 100 1000 0 0 0 0 0 0\ncpu0 1 2 3\n")
+    after = machine_cpu(b"cpu  130 5 110 1040 10 1 2 2 0 0\ncpu0 1 2 3\n")  # 100 ticks: 40 idle, 10 waiting, 2 stolen
     assert resources.busy_shares(before, after) == (pytest.approx(0.5), pytest.approx(0.02))
     assert resources.busy_shares(before, before)[1] == 0
 
 
 def test_leftovers_are_sandboxes_whose_owner_is_gone(tmp_path: Path) -> None:
-    inner = ["/venv/bin/python", "-P", "-m", "emulator.sandbox", "4"]
+    inner = ["/venv/bin/python", "-P", "-m", "emulator.child", "emulator.sandbox", "4"]
     outer = ["unshare", "--net", "--", *inner]
     processes = {
         1: (0, ["/sbin/init"]),
@@ -300,10 +310,10 @@ def test_leftovers_are_sandboxes_whose_owner_is_gone(tmp_path: Path) -> None:
         folder = tmp_path / str(pid)
         folder.mkdir()
         (folder / "cmdline").write_text("\0".join([*command, ""]))
-        (folder / "stat").write_text(f"{pid} (a) b (c) S {parent} 0 0 0")
+        (folder / "stat").write_text(f"{pid} (a) b (c) S {parent} {'0 ' * 20}")
     (tmp_path / "self").mkdir()
     (tmp_path / "99").mkdir()  # it ended while it was looked at
-    assert resources.sandboxes(tmp_path) == ({11}, {21, 32})
+    assert resources.sandboxes(str(tmp_path)) == ({11}, {21, 32})
 
 
 # What is shown

@@ -42,7 +42,7 @@ MANIFEST_KEYS = {
     "": "format experiment within command started machine versions sysctls fabric",
     "experiment": "name fabric traffic schemes transport placement seeds captures verify stall_timeout",
     "machine": "kernel cores cpu architecture memory_bytes",
-    "versions": "python spraylab os-ken pyroute2 numpy pandas pyarrow",
+    "versions": "python spraylab os-ken numpy pandas pyarrow",
     "fabric": "dataplane openvswitch setup_s packet_buffer_bytes shaping",
 }
 

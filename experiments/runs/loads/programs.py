@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.dataplane import Endpoints
 from emulator.nic import at_work
 from emulator.order import FabricOrder
+from emulator.proc import retransmitted_segments
 from emulator.programs import Ended, Launch, run_program
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import Measured, ProgramEvidence, ProgramResult
@@ -55,13 +56,8 @@ class ProgramLoad:
 
 
 def _retransmitted_segments(fabric: Fabric) -> int:
-    """Of all hosts together, since they were made (RetransSegs of RFC 4022)."""
-    total = 0
-    for pid in fabric.host_pids:
-        lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
-        names, values = (line.split() for line in lines if line.startswith("Tcp:"))
-        total += int(values[names.index("RetransSegs")])
-    return total
+    """Of all hosts together, since they were made."""
+    return sum(map(retransmitted_segments, fabric.host_pids))
 
 
 @dataclass(frozen=True)
