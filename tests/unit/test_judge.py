@@ -70,7 +70,7 @@ def test_subflows_have_their_path_and_what_tcp_said(healthy: ReplayEvidence, jud
     assert judged.row["cut_flows"] == 4
     columns = list(judged.row)
     assert columns.index("cut_flows") == columns.index("subflows") + 1
-    assert list(judged.frames["subflows"].connection) == list(range(16))
+    assert list(judged.frames["subflows"].subflow) == list(range(16))
     assert set(judged.frames["subflows"].path_tag) == {1, 2}
     assert judged.frames["subflows"].received_bytes.sum() == sum(
         flow.size_bytes for flow in healthy.plan.schedule.flows
