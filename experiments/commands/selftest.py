@@ -24,6 +24,7 @@ CHECKS = {
     "ruff": [*PYTHON, "-m", "ruff", "check", "."],
     "ruff format": [*PYTHON, "-m", "ruff", "format", "--check", "."],
     "mypy": [*PYTHON, "-m", "mypy"],
+    **{f"mypy {tests.name}": [*PYTHON, "-m", "mypy", str(tests)] for tests in (UNIT, SYSTEM, BROWSER)},
     "import-linter": [str(TOOLS / "lint-imports"), "--no-cache", "--no-logo"],
     "shellcheck": [str(TOOLS / "shellcheck"), "spraylab", ".ci/run", *sorted(map(str, ROOT.glob("tests/*.sh")))],
 }

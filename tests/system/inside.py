@@ -71,7 +71,7 @@ def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) 
 def verified(topology: LeafSpine, dataplane: str, schedule: Schedule, scheme: str) -> tuple[list[str], int, int]:
     """What is wrong with the data of a replay, how many flows began too early, and how many had to wait for others."""
     fabric = build(topology, dataplane=dataplane)
-    plan = plan_traffic(schedule, topology, range(topology.hosts), scheme)
+    plan = plan_traffic(schedule, topology, range(topology.hosts), scheme_of(scheme))
     sockets = NamespaceSockets(topology, fabric.host_pids)
     with Replay(plan, topology, sockets, Transport(), RealData(plan, seed=5)) as replay:
         steps = replay.run()
@@ -89,11 +89,10 @@ def verified(topology: LeafSpine, dataplane: str, schedule: Schedule, scheme: st
 def shaping_found(topology: LeafSpine, dataplane: str) -> dict[str, Any]:
     fabric = build(topology, dataplane=dataplane)
     found = fabric.read_shaping()
+    shaped = [(port, shaping) for port in fabric.ports if (shaping := found[port.name])]
     return {
-        "wrong_rate": [p.name for p in fabric.ports if found[p.name] and found[p.name].rate_bps != p.shaping.rate_bps],
-        "wrong_queue": [
-            p.name for p in fabric.ports if found[p.name] and found[p.name].queue_bytes != p.shaping.queue_bytes
-        ],
+        "wrong_rate": [port.name for port, shaping in shaped if shaping.rate_bps != port.shaping.rate_bps],
+        "wrong_queue": [port.name for port, shaping in shaped if shaping.queue_bytes != port.shaping.queue_bytes],
         "unshaped": [p.name for p in fabric.ports if found[p.name] is None],
         "ports": len(fabric.ports),
         "dataplane": fabric.plane.name,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -16,8 +18,15 @@ ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")  # given, or sca
 T0_NS = 1_700_000_000_123_456_000
 
 
-def tcp_packet(payload: int = 1000, **fields: object) -> Packet:
-    values = {"sport": 40001, "dport": 5001, "seq": 1000, "ack": 1, "flags": "A", "options": TIMESTAMPS} | fields
+def tcp_packet(payload: int = 1000, **fields: Any) -> Packet:
+    values: dict[str, Any] = {
+        "sport": 40001,
+        "dport": 5001,
+        "seq": 1000,
+        "ack": 1,
+        "flags": "A",
+        "options": TIMESTAMPS,
+    } | fields
     return ETHER / IP(src="10.0.0.1", dst="10.1.0.1", tos=3 << 2, id=77) / TCP(**values) / Raw(b"x" * payload)
 
 
@@ -34,7 +43,7 @@ SAMPLE = [
 Record = tuple[bytes, int, int]  # captured part, wire length, time in ns
 
 
-def records_of(packets: list[Packet], snap: int = 65535) -> list[Record]:
+def records_of(packets: Sequence[Packet], snap: int = 65535) -> list[Record]:
     raw = [bytes(packet) for packet in packets]
     return [(each[:snap], len(each), T0_NS + 1000 * number) for number, each in enumerate(raw)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from emulator.topology import LeafSpine
@@ -74,7 +74,6 @@ class Faulty(socket.socket):
 
     limit = 30_000
     passed = 0
-    fault: Callable[[Faulty, memoryview], int]
 
     def send(self, data: Any, flags: int = 0) -> int:
         if room := self.limit - self.passed:
@@ -82,6 +81,10 @@ class Faulty(socket.socket):
             self.passed += sent
             return sent
         return self.fault(data)
+
+    def fault(self, data: memoryview) -> int:
+        """How many of `data` count as sent."""
+        raise NotImplementedError
 
 
 class FaultySockets(LoopbackSockets):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -42,7 +43,9 @@ def test_flows_are_as_many_as_are_listed(
 ) -> None:
     chosen = algorithm_of(*algorithm)
     given_ = {"chunks": chunks, "window": window}
-    options = {name: value for name, value in given_.items() if name in chosen.options and value is not None}
+    options: dict[str, Any] = {
+        name: value for name, value in given_.items() if name in chosen.options and value is not None
+    }
     try:
         schedule = build_schedule(*algorithm, ranks=ranks, size_bytes=400_000, channels=channels, **options)
     except ScheduleError as error:

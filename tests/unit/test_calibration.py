@@ -15,12 +15,12 @@ from experiments.machine.calibration import (
     Calibration,
     calibration_file,
     load,
-    machine,
     save,
     userspace_limit_bps,
     warning,
     with_rates,
 )
+from experiments.results.manifest import machine
 from experiments.spec.experiment import Experiment, load_experiment, restore_experiment
 from experiments.spec.fields import Auto
 from experiments.spec.messages import SpecError
@@ -96,6 +96,8 @@ def damages() -> Iterator[bytes]:
     good = {"machine": machine(), "rows": ROWS}
     yield from (b"", b"[]", b"{", b"null", b"3", b"\xff\xfe", b"[" * 100_000, b"[" * 2_000_000)
     yield json.dumps(good).encode()[:-9]
+    rows: object
+    value: object
     for rows in (None, 3, {}, [3], [None], [[]], [{}], "rows"):
         yield json.dumps(good | {"rows": rows} if rows != {} else {"machine": machine()}).encode()
     for key in ROWS[0]:

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ class Segment:
     sack: tuple[int, ...] = ()
 
     def packet(self) -> Packet:
-        options = [("NOP", None), ("NOP", None), ("Timestamp", (int(self.ms), 0))]
+        options: list[tuple[str, Any]] = [("NOP", None), ("NOP", None), ("Timestamp", (int(self.ms), 0))]
         if self.sack:
             options += [("NOP", None), ("NOP", None), ("SAck", tuple(edge % 2**32 for edge in self.sack))]
         ip = IP(src=f"10.0.0.{self.src}", dst=f"10.0.0.{self.dst}", tos=self.path << 2, id=self.ip_id)
@@ -319,7 +320,7 @@ def test_impossible_settings_are_refused(tmp_path: Path) -> None:
     frame = capture(tmp_path, [Segment(0)])
     for call in (lambda: path_share(frame, 0), lambda: goodput(frame, -1), lambda: incast_degree(frame, 1e-12)):
         with pytest.raises(ValueError, match="too short: give a length of at least"):
-            call()
+            call()  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError, match="give a positive rate"):
         queueing_delay(frame, frame, 0)
 

@@ -30,7 +30,8 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import GRE, Dot1Q
 
-from experiments.captures.decode import CaptureError, read_capture
+from experiments.captures.decode import read_capture
+from experiments.captures.files import CaptureError
 from experiments.captures.overview import overview, with_addresses
 from experiments.cli import main
 

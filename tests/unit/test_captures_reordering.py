@@ -109,7 +109,10 @@ def brute_force_reordered(numbers: list[int]) -> list[bool]:
 
 def brute_force_displacements(numbers: list[int], threshold: int) -> list[int]:
     """RFC 5236's algorithm for RD, word by word, but for a way out when all that is left is older than RI."""
-    stream, window, buffer, index, out = list(numbers), [], [], 1, []
+    stream, index = list(numbers), 1
+    window: list[int] = []
+    buffer: list[int] = []
+    out: list[int] = []
     while stream and len(window) < threshold + 1:
         window.append(stream.pop(0))
     while window:

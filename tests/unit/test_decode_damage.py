@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 
 from experiments.captures import files
-from experiments.captures.decode import CaptureError, read_capture
+from experiments.captures.decode import read_capture
+from experiments.captures.files import CaptureError
 
 SEGMENT = bytes(ETHER / IP(src="10.0.0.2", dst="10.0.0.1") / TCP())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from synthetic import FABRIC, healthy_run, ports_of
 
+from emulator.ports import Shaping
 from experiments.judge.evidence import Built
 from experiments.judge.rows import judge_replay
 from experiments.results.folder import ResultsFolder
@@ -53,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ResultsFolder:
     work = Replays(load_experiment("quick"))
     folder = ResultsFolder.create(tmp_path_factory.mktemp("format") / "results", manifest(work.experiment))
     ports = ports_of(FABRIC)
-    shaping = {port.name: port.shaping for port in ports}
+    shaping: dict[str, Shaping | None] = {port.name: port.shaping for port in ports}
     record_fabric(folder, Built("linux", "a test", None, {"ready": 0.1}, None, ports, shaping))
     run = work.runs[0]
     folder.append(judge_replay(healthy_run(), work.identity(run, work.plan(run), "linux")))

@@ -27,8 +27,9 @@ def test_links_are_those_open_vswitch_picks(
     counts: tuple[int, int, int], src: int, dst: int, port: int, basis: int, link: int
 ) -> None:
     fabric = LeafSpine(*counts)
-    ends = (np.array([number]) for number in (src, dst, port, 5000))
-    assert multipath_link(fabric, *ends, basis, np.array([fabric.spines])).tolist() == [link]
+    source, destination, port_of, to = (np.array([number]) for number in (src, dst, port, 5000))
+    picked = multipath_link(fabric, source, destination, port_of, to, basis, np.array([fabric.spines]))
+    assert picked.tolist() == [link]
 
 
 def test_the_hash_is_lookup3() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -188,8 +189,8 @@ def test_counters_that_stand_still_while_a_frame_is_sent_have_not_settled(monkey
     shaping = replace(PORTS[0].shaping, rate_bps=1_000_000)
     fabric = SimpleNamespace(ports=[replace(PORTS[0], shaping=shaping)])
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(meters.time, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(meters.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
     monkeypatch.setattr(meters, "read_counters", lambda _: pd.DataFrame({"tx_packets": [min(10, clock.now // 0.072)]}))
     assert meters.settled_counters(fabric).tx_packets.item() == 10  # type: ignore[arg-type]
 
@@ -207,8 +208,8 @@ def test_reading_that_takes_long_makes_the_next_sample_late(monkeypatch: pytest.
         clock.now += timeout_s
         return [], [], []
 
-    monkeypatch.setattr(sampler.time, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(sampler.select, "select", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(select, "select", sleep)
     connection = SimpleNamespace(poll=lambda _: not reading_s)
     samples = sampler._sample(connection, [SimpleNamespace(read=read)], [], 0.05)  # type: ignore[arg-type, list-item]
     assert [taken.woke_s - taken.due_s for taken in samples] == pytest.approx([0, 0, 0, 0.25, 0, 0])

@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -255,7 +256,7 @@ def test_empty_folder_will_do(tmp_path: Path) -> None:
 
 def test_two_that_start_together_get_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results.time, "strftime", lambda _: "20260101-120000")
+    monkeypatch.setattr(time, "strftime", lambda _: "20260101-120000")
     paths = [ResultsFolder.create(default_path("quick"), MANIFEST).path for _ in range(3)]
     assert len(set(paths)) == 3
     assert all(path.name.startswith("quick-20260101-120000") for path in paths)

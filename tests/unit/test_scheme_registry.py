@@ -27,7 +27,8 @@ from experiments.runs.loads.replays import ReplayLoad, Replays
 from experiments.runs.plan import RUN_OVERHEAD_S, estimate_s, plan_runs
 from experiments.runs.predict import predict
 from experiments.shell.terminal import check_shell_scheme
-from experiments.spec.experiment import Experiment, SpecError
+from experiments.spec.experiment import Experiment
+from experiments.spec.messages import SpecError
 from experiments.theory.counting import count_traffic
 from traffic import schemes
 from traffic.collectives import outline
@@ -83,7 +84,7 @@ def test_a_newcomer_is_planned_estimated_and_predicted(toy: Scheme) -> None:
 
 
 def test_a_newcomer_is_counted(toy: Scheme) -> None:
-    fabric = LeafSpine(**FABRIC)
+    fabric = LeafSpine(4, 4, 4)
     unlisted = outline("alltoall", "direct", ranks=16, size_bytes=16 * 4000)
     assert unlisted is not None
     counted = count_traffic(unlisted, fabric, range(16))

@@ -18,12 +18,12 @@ from emulator.topology import LeafSpine
 from experiments.spec.experiment import (
     CATALOG,
     Experiment,
-    SpecError,
     catalog_names,
     default_name,
     load_experiment,
     restore_experiment,
 )
+from experiments.spec.messages import SpecError
 
 GOOD = """\
 name: test

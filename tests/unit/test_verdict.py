@@ -327,6 +327,7 @@ def test_threshold_of_the_manifest_holds_unless_another_is_given() -> None:
     assert of_results(runs, {"within": 0.1}).outcome is Outcome.SPLITTING
     assert of_results(runs, {"within": 0.1}, 0.02).outcome is Outcome.SPRAYING
     assert of_results(runs, {}).within == 0.05
+    wrong: object
     for wrong in ("5%", None, 5, [], float("nan")):
         with pytest.raises(ResultsError, match="within"):
             of_results(runs, {"within": wrong})
