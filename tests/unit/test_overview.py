@@ -110,6 +110,13 @@ def test_columns_that_say_nothing_are_not_shown() -> None:
     assert "drops" in shown(runs_of(drops_packets=1))
 
 
+def test_programs_are_shown_by_how_long_they_kept_the_fabric_loaded() -> None:
+    runs = runs_of().drop(columns=["cct_over_bound", "emulated_over_predicted", "explained", "subflows", "cut_flows"])
+    text = shown(runs.assign(loaded_s=2.5, duration_s=3.25, wire_bytes=4_500_000))
+    assert text.count("2.50 s") == text.count("3.25 s") == text.count("4.50 MB") == len(SCHEMES)
+    assert "CCT / bound" not in text and "loaded" in text
+
+
 def test_where_no_run_can_be_trusted_no_number_is_shown() -> None:
     text = shown(pd.concat([runs_of(), runs_of("ring", ("spray",), (1.23, 1.24), fidelity="fail")]))
     [best, took] = [line.split() for line in text.splitlines() if "ring" in line]

@@ -174,7 +174,8 @@ def test_nothing_trusted_or_finished_is_no_verdict() -> None:
 def test_schemes_that_compare_nothing_have_no_verdict_but_what_is_missing(schemes: list[str], lacked: str) -> None:
     verdict = decide(planted({("perm", scheme): [1.0] * 3 for scheme in schemes}))
     assert verdict.outcome is None and not lines(verdict)
-    assert sentence(verdict).startswith("No verdict: ") and sentence(verdict).endswith(f" lack {lacked}.")
+    needed = "No verdict: whether spraying is needed takes ethereal and spray (or spray-random), and the schemes here "
+    assert sentence(verdict).startswith(needed) and sentence(verdict).endswith(f" lack {lacked}.")
 
 
 def test_without_ecmp_it_is_said() -> None:
