@@ -100,11 +100,11 @@ def test_exec_measures_judges_and_leaves_nothing(tmp_path: Path) -> None:
     done = run("exec", str(experiment(tmp_path)), "--out", str(out), "--", *shell(script))
     assert done.returncode == 5
     assert "h4: from h4" in done.stdout
-    assert "h4 ended with exit status 5; 2 runs were not started" in done.stdout
-    rows = pd.read_csv(out / "programs.csv")
-    assert list(rows.exit_status) == [5]
-    assert list(rows.failed_host) == ["h4"]
-    assert (out / "output" / rows.run_id[0] / "h4.log").read_text() == "from h4\n"
+    said = " ".join(done.stdout.split())
+    assert "did not finish: h4 ended with exit status 5" in said and "0 of 3 runs are done; go on with" in said
+    [failed] = pd.read_csv(out / "failed_runs.csv").to_dict("records")
+    assert (failed["run_id"], failed["reason"]) == ("001-sh-ecmp-s1", "h4 ended with exit status 5")
+    assert (out / "output" / "001-sh-ecmp-s1" / "h4.log").read_text() == "from h4\n"
     assert host_state() == before
     assert Path("/etc/hosts").read_bytes() == hosts_file
 
@@ -113,7 +113,7 @@ def test_an_interrupt_ends_programs_that_will_not(tmp_path: Path) -> None:
     out = tmp_path / "out"
     script = "trap '' TERM INT; echo ready; while :; do sleep 0.1; done"
     with started("exec", str(experiment(tmp_path)), "--out", str(out), "--", *shell(script)) as process:
-        logs = out / "output" / "001-ecmp-s1"
+        logs = out / "output" / "001-sh-ecmp-s1"
         assert wait_until(lambda: logs.exists() and all(log.read_text() for log in logs.glob("*.log")))
         below = descendants(process.pid)
         process.send_signal(signal.SIGINT)
