@@ -182,6 +182,12 @@ def available_memory_bytes() -> int:
     return int(fields["MemAvailable"].split()[0]) << 10
 
 
+def peak_memory_bytes() -> int:
+    """Read the most memory this program ever held. (What getrusage says may be of the one it was started from.)"""
+    lines = (PROC / "self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+
+
 def effective_capabilities() -> int | None:
     """Read this process's capabilities (capabilities(7)), a bit each; None where the kernel does not tell."""
     for line in (PROC / "self/status").read_text().splitlines():

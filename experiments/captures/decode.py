@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
+from emulator.proc import available_memory_bytes
 from experiments.captures import headers, odd, pcap, pcapng
 from experiments.captures.containers import Bytes, Container, Records, cut
 from experiments.captures.files import OTHER_COMPRESSION, CaptureError, contents
@@ -121,10 +121,9 @@ def _find_records(data: Bytes) -> Container:
 
 def _check_memory(packets: int) -> None:
     """Raises CaptureError where the machine has less memory left than the analyses of so many packets may take."""
-    left = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
-    needed_bytes = packets * BYTES_A_PACKET
-    if left and needed_bytes > int(left[1]) * 1024:
-        sizes = f"{needed_bytes / 1e9:.1f} GB of memory, {int(left[1]) * 1024 / 1e9:.1f} GB are left"
+    left_bytes, needed_bytes = available_memory_bytes(), packets * BYTES_A_PACKET
+    if needed_bytes > left_bytes:
+        sizes = f"{needed_bytes / 1e9:.1f} GB of memory, {left_bytes / 1e9:.1f} GB are left"
         raise CaptureError(f"{packets} packets may take {sizes}: split it, as editcap -c does")
 
 

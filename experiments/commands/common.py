@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -48,24 +49,76 @@ within_option = click.option(
     "5%, or what DIR was run with]",
 )
 
-fail_on_option = click.option(
-    "--fail-on",
-    type=click.Choice(["fidelity", "spraying-pays"]),
-    multiple=True,
-    help="End with exit status 3 if a run fails fidelity, or if spraying pays or there is no verdict; may be repeated",
-)
+
+@dataclass(frozen=True)
+class How:
+    """What `run` and `exec` are asked about how to perform their runs; see the options' help."""
+
+    out: Path | None
+    resume: Path | None
+    within: float | None
+    fail_on: tuple[str, ...]
+    dry_run: bool
+
+
+def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that all have which perform runs; it gets what they say as `how`.
+
+    `folder` is the results folder by default, and `dry_run` what a dry run prints.
+    """
+    directory = click.Path(path_type=Path)
+    options = (
+        click.option(
+            "--out", type=directory, metavar="DIR", help=f"Results folder, new  [default: results/{folder}-TIME]"
+        ),
+        click.option(
+            "--resume",
+            type=directory,
+            metavar="DIR",
+            help="Do what DIR still lacks of its runs; those that did not finish are tried again",
+        ),
+        within_option,
+        click.option(
+            "--fail-on",
+            type=click.Choice(["fidelity", "spraying-pays"]),
+            multiple=True,
+            help="End with exit status 3 if a run fails fidelity, or if spraying pays or there is no verdict; may be "
+            "repeated",
+        ),
+        click.option("--dry-run", is_flag=True, help=f"Print {dry_run}, and stop"),
+    )
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def collected(**given: Any) -> None:
+            how = How(**{field.name: given.pop(field.name) for field in fields(How)})
+            command(**given, how=how)
+
+        for option in reversed(options):
+            collected = option(collected)
+        return collected
+
+    return give
+
 
 _COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted"}
 
 
-def in_help(**words: str) -> Callable[[Command], Command]:
-    """Put `words` into a command's help, where its docstring names them in braces."""
+class Worded(click.Command):
+    """A command in whose help `words` stand for what is in braces: only help waits for the registries they are from."""
 
-    def fill(command: Command) -> Command:
-        command.__doc__ = (command.__doc__ or "").format(**words)
-        return command
+    def __init__(self, *args: Any, words: Callable[[], Mapping[str, str]], **rest: Any) -> None:
+        super().__init__(*args, **rest)
+        self._words = words
 
-    return fill
+    def format_help(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help, with its words filled in."""
+        words = self._words()
+        self.help = (self.help or "").format(**words)
+        for option in self.params:
+            if isinstance(option, click.Option):
+                option.help = (option.help or "").format(**words)
+        super().format_help(context, formatter)
 
 
 def foot(statuses: Mapping[str, str], files: Mapping[str, str] | None = None) -> str:

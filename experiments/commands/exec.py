@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import click
 
-from experiments.commands.common import fail_on_option, foot, in_help, read_experiment, set_option, within_option
-from traffic.schemes import FAMILIES, clauses_for_programs
+from experiments.commands.common import How, Worded, foot, performs_runs, read_experiment, set_option
 
 
 def _named(context: click.Context, _parameter: click.Parameter, command: tuple[str, ...]) -> tuple[str, ...]:
@@ -18,8 +16,16 @@ def _named(context: click.Context, _parameter: click.Parameter, command: tuple[s
     return command
 
 
+def _words() -> dict[str, str]:
+    from traffic.schemes import FAMILIES, clauses_for_programs
+
+    return {"clauses": clauses_for_programs(), "families": " and ".join(family.name for family in FAMILIES)}
+
+
 @click.command(
     "exec",
+    cls=Worded,
+    words=_words,
     epilog=foot(
         {
             "0": "it was 0 on all hosts, in every run, and --fail-on had nothing to say",
@@ -48,33 +54,14 @@ def _named(context: click.Context, _parameter: click.Parameter, command: tuple[s
     show_default=True,
     help="End a run after this time, such as 90s or 500ms",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Results folder, new  [default: results/NAME-exec-TIME]",
-)
-@click.option(
-    "--resume",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Do what DIR still lacks of its runs; those that did not finish are tried again",
-)
-@within_option
-@fail_on_option
-@click.option("--dry-run", is_flag=True, help="Print the runs and how long they may take, and stop")
-@in_help(clauses=clauses_for_programs(), families=" and ".join(family.name for family in FAMILIES))
+@performs_runs("NAME-exec", dry_run="the runs and how long they may take")
 def exec_(
     experiment: str | None,
     command: tuple[str, ...],
     overrides: tuple[str, ...],
     hosts: str | None,
     timeout: str,
-    out: Path | None,
-    resume: Path | None,
-    within: float | None,
-    fail_on: tuple[str, ...],
-    dry_run: bool,
+    how: How,
 ) -> None:
     """Run an unmodified program on an experiment's fabric.
 
@@ -104,36 +91,32 @@ def exec_(
     from experiments.runs.loads.programs import Program, Programs, parse_hosts
     from experiments.spec.experiment import restore_experiment
     from experiments.spec.messages import SpecError
-    from experiments.spec.units import parse_time_s
 
     folder = None
-    if resume:
-        if experiment or command or overrides or hosts or out:
+    if how.resume:
+        if experiment or command or overrides or hosts or how.out:
             raise click.UsageError("--resume takes everything from its folder: give nothing else of the kind with it")
-        folder, source = ResultsFolder.open(resume), str(resume / "manifest.json")
+        folder, source = ResultsFolder.open(how.resume), str(how.resume / "manifest.json")
         program = Program.restored(folder.manifest().get("program"), source)
         loaded = restore_experiment(folder.manifest()["experiment"], source)
     else:
         loaded = read_experiment(str(experiment), overrides)
-        try:
-            timeout_s = parse_time_s(timeout)
-        except ValueError as error:
-            raise SpecError(f"--timeout: {error}") from error
-        program = Program(tuple(command), parse_hosts(hosts, loaded.fabric.topology()), timeout_s)
+        program = Program(command, parse_hosts(hosts, loaded.fabric.topology()), _timeout_s(timeout))
     if shutil.which(program.command[0]) is None:
         raise SpecError(f"{program.command[0]}: no such program; name one on the PATH, or by its path")
     work, console = Programs(loaded, program), Console()
     if work.left_out:
         left_out = f"left out: {', '.join(work.left_out)}, as an unmodified program's connections cannot be split"
         console.print(left_out, highlight=False)
-    perform(
-        work,
-        console,
-        out=out,
-        resume=folder,
-        within=within,
-        fail_on=fail_on,
-        dry_run=dry_run,
-        about={"program": {**program.as_json(), "schemes": list(work.schemes)}},
-        kind="-exec",
-    )
+    about = {"program": {**program.as_json(), "schemes": list(work.schemes)}}
+    perform(work, console, how, folder, about=about, kind="-exec")
+
+
+def _timeout_s(text: str) -> float:
+    from experiments.spec.messages import SpecError
+    from experiments.spec.units import parse_time_s
+
+    try:
+        return parse_time_s(text)
+    except ValueError as error:
+        raise SpecError(f"--timeout: {error}") from error

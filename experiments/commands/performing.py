@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from emulator.errors import EmulatorError
 from emulator.sandbox import Sandbox
-from experiments.commands.common import FAILED, INTERRUPTED, REFUSED, become_root, end
+from experiments.commands.common import FAILED, INTERRUPTED, REFUSED, How, become_root, end
 from experiments.commands.progress import shown
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
@@ -33,35 +32,32 @@ _MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
 def perform(
     work: Work,
     console: Console,
+    how: How,
+    resumed: ResultsFolder | None,
     *,
-    out: Path | None,
-    resume: ResultsFolder | None,
-    within: float | None,
-    fail_on: Collection[str] = (),
-    dry_run: bool = False,
     about: Mapping[str, Any] | None = None,
     kind: str = "",
     sandbox: Sandboxes = Sandbox,
 ) -> None:
     """Perform what is left of `work` as root, answer, and end with the exit status that is due.
 
-    `about` is added to a new folder's manifest, and `kind` to its name; `sandbox` is as for `conducted`. Raises
-    SpecError, ResultsError, EmulatorError.
+    `resumed` is the folder that `how` says to go on with; without it a new one is made, `about` is added to its
+    manifest, and `kind` to its name. `sandbox` is as for `conducted`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
     if warning := calibration.warning(work.experiment):
         console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
-    if dry_run:
+    if how.dry_run:
         _print_plan(work, console)
         return
     become_root()
-    if resume is None:
-        new = {**manifest(work.experiment, DEFAULT_WITHIN if within is None else within), **(about or {})}
-        folder = ResultsFolder.create(out or default_path(work.name + kind), new)
+    if resumed is None:
+        new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **(about or {})}
+        folder = ResultsFolder.create(how.out or default_path(work.name + kind), new)
     else:
-        folder = resume
-        if within is not None:
-            folder.write_manifest({**folder.manifest(), "within": within})
+        folder = resumed
+        if how.within is not None:
+            folder.write_manifest({**folder.manifest(), "within": how.within})
     try:
         failed = conduct(work, folder, console, sandbox)
     except KeyboardInterrupt:
@@ -73,7 +69,7 @@ def perform(
     verdict = answer(folder, work, console)
     if failed:
         sys.exit(failed[-1].status or FAILED)
-    if refused := refusal(verdict, fail_on):
+    if refused := refusal(verdict, how.fail_on):
         end(refused, REFUSED)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from experiments.commands.common import BAD_INPUT, end, fail_on_option, foot, read_experiment, set_option, within_option
+from experiments.commands.common import BAD_INPUT, How, end, foot, performs_runs, read_experiment, set_option
 
 
 @click.command(
@@ -31,27 +29,8 @@ from experiments.commands.common import BAD_INPUT, end, fail_on_option, foot, re
 )
 @click.argument("experiment", required=False)
 @set_option
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder, new  [default: results/NAME-TIME]"
-)
-@click.option(
-    "--resume",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Do what DIR still lacks of its experiment; runs that did not finish are tried again",
-)
-@within_option
-@fail_on_option
-@click.option("--dry-run", is_flag=True, help="Print the runs, with bounds and likely durations in seconds, and stop")
-def run(
-    experiment: str | None,
-    overrides: tuple[str, ...],
-    out: Path | None,
-    resume: Path | None,
-    within: float | None,
-    fail_on: tuple[str, ...],
-    dry_run: bool,
-) -> None:
+@performs_runs("NAME", dry_run="the runs, with bounds and likely durations in seconds")
+def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
     """Run an experiment and say what came of it.
 
     EXPERIMENT is a YAML file, or a name of the catalog such as quick. Every collective in it is replayed under every
@@ -78,17 +57,17 @@ def run(
     from experiments.spec.experiment import restore_experiment
 
     folder = None
-    if resume:
-        if experiment or overrides or out:
+    if how.resume:
+        if experiment or overrides or how.out:
             raise click.UsageError(
                 "--resume takes everything from its folder: give no experiment, --set or --out with it"
             )
-        folder = ResultsFolder.open(resume)
+        folder = ResultsFolder.open(how.resume)
         if "program" in folder.manifest():
-            end(f"{resume} was begun by exec: go on with spraylab exec --resume {resume}", BAD_INPUT)
-        work = Replays(restore_experiment(folder.manifest()["experiment"], str(resume / "manifest.json")))
+            end(f"{how.resume} was begun by exec: go on with spraylab exec --resume {how.resume}", BAD_INPUT)
+        work = Replays(restore_experiment(folder.manifest()["experiment"], str(how.resume / "manifest.json")))
     elif experiment:
         work = Replays(read_experiment(experiment, overrides))
     else:
         raise click.UsageError("name an experiment, such as: spraylab run quick")
-    perform(work, Console(), out=out, resume=folder, within=within, fail_on=fail_on, dry_run=dry_run)
+    perform(work, Console(), how, folder)

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import click
 
-from experiments.commands.common import become_root, foot, read_experiment, set_option
-from traffic.schemes import names_for_programs, names_of_role
+from experiments.commands.common import Worded, become_root, foot, read_experiment, set_option
 
 
-@click.command(epilog=foot({"0": "done", "1": "the fabric could not be built"}))
+def _plain() -> str:
+    from traffic.schemes import names_of_role
+
+    return names_of_role("plain")[0]
+
+
+def _words() -> dict[str, str]:
+    from traffic.schemes import names_for_programs
+
+    return {"names": names_for_programs(), "plain": _plain()}
+
+
+@click.command(cls=Worded, words=_words, epilog=foot({"0": "done", "1": "the fabric could not be built"}))
 @click.argument("experiment")
 @set_option
 @click.option(
     "--scheme",
-    default=names_of_role("plain")[0],
-    show_default=True,
+    default=_plain,
+    show_default=False,
     metavar="NAME",
-    help=f"What hosts' NICs do to each packet or connection: {names_for_programs()}",
+    help="What hosts' NICs do to each packet or connection: {names}  [default: {plain}]",
 )
 def shell(experiment: str, overrides: tuple[str, ...], scheme: str) -> None:
     """Talk to a running fabric: Mininet's command line.

@@ -48,7 +48,7 @@ class Trials(ReplayWork):
     def __init__(self, topology: LeafSpine, traffic: Sequence[Traffic], dataplane: str, *, predicted: bool) -> None:
         super().__init__()
         self.topology, self.transport, self.dataplane = topology, Transport(), dataplane
-        self._traffic, self._asks_theory = traffic, predicted
+        self._traffic, self.predicts = traffic, predicted
         self.runs = [
             Run(str(number), number, each.schedule.collective, each.scheme, each.seed)
             for number, each in enumerate(traffic)
@@ -58,10 +58,6 @@ class Trials(ReplayWork):
         each = self._traffic[run.traffic]
         hosts = place(each.placement, self.topology, each.schedule.ranks)
         return each.schedule, hosts, bound_s(each.schedule, self.topology, hosts)
-
-    def prepare(self, run: Run) -> None:
-        if self._asks_theory:
-            super().prepare(run)
 
     def job(self, run: Run, captures: Path) -> Job:
         return replace(super().job(run, captures), captures=self._traffic[run.traffic].captures)

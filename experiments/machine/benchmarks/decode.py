@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emulator.proc import peak_memory_bytes
 from experiments.captures import headers, pcap
 from experiments.captures.concurrency import flow_starts, incast_degree
 from experiments.captures.containers import at_every_byte
@@ -26,6 +27,7 @@ from experiments.captures.paths import path_share
 from experiments.captures.queueing import queueing_delay
 from experiments.captures.reordering import reorder_density, reordering
 from experiments.captures.retransmission import retransmissions
+from experiments.machine.benchmarks.alone import measured_alone
 
 SNAP_BYTES = 128
 SEGMENT_BYTES = 8948  # payload of a full segment: MTU 9000 less 52 bytes of IP, TCP and timestamps
@@ -59,20 +61,9 @@ def run(packets: int = 1_000_000) -> list[dict[str, Any]]:
         rows = []
         for tool in TOOLS:
             some = min(packets, PREFIX_PACKETS.get(tool, packets))
-            rows.append(_measure(tool, path if some == packets else _prefix(path, some), some))
+            case = tool, path if some == packets else _prefix(path, some), some
+            rows.append(measured_alone(__name__, *case, timeout_s=TIMEOUT_S))
     return rows
-
-
-def _measure(tool: str, path: Path, packets: int) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, tool, str(path), str(packets)],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=True,
-    )
-    row: dict[str, Any] = json.loads(done.stdout)
-    return row
 
 
 def _here(tool: str, path: Path, packets: int) -> dict[str, Any]:
@@ -89,12 +80,7 @@ def _here(tool: str, path: Path, packets: int) -> dict[str, Any]:
         if decoded != packets:
             raise RuntimeError(f"{tool} decoded {decoded} of {packets} packets: its figure would mean nothing")
     row |= {"version": version, "time_s": min(times_s), "packets_per_s": packets / min(times_s)}
-    return row | {"peak_memory_bytes": None if tool == "tshark" else _peak_memory_bytes(), "note": note}
-
-
-def _peak_memory_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    return row | {"peak_memory_bytes": None if tool == "tshark" else peak_memory_bytes(), "note": note}
 
 
 def _prefix(path: Path, packets: int) -> Path:

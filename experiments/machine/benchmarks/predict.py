@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from emulator.proc import peak_memory_bytes
 from emulator.topology import MAX_SPINES
+from experiments.machine.benchmarks.alone import measured_alone
 from experiments.runs.predict import predict
 from experiments.spec.experiment import Experiment
 from experiments.spec.fabric import FabricSpec
@@ -29,7 +29,8 @@ def run(hosts: Sequence[int] = HOSTS) -> list[dict[str, Any]]:
     Sizes are squares of a whole number: as many leaves as hosts a leaf, and as many spines, up to 63. Time is of the
     prediction of three schemes with one seed; memory is the most the whole process ever held, libraries included.
     """
-    return [_measure(count, traffic) for traffic in ("permutation", "alltoall") for count in hosts]
+    cases = [(count, traffic) for traffic in ("permutation", "alltoall") for count in hosts]
+    return [measured_alone(__name__, *case, timeout_s=_TIMEOUT_S) for case in cases]
 
 
 def experiment_of(hosts: int, traffic: str, schemes: Sequence[str] = SCHEMES) -> Experiment:
@@ -55,18 +56,6 @@ def experiment_of(hosts: int, traffic: str, schemes: Sequence[str] = SCHEMES) ->
     )
 
 
-def _measure(hosts: int, traffic: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, str(hosts), traffic],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=True,
-    )
-    row: dict[str, Any] = json.loads(done.stdout)
-    return row
-
-
 def _here(hosts: int, traffic: str) -> dict[str, Any]:
     experiment = experiment_of(hosts, traffic)
     start = time.perf_counter()
@@ -80,14 +69,8 @@ def _here(hosts: int, traffic: str) -> dict[str, Any]:
         "flows": int(rows.flows.max()),
         "model": "counts" if rows.predicted_cct_s.isna().all() else "fluid",
         "time_s": time.perf_counter() - start,
-        "peak_memory_bytes": _peak_memory_bytes(),
+        "peak_memory_bytes": peak_memory_bytes(),
     }
-
-
-def _peak_memory_bytes() -> int:
-    """Of this program alone: what getrusage says may be that of the process it was started from."""
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 if __name__ == "__main__":

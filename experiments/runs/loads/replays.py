@@ -61,11 +61,25 @@ class ReplayLoad:
             yield replay.run
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What is found of a run once, and needed when it is performed and judged."""
+
+    plan: TrafficPlan
+    bound_s: float
+    predicted: Predicted | None
+
+
 class ReplayWork(Work):
-    """Runs that replay schedules: what each sends, where it goes, what is possible, what is to be expected."""
+    """Runs that replay schedules: what each sends, where it goes, what is possible, what is to be expected.
+
+    A run is prepared before its job is asked for. Without `predicts`, theory is not asked what it should take.
+    """
+
+    predicts = True
 
     def __init__(self) -> None:
-        self._predicted: dict[str, Predicted | None] = {}
+        self._prepared: dict[str, _Prepared] = {}
 
     @abstractmethod
     def ideal(self, run: Run) -> tuple[Schedule, Sequence[int], float]:
@@ -97,14 +111,16 @@ class ReplayWork(Work):
         return self.ideal(run)[2]
 
     def prepare(self, run: Run) -> None:
-        self._predicted[run.run_id] = predict_run(self.plan(run), self.topology, run.seed)
+        plan = self.plan(run)
+        predicted = predict_run(plan, self.topology, run.seed) if self.predicts else None
+        self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
     def job(self, run: Run, captures: Path) -> Job:
-        load = ReplayLoad(self.plan(run), self.transport, self.verify)
+        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify)
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id)
 
     def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
-        plan = self.plan(run)
+        prepared = self._prepared[run.run_id]
         evidence = ReplayEvidence.of(
             measured,
             ports=seen.built.ports,
@@ -112,14 +128,14 @@ class ReplayWork(Work):
             seed=run.seed,
             asked=self.captures,
             captured=seen.captured,
-            plan=plan,
-            bound_s=self.bound_s(run),
+            plan=prepared.plan,
+            bound_s=prepared.bound_s,
         )
-        return judge_replay(evidence, self.identity(run, plan, seen.built.dataplane), self._predicted.get(run.run_id))
+        return judge_replay(evidence, self.identity(run, prepared.plan, seen.built.dataplane), prepared.predicted)
 
     def too_short(self) -> dict[str, str]:
         found = {}
-        for run in self.runs:
+        for run in {(run.traffic, run.seed): run for run in self.runs}.values():  # schemes send the same
             schedule, hosts, bound = self.ideal(run)
             if reason := too_short(schedule, self.topology, hosts, bound):
                 found[run.label] = reason
