@@ -90,4 +90,6 @@ class Schedule:
             return tuple(TopologicalSorter({task.id: task.waits_for for task in self.tasks}).static_order())
         except CycleError as error:
             circle = " -> ".join(map(str, error.args[1][:6]))
-            raise ValueError(f"tasks wait for each other in a circle, so none of these ever starts: {circle}") from error
+            raise ValueError(
+                f"tasks wait for each other in a circle, so none of these ever starts: {circle}"
+            ) from error

@@ -46,8 +46,8 @@ def bound_s(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> floa
     origin_s = schedule.origin_s
     earliest_s = [*(flow.start_s - origin_s for flow in schedule.flows), *(0.0 for _ in schedule.computes)]
 
-    # Tasks that wait for the same are released together. The order has a task after all it waits for, so the keys are in
-    # an order in which heads can be found, and reversed, tails.
+    # Tasks that wait for the same are released together. The order has a task after all it waits for, so the keys are
+    # in an order in which heads can be found, and reversed, tails.
     released: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for id in schedule.order:
         released[tasks[id].waits_for].append(id)

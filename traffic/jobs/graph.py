@@ -1,9 +1,9 @@
 """A training job being drawn up: who computes when, which collective waits for what, as one graph of tasks.
 
-Streams and communicators become dependencies here, and whoever plays the graph knows only "ready at". A rank takes part
-in a collective once it has computed what it brings and is done with the collective before on the same communicator. Both
-its sends and its receives wait for that: NCCL's receiver must have posted its buffer, and where only those sends waited
-that wait for nothing else, most of a collective would run before a straggler has anything to add.
+Streams and communicators become dependencies here, and whoever plays the graph knows only "ready at". A rank takes
+part in a collective once it has computed what it brings and is done with the collective before on the same
+communicator. Both its sends and its receives wait for that: NCCL's receiver must have posted its buffer, and where only
+those sends waited that wait for nothing else, most of a collective would run before a straggler has anything to add.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ MAX_TASKS = 1_000_000
 
 _LEAST_PIECES = 16  # no algorithm cuts a channel's part of the message into more, or into one a rank
 
-Handles = Mapping[int, int]
-"""By rank, the task that is done when the rank is."""
-
 
 class JobError(ScheduleError):
     """A job that cannot be drawn up; the message is one sentence and says what would be right."""
@@ -33,7 +30,7 @@ class JobError(ScheduleError):
 
 @dataclass(frozen=True)
 class Scale:
-    """How an emulated job relates to the real one: bytes and seconds are multiplied; `slower` does so for some ranks."""
+    """How an emulated job relates to the real one: bytes and seconds are multiplied, of `slower` ranks once more."""
 
     of_bytes: float = 1.0
     of_seconds: float = 1.0
@@ -98,7 +95,7 @@ class Graph:
     ) -> dict[int, int]:
         """Add a collective among `ranks`; each takes part once its tasks of `after` are done.
 
-        `size_bytes` is counted as `build_schedule` does. A message too small to be cut is sent as the least that can be.
+        `size_bytes` is counted as `build_schedule` does. A message too small to cut grows to the least that can be.
         """
         least = ELEMENT_BYTES * max(_LEAST_PIECES, len(ranks)) * self._channels
         size = max(least, -(-self._sized(size_bytes) // ELEMENT_BYTES) * ELEMENT_BYTES)
@@ -114,7 +111,7 @@ class Graph:
         after: Mapping[int, Iterable[int]],
         communicator: Hashable = "",
     ) -> dict[int, int]:
-        """Add an AllToAll of unequal sizes among `ranks`: of each pair (source, destination), what one sends the other."""
+        """Add an AllToAll of unequal sizes among `ranks`: of each pair (source, destination), what it sends."""
         place = {rank: number for number, rank in enumerate(ranks)}
         flows = [
             Flow(number, place[src], place[dst], self._sized(size))
@@ -126,7 +123,8 @@ class Graph:
         """Return the graph as a schedule; its size is the most that any one rank sends."""
         flows = [task for task in self._tasks if isinstance(task, Flow)]
         computes = [task for task in self._tasks if isinstance(task, Compute)]
-        id_of = {task.id: number for number, task in enumerate([*flows, *computes])}
+        handles = [*(flow.id for flow in flows), *(compute.id for compute in computes)]
+        id_of = {handle: number for number, handle in enumerate(handles)}
         sent: dict[int, int] = defaultdict(int)
         for flow in flows:
             sent[flow.src] += flow.size_bytes
@@ -145,7 +143,7 @@ class Graph:
     def _place(
         self, flows: Sequence[Flow], ranks: Sequence[int], after: Mapping[int, Iterable[int]], communicator: Hashable
     ) -> dict[int, int]:
-        """Add `flows`, whose ranks are places in `ranks`, each rank's own behind a gate; return what ends each rank's."""
+        """Add `flows`, whose ranks are places in `ranks`, behind a gate a rank; return what ends each rank's part."""
         self._check_ranks(ranks)
         if len(set(ranks)) < len(ranks):
             raise JobError(f"a group has a rank twice: {', '.join(map(str, sorted(ranks)[:8]))}")
