@@ -62,6 +62,14 @@ def _formats() -> Entries:
     return ((key, f"{form.says}, such as perm{form.suffix}") for key, form in FORMATS.items())
 
 
+def _strains() -> Entries:
+    from inspect import getdoc
+
+    from traffic.strain import STRAINS
+
+    return ((kind.key, (getdoc(kind) or "").splitlines()[0]) for kind in STRAINS)
+
+
 def _benchmarks() -> Entries:
     from experiments.commands.bench import BENCHMARKS
 
@@ -80,6 +88,7 @@ KINDS = {
     "schemes": _Kind("how bytes meet paths", _schemes),
     "traffic": _Kind("kinds of entries of an experiment's traffic", _traffic),
     "formats": _Kind("files that list flows", _formats),
+    "strains": _Kind("what takes away some of what makes a single path do well", _strains),
     "benchmarks": _Kind("what bench measures", _benchmarks),
     "invariants": _Kind("what must hold for a run to be trusted", _invariants),
 }

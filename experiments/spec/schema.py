@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 
 from experiments.spec.experiment import Experiment
 from experiments.spec.fields import Keys, keys
+from experiments.spec.strain import kind_of_strain
 from experiments.spec.traffic import kinds
 from experiments.spec.traffic.collective import CollectiveTraffic
 from traffic.collectives import COLLECTIVES
@@ -59,6 +60,7 @@ def experiment_schema() -> dict[str, Any]:
     lists = made["properties"]
     lists["traffic"]["items"] = {"anyOf": list(entries.values())}
     lists["schemes"]["items"] = {"anyOf": _schemes()}
+    lists["strain"] |= {"anyOf": [_strain(), {"type": "null"}]}
     for name in ("traffic", "schemes", "seeds"):
         lists[name]["minItems"] = 1
     return {"$schema": _DIALECT, "title": "An experiment of spraylab", **made}
@@ -75,6 +77,12 @@ def _name_collectives(entry: JsonSchemaValue) -> None:
         }
         for name, collective in COLLECTIVES.items()
     ]
+
+
+def _strain() -> JsonSchemaValue:
+    """Return which strains there are, each a mapping of options or its first option by itself."""
+    strains = {key: {"description": says} for key, says in keys(kind_of_strain()).items()}
+    return {"type": "object", "properties": strains, "additionalProperties": False}
 
 
 def _schemes() -> list[JsonSchemaValue]:

@@ -33,6 +33,7 @@ from experiments.spec.fields import keys
 from traffic.collectives import COLLECTIVES
 from traffic.formats import FORMATS
 from traffic.schemes import SCHEMES
+from traffic.strain import STRAINS
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +66,7 @@ def test_all_that_is_registered_is_listed() -> None:
     assert {scheme.name for scheme in SCHEMES} <= set(listed("schemes"))
     assert list(listed("formats")) == list(FORMATS)
     assert list(listed("traffic")) == ["collective", *FORMATS]
+    assert list(listed("strains")) == [strain.key for strain in STRAINS]
     assert list(listed("invariants")) == [invariant.name for invariant in INVARIANTS]
 
 
@@ -131,13 +133,14 @@ def test_the_starter_names_every_key_there_is() -> None:
 
 
 def test_what_the_starter_has_behind_a_sign_may_be_written(tmp_path: Path) -> None:
-    """Without the sign, every line that is a key is what holds anyway, and more traffic is added."""
+    """Without the sign, every line that is a key is what holds anyway, but for more traffic and a strain."""
     shutil.copy(CATALOG / "perm_16n_16c_2MB.cm", tmp_path / "mine.cm")
     lines = [re.sub(r"^( *)# (?=( *)[-a-z_]+:|- \{)", r"\1", line) for line in STARTER.read_text().splitlines()[1:]]
     (tmp_path / "mine.yaml").write_text("\n".join(lines))
     written, plain = load_experiment(str(tmp_path / "mine.yaml")), load_experiment(str(STARTER))
     assert len(written.traffic) == len(plain.traffic) + 2
-    assert written.model_copy(update={"traffic": plain.traffic, "name": plain.name}) == plain
+    assert [strain.key for strain in written.strains] == ["jitter"]
+    assert written.model_copy(update={"traffic": plain.traffic, "name": plain.name, "strain": None}) == plain
 
 
 # show

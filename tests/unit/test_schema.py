@@ -83,6 +83,7 @@ def test_what_is_written_back_validates() -> None:
         {**SMALL, "fabric": {**FABRIC, "queue": "4mbit"}},
         {**SMALL, "stall_timeout": "10 minutes"},
         {**SMALL, "name": "a b"},
+        {**SMALL, "strain": {"stain": "5%"}},
     ],
     ids=lambda content: json.dumps(content)[-60:],
 )
@@ -102,6 +103,7 @@ values = st.one_of(
     st.integers(-1, 70),
     st.booleans(),
     st.sampled_from([*COLLECTIVES, *(scheme.name for scheme in SCHEMES), "subflow-4", "ring", "auto", "x.cm"]),
+    st.sampled_from([{"jitter": "5%"}, {"order": {"by": "shuffled"}}, {"stragglers": 1}, {"sizes": "x"}, None]),
     st.lists(st.one_of(st.integers(0, 9), st.sampled_from(["ecmp", "subflow-3"])), max_size=2),
 )
 
