@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from experiments.spec.fabric import FabricSpec
-from experiments.spec.fields import Between, Keys, TimeS, keys, matches, one_of_each, some
+from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.traffic import Traffic, kind_of
@@ -36,6 +36,9 @@ from traffic.strain import Strain, StrainError, strained
 from traffic.transport import Transport
 
 CATALOG = Path(__file__).parents[1] / "catalog"
+STARTER = Path(__file__).parents[1] / "examples" / "starter.yaml"
+"""What `init` writes."""
+
 MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
 
@@ -65,7 +68,7 @@ class TransportSpec(Keys):
     """How the hosts' TCP is set up: see `traffic.transport.Transport`."""
 
     congestion_control: Annotated[
-        StrictStr, matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
+        StrictStr, Matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
     ] = Field(default="cubic", description="the name of a congestion control such as cubic")
     windows: Literal["fitted", "default"] = "fitted"
     acknowledgements: Literal["first", "in-turn"] = "first"
@@ -77,7 +80,7 @@ class Experiment(Keys):
 
     name: Annotated[
         StrictStr,
-        matches(
+        Matches(
             f"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}",
             f"a name of at most {_LONGEST_NAME} letters, digits, '.', '_', '-', such as my-test.1",
         ),
