@@ -19,8 +19,10 @@ def perform_shell(
 ) -> Iterator[Built | None]:
     """Runs in the sandbox; see `run_shell`. Raises EmulatorError."""
     fabric = fabric_of(order, seed)
+    applied = scheme_of(scheme)
+    fabric.program(seed, forwarding=applied.switch)
     sampler = Sampler(fabric, sys.stderr)
-    with at_work(scheme_of(scheme).program_nic, fabric, seed):
+    with at_work(applied.program_nic, fabric, seed):
         yield described(fabric)
         run_shell(fabric, sampler, seed, terminal, lines)
     yield None
