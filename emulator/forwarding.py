@@ -19,7 +19,7 @@ _KINDS: Mapping[str, type[Forwarding]] = {kind.__name__: kind for kind in (Spray
 
 def as_json(forwarding: Forwarding | None) -> dict[str, Any] | None:
     """Return it as the controller is told it, for `restored`."""
-    return forwarding and {"kind": type(forwarding).__name__, **asdict(forwarding)}
+    return None if forwarding is None else {"kind": type(forwarding).__name__, **asdict(forwarding)}
 
 
 def restored(content: Mapping[str, Any] | None) -> Forwarding | None:
