@@ -120,7 +120,7 @@ def _fits(flow: Any, destination: str, dscp: int, seen: dict[str, int]) -> bool:
     wanted, mask = match.pop("ipv4_dst", ("0.0.0.0", "0.0.0.0"))
     fits = int(ip_address(destination)) & int(IPv4Address(mask)) == int(IPv4Address(wanted))
     fits &= match.pop("ip_dscp", dscp) == dscp
-    fits &= all([match.pop(field, value) == value for field, value in seen.items()])
+    fits &= {field: match.pop(field, value) for field, value in seen.items()} == seen
     assert not match, f"unknown match {match}"
     return fits
 
