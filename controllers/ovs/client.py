@@ -13,6 +13,7 @@ from typing import TextIO
 from emulator.errors import EmulatorError
 from emulator.inherited import environment, python
 from emulator.topology import LeafSpine
+from emulator.vigil import watch
 
 OPENFLOW_PORT = 6653
 _START_TIMEOUT_S = 20.0
@@ -31,6 +32,7 @@ class Controller:
             stderr=log,
             env=environment(),
         )
+        watch(self.process.pid, "the OpenFlow controller")
         self._connection: socket.socket | None = None
 
     def wait_ready(self) -> None:
