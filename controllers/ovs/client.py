@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from emulator.errors import EmulatorError
+from emulator.forwarding import Forwarding, as_json
 from emulator.inherited import environment, python
 from emulator.topology import LeafSpine
 from emulator.vigil import watch
@@ -39,13 +40,19 @@ class Controller:
         """Return once it takes orders. Raises EmulatorError if it does not come up."""
         self._connect()
 
-    def program(self, fabric: LeafSpine, seed: int) -> None:
+    def program(self, fabric: LeafSpine, seed: int, forwarding: Forwarding | None) -> None:
         """Have every switch hold the tables of `fabric`, hashing with `seed`; return once all have confirmed.
 
-        Raises EmulatorError if a switch refuses a rule or does not answer in time.
+        `forwarding` is what leaves do instead of hashing. Raises EmulatorError if a switch refuses a rule or does not
+        answer in time.
         """
         fabric_as_json = {**asdict(fabric), "failed": sorted(fabric.failed)}
-        order = {"fabric": fabric_as_json, "seed": seed, "timeout_s": _PROGRAM_TIMEOUT_S}
+        order = {
+            "fabric": fabric_as_json,
+            "seed": seed,
+            "forwarding": as_json(forwarding),
+            "timeout_s": _PROGRAM_TIMEOUT_S,
+        }
         connection = self._connect()
         try:
             connection.sendall(json.dumps(order).encode() + b"\n")

@@ -68,6 +68,13 @@ class OpenVSwitch:
         finally:
             os.close(pidfd)
 
+    def disable_sequence_checks(self) -> None:
+        """Have the userspace datapath count TCP packets to their connection whatever their sequence numbers.
+
+        What is late, as sprayed packets are, would belong to none.
+        """
+        run(["ovs-appctl", "-t", str(_RUN / "vswitchd.ctl"), "dpctl/ct-disable-tcp-seq-chk"])
+
 
 def _schema() -> str:
     for candidate in ("/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema"):

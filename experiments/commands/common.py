@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
@@ -138,6 +139,14 @@ def read_experiment(name_or_path: str, overrides: Sequence[str]) -> Experiment:
     from experiments.spec.experiment import load_experiment
 
     return with_rates(load_experiment(name_or_path, overrides))
+
+
+def complete_experiments(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return what a shell completes where an experiment is named: names of the catalog, and files."""
+    from experiments.spec.experiment import catalog_names
+
+    names = [CompletionItem(name) for name in catalog_names() if incomplete and name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
 
 
 def become_root() -> None:

@@ -28,10 +28,12 @@ def perform_shell(
 
     `surroundings` are the environment variables of what the user types.
     """
+    applied = scheme_of(scheme)
     with vigil.kept():
         fabric = fabric_of(order, seed)
+        fabric.program(seed, forwarding=applied.switch)
         sampler = Sampler(fabric, sys.stderr)
-    with at_work(scheme_of(scheme).program_nic, fabric, seed):
+    with at_work(applied.program_nic, fabric, seed):
         yield described(fabric)
         os.environ.update(surroundings)  # the hosts' shells inherit them; what we start, `emulator.inherited`
         with vigil.kept():

@@ -21,8 +21,9 @@ from pydantic import (
 )
 
 from experiments.spec.fabric import FabricSpec
-from experiments.spec.fields import Between, Keys, TimeS, keys, matches, one_of_each, some
+from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
+from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.traffic import Traffic, kind_of
 from experiments.spec.yamlfile import YamlFile, YamlFileError, read_yaml
 from traffic.collectives import ScheduleError
@@ -31,9 +32,13 @@ from traffic.placement import PlacementError, place
 from traffic.promises import check_verifiable
 from traffic.schedule import Schedule
 from traffic.schemes import names_of_role, scheme_of
+from traffic.strain import Strain, StrainError, strained
 from traffic.transport import Transport
 
 CATALOG = Path(__file__).parents[1] / "catalog"
+STARTER = Path(__file__).parents[1] / "examples" / "starter.yaml"
+"""What `init` writes."""
+
 MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
 
@@ -63,7 +68,7 @@ class TransportSpec(Keys):
     """How the hosts' TCP is set up: see `traffic.transport.Transport`."""
 
     congestion_control: Annotated[
-        StrictStr, matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
+        StrictStr, Matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
     ] = Field(default="cubic", description="the name of a congestion control such as cubic")
     windows: Literal["fitted", "default"] = "fitted"
     acknowledgements: Literal["first", "in-turn"] = "first"
@@ -75,7 +80,7 @@ class Experiment(Keys):
 
     name: Annotated[
         StrictStr,
-        matches(
+        Matches(
             f"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}",
             f"a name of at most {_LONGEST_NAME} letters, digits, '.', '_', '-', such as my-test.1",
         ),
@@ -103,6 +108,18 @@ class Experiment(Keys):
         return captures
 
     verify: StrictBool = Field(default=False, description="true or false")
+    strain: Strains | None = Field(default=None, description="a mapping such as {jitter: 5%}")
+
+    @field_validator("strain")
+    @classmethod
+    def _data_can_be_checked(cls, strain: StrainSpec | None, info: ValidationInfo) -> StrainSpec | None:
+        for each in strain.strains() if strain and info.data.get("verify") else ():
+            if not each.keeps_data:
+                raise ValueError(
+                    f"{each.key} changes what flows carry, so that no data can be checked; write 0, or verify: false"
+                )
+        return strain
+
     stall_timeout_s: TimeS = Field(default=10.0, alias="stall_timeout", description="a time such as 10s")
 
     def tcp(self) -> Transport:
@@ -110,8 +127,18 @@ class Experiment(Keys):
         return Transport(**self.transport.model_dump(), stall_timeout_s=self.stall_timeout_s)
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
-        """The flows of one entry of `traffic`, as every scheme of this seed sends them."""
+        """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
         return self.traffic[traffic_index].schedule(self.fabric.shape(), self.placement, seed)
+
+    @property
+    def strains(self) -> list[Strain]:
+        """What is put on every schedule: nothing where all is 0."""
+        strain: StrainSpec | None = self.strain
+        return strain.strains() if strain else []
+
+    def strained(self, schedule: Schedule, bound_s: float, seed: int) -> Schedule:
+        """Return `schedule`, whose bound is `bound_s`, with this experiment's strain. Raises StrainError."""
+        return strained(schedule, self.strains, bound_s=bound_s, seed=seed)
 
     def hosts(self, schedule: Schedule, seed: int) -> list[int]:
         """The host of each rank of `schedule`."""
@@ -203,6 +230,8 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return FabricSpec
         case ["transport", *_]:
             return TransportSpec
+        case ["strain", *rest]:
+            return kind_of_strain(*rest[:1])
         case ["traffic", int(index), *_]:
             return kind_of(content["traffic"][index])
     return Experiment
@@ -220,5 +249,8 @@ def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:
             experiment.hosts(schedule, seed)
             if experiment.verify:
                 check_verifiable(schedule)
+            experiment.strained(schedule, 1.0, seed)
+        except StrainError as error:
+            yield Problem(("strain",), str(error))
         except (FormatError, PlacementError, ScheduleError) as error:
             yield Problem(("traffic", index, *entry.blamed(str(error))), str(error))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from emulator.order import FabricOrder
 from emulator.proc import retransmitted_segments
@@ -39,6 +40,10 @@ class ProgramLoad:
     scheme: Scheme
     launch: Launch
     hashed: Sequence[Endpoints] = ()
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        return self.scheme.switch
 
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:

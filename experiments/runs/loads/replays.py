@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.judge.floor import too_short
@@ -51,6 +52,10 @@ class ReplayLoad:
             for connection in self.plan.connections
             if connection.path_tag == UNTAGGED
         ]
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        return self.plan.scheme.switch
 
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
@@ -160,7 +165,15 @@ class Replays(ReplayWork):
     def _schedule_hosts_bound(self, traffic: int, seed: int) -> tuple[Schedule, list[int], float]:
         schedule = self.experiment.schedule(traffic, seed)
         hosts = self.experiment.hosts(schedule, seed)
-        return schedule, hosts, bound_s(schedule, self.topology, hosts)
+        bound = bound_s(schedule, self.topology, hosts)
+        if self.experiment.strains:
+            schedule = self.experiment.strained(schedule, bound, seed)
+            bound = bound_s(schedule, self.topology, hosts)
+        return schedule, hosts, bound
+
+    def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
+        strain = {"strain": str(self.experiment.strain)} if self.experiment.strains else {}
+        return {**super().identity(run, plan, dataplane), **strain}
 
     def estimate_s(self, run: Run) -> float:
         return estimate_s(self.experiment, run, self.bound_s(run))
