@@ -12,7 +12,8 @@ from rich.table import Table
 
 from emulator.errors import EmulatorError
 from emulator.sandbox import Sandbox
-from experiments.commands.common import FAILED, INTERRUPTED, REFUSED, How, become_root, end
+from experiments.commands import signals
+from experiments.commands.common import FAILED, REFUSED, How, become_root, end
 from experiments.commands.progress import shown
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
@@ -60,9 +61,9 @@ def perform(
             folder.write_manifest({**folder.manifest(), "within": how.within})
     try:
         failed = conduct(work, folder, console, sandbox)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         answer(folder, work, console)
-        end("interrupted; everything built is gone again", INTERRUPTED)
+        end(f"{interrupt}; everything built is gone again", signals.status(interrupt))
     except EmulatorError:
         answer(folder, work, console)
         raise

@@ -42,6 +42,13 @@ class Failed:
     status: int = 0
 
 
+@dataclass(frozen=True)
+class Lost:
+    """The fabric is none any more, for the `reason` given: it is to be built anew for the runs that are left."""
+
+    reason: str
+
+
 class UnfitError(Exception):
     """A load has ended, and not as it should: `reason` for people, and the exit `status` of what was run."""
 
@@ -84,4 +91,4 @@ class Job:
     capture_directory: Path = Path()
 
 
-Event = Built | Started | Progress | Output | Ended | Failed | Measured[Any]
+Event = Built | Started | Progress | Output | Ended | Failed | Lost | Measured[Any]
