@@ -34,8 +34,13 @@ INVARIANTS = (
         network.shaping_is_as_asked,
     ),
     Invariant(
+        "faults",
+        "every fault came about and was over when it was due, and the kernel said so",
+        network.faults_are_as_asked,
+    ),
+    Invariant(
         "conservation",
-        "on every hop, packets in = packets out + drops that a counter admits to",
+        "on every hop, packets in = packets out + drops that a counter admits to, those of faults included",
         network.packets_are_conserved,
     ),
     Invariant(
