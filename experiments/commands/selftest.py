@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "tests" / "unit"
 SYSTEM = ROOT / "tests" / "system"
 BROWSER = ROOT / "tests" / "browser"  # needs Chromium, and skips itself without
+FUZZ = ROOT / "tests" / "fuzz"
+ROOTLESS = (UNIT, FUZZ, BROWSER)
+FUZZED_INPUTS = "4000"  # files a reader: about a minute for all readers together
 
 # -E and -P: neither PYTHONPATH nor the current directory may put another `experiments` or `traffic` first.
 PYTHON = (sys.executable, "-E", "-P")
@@ -24,7 +27,7 @@ CHECKS = {
     "ruff": [*PYTHON, "-m", "ruff", "check", "."],
     "ruff format": [*PYTHON, "-m", "ruff", "format", "--check", "."],
     "mypy": [*PYTHON, "-m", "mypy"],
-    **{f"mypy {tests.name}": [*PYTHON, "-m", "mypy", str(tests)] for tests in (UNIT, SYSTEM, BROWSER)},
+    **{f"mypy {tests.name}": [*PYTHON, "-m", "mypy", str(tests)] for tests in (*ROOTLESS, SYSTEM)},
     "import-linter": [str(TOOLS / "lint-imports"), "--no-cache", "--no-logo"],
     "shellcheck": [str(TOOLS / "shellcheck"), "spraylab", ".ci/run", *sorted(map(str, ROOT.glob("tests/*.sh")))],
 }
@@ -44,21 +47,24 @@ class Result:
     counts: tuple[int, int, int] | None = None
 
 
-def main(args: list[str], *, smoke: bool = False) -> int:
+def main(args: list[str], *, smoke: bool = False, fuzz: bool = False) -> int:
     """Run every check and say how each went; a failure does not stop the ones after it.
 
     `args` go to pytest: options to both its runs, a path under tests/unit or tests/system only to its own, and then the
-    other part does not run. `smoke` is the system tests marked `smoke` and nothing else.
+    other part does not run. `smoke` is the system tests marked `smoke` and nothing else, `fuzz` a minute of new damage
+    for everything that reads files.
     Returns the exit status: 0, 1 after a failure, 2 if no test was run, 130 after Ctrl-C.
     """
     options, unit_paths, system_paths = divide(args)
+    if fuzz:
+        return summarize([run_pytest("fuzz", [str(FUZZ)], ["--inputs", FUZZED_INPUTS, *options])])
     run_all = not unit_paths and not system_paths
     results: list[Result] = []
     try:
         if not smoke:
             results += [run(name, command) for name, command in CHECKS.items()]
             if run_all or unit_paths:
-                results.append(run_pytest("unit tests", unit_paths or [str(UNIT), str(BROWSER)], options))
+                results.append(run_pytest("unit tests", unit_paths or [*map(str, ROOTLESS)], options))
         if smoke or run_all or system_paths:
             marker = ["-m", "smoke"] if smoke else []
             results.append(run_pytest("system tests", system_paths or [str(SYSTEM)], [*marker, *options], as_root=True))
@@ -79,7 +85,7 @@ def divide(args: list[str]) -> tuple[list[str], list[str], list[str]]:
     for arg in args:
         name, separator, test = arg.partition("::")
         for path in ((Path.cwd() / name).resolve(), (ROOT / name).resolve()):
-            if path.is_relative_to(UNIT) or path.is_relative_to(BROWSER):
+            if any(path.is_relative_to(tests) for tests in ROOTLESS):
                 unit_paths.append(f"{path}{separator}{test}")
                 break
             if path.is_relative_to(SYSTEM):

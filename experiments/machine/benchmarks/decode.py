@@ -220,18 +220,7 @@ def _packets(
     number: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.void]:
     """Records of one kind: 0 data, 1 ack, 2 ack with one SACK block."""
-    fields = _RECORD | {name: (at + 16, form) for name, (at, form) in headers.FIELDS.items()}
-    if kind == 2:
-        fields |= {"sack": (82, ">u4"), "sack_start": (86, ">u4"), "sack_end": (90, ">u4")}
-    layout = np.dtype(
-        {
-            "names": list(fields),
-            "offsets": [at for at, _ in fields.values()],
-            "formats": [form for _, form in fields.values()],
-            "itemsize": captured_bytes + 16,
-        }
-    )
-    rows = np.zeros(len(flow), layout)
+    rows = np.zeros(len(flow), _layout(kind, captured_bytes))
     header_bytes = 44 if kind == 2 else 32
     payload = SEGMENT_BYTES if kind == 0 else 0
     source = 10 << 24 | flow // FLOWS_PER_HOST
@@ -266,6 +255,21 @@ def _packets(
     for name, value in values.items():
         rows[name] = value
     return rows
+
+
+def _layout(kind: int, captured_bytes: int) -> np.dtype[np.void]:
+    """Where a record of this kind has its fields."""
+    fields = _RECORD | {name: (at + 16, form) for name, (at, form) in headers.FIELDS.items()}
+    if kind == 2:
+        fields |= {"sack": (82, ">u4"), "sack_start": (86, ">u4"), "sack_end": (90, ">u4")}
+    return np.dtype(
+        {
+            "names": list(fields),
+            "offsets": [at for at, _ in fields.values()],
+            "formats": [form for _, form in fields.values()],
+            "itemsize": captured_bytes + 16,
+        }
+    )
 
 
 if __name__ == "__main__":
