@@ -40,15 +40,18 @@ def run_is_long_enough(run: ReplayEvidence) -> list[str]:
 def senders_are_held_by_the_network(run: ReplayEvidence) -> list[str]:
     """A sender with bytes keeps its link busy, unless a receiver, the fabric or its schedule is the limit.
 
-    Where packets are lost on the way, conservation fails, and TCP's own rules hold senders back.
+    Where packets are lost on the way, conservation fails, and TCP's own rules hold senders back; and so they do where a
+    fault had connections time out.
     """
     if packets_are_conserved(run):
         return []
     replay, cct_s = run.measured.result, run.measured.result.cct_s
     spines = choose_spines(run.plan, run.topology, run.seed)
+    # Paths that a fault made unequal reorder sprayed packets beyond what TCP takes for anything but loss.
+    timed_out = {number for number, each in enumerate(replay.connections) if each.timeouts and run.timeline.changed}
     held = longest_unheld(
         run.plan, run.ports, run.topology, spines, run.measured.samples.queues, replay.started_s, replay.finished_s,
-        run.timeline,
+        run.timeline, timed_out,
     )  # fmt: skip
     if held.seconds <= max(MAX_UNHELD * cct_s, LEAST_UNHELD_S):
         return []

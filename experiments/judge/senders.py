@@ -8,7 +8,7 @@ window or a pace.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,12 +51,13 @@ def longest_unheld(
     started_s: Sequence[float],
     finished_s: Sequence[float],
     timeline: Timeline | None = None,
+    timed_out: Collection[int] = (),
 ) -> Held:
     """Return the sender that was idle without cause for longest.
 
     `spines` is as `choose_spines` gives it, `queues` the samples of `Sampler`; `timeline` says what faults did. Flows
     are judged over all windows that lie within their time but for what their first and last frames need, and flows
-    whose path lost packets are not: TCP's own rules hold those.
+    whose path lost packets are not, nor those over the connections `timed_out`: TCP's own rules hold those.
     """
     if not len(queues):
         return Held(0, 0.0)
@@ -67,12 +68,13 @@ def longest_unheld(
     frame_s = (fabric.mtu_bytes + ETHERNET_HEADER_BYTES) * fabric.burst_frames * 8
     grace_s = _HOPS * _FRAMES_OF_GRACE * frame_s / min(fabric.host_rate_bps, fabric.fabric_rate_bps)
     paths = _paths(plan, ports, fabric, spines)
+    excused = {piece.flow for piece in plan.pieces if piece.connection in timed_out}
     unheld: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(len(edges) - 1, dtype=bool))
     for flow in plan.schedule.flows:
         first = np.searchsorted(edges, started_s[flow.id] + grace_s)
         last = np.searchsorted(edges, finished_s[flow.id] - grace_s, side="right") - 1
         path = paths[flow.id]
-        if first < last and path and not dropped[path].any():
+        if first < last and path and flow.id not in excused and not dropped[path].any():
             busy = waiting[path, first:last].any(axis=0).mean(axis=1) >= MOST_WAITING
             unheld[plan.hosts[flow.src]][first:last] |= ~full[path, first:last].any(axis=0) & ~busy
     seconds = {host: float(windows.sum() * WINDOW_S) for host, windows in unheld.items()}
