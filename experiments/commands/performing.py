@@ -84,7 +84,7 @@ def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
         try:
             perform_one()
         except SystemExit as ended:
-            if ended.code == INTERRUPTED:
+            if signals.ended(ended.code):
                 raise
             statuses.append(ended.code)
     if any(statuses):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.dataplane import Endpoints
+from emulator.faults import Fault
 from emulator.forwarding import Forwarding
 from emulator.meters.capture import Which
 from emulator.programs import Ended, Output
@@ -82,13 +83,14 @@ class Load(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One run, ready to be played."""
+    """One run, ready to be played; `faults` happen while it is."""
 
     run_id: str
     seed: int
     load: Load
     captures: Which = "none"
     capture_directory: Path = Path()
+    faults: Sequence[Fault] = ()
 
 
 Event = Built | Started | Progress | Output | Ended | Failed | Lost | Measured[Any]

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from results_example import results_folder
 
 from experiments.cli import main
-from experiments.commands.common import FAILED, INTERRUPTED
+from experiments.commands.common import FAILED
 from experiments.commands.list import KINDS
 from experiments.commands.performing import one_after_another
 from experiments.judge.invariants import INVARIANTS
@@ -249,8 +249,8 @@ def test_experiments_follow_each_other_whatever_comes_of_one() -> None:
 def test_an_interruption_ends_all_experiments() -> None:
     done: list[str] = []
     with pytest.raises(SystemExit) as ended:
-        one_after_another([ends(INTERRUPTED, done, "a"), ends(None, done, "b")])
-    assert ended.value.code == INTERRUPTED and done == ["a"]
+        one_after_another([ends(143, done, "a"), ends(None, done, "b")])
+    assert ended.value.code == 143 and done == ["a"]
 
 
 def test_several_experiments_are_planned_and_checked_before_the_first_begins(tmp_path: Path) -> None:
