@@ -11,12 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from emulator.errors import EmulatorError
+from emulator.files import Folder
 from emulator.sandbox import Sandbox
 from experiments.commands.common import FAILED, INTERRUPTED, REFUSED, How, become_root, end
 from experiments.commands.progress import shown
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
-from experiments.results.folder import CAPTURES, LOG, ResultsFolder, default_path
+from experiments.results.folder import CAPTURES, ResultsFolder, default_path
 from experiments.results.manifest import manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
@@ -83,7 +84,7 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
     todo = [run for run in work.runs if run.run_id not in finished]
     if not todo:
         return []
-    with folder.in_use():
+    with folder.in_use() as log:
         if changed := note_machine(folder):
             console.print(
                 f"[yellow]warning:[/yellow] {escape(str(folder.path))} goes on elsewhere than it was begun: "
@@ -92,7 +93,8 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
                 soft_wrap=True,
             )
         limit_bps = calibration.userspace_limit_bps(work.topology.hosts)
-        outcomes = conducted(work, todo, folder.path / LOG, folder.path.absolute() / CAPTURES, limit_bps, sandbox)
+        captures = Folder(folder.path.absolute()) / CAPTURES
+        outcomes = conducted(work, todo, log, captures, limit_bps, sandbox)
         seen = shown(recorded(folder, work, todo, outcomes, console.print), work, todo, console)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.dataplane import Endpoints
+from emulator.files import Folder
 from emulator.meters.capture import Which
 from emulator.programs import Ended, Output
 from experiments.judge.evidence import Built, Measured
@@ -76,7 +77,7 @@ class Job:
     seed: int
     load: Load
     captures: Which = "none"
-    capture_directory: Path = Path()
+    capture_directory: Folder = field(default_factory=lambda: Folder(Path()))
 
 
 Event = Built | Started | Progress | Output | Ended | Failed | Measured[Any]

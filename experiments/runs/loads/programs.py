@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.files import Folder
 from emulator.nic import at_work
 from emulator.order import FabricOrder
 from emulator.proc import retransmitted_segments
@@ -117,7 +118,7 @@ class Programs(Work):
     def silence_s(self) -> float:
         return self.program.timeout_s + _SILENCE_S
 
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         port = _FIRST_MASTER_PORT + self.runs.index(run) % 1000
         launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port)
         load = ProgramLoad(scheme_of(run.scheme), launch)

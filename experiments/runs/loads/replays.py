@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.files import Folder
 from emulator.nic import at_work
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.judge.floor import too_short
@@ -115,7 +115,7 @@ class ReplayWork(Work):
         predicted = predict_run(plan, self.topology, run.seed) if self.predicts else None
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify)
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id)
 
