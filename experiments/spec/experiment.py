@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
 )
 
+from emulator.caller import as_caller
 from experiments.spec.fabric import FabricSpec
 from experiments.spec.fields import Between, Keys, TimeS, keys, matches, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
@@ -160,7 +161,7 @@ def _find(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if name_or_path in catalog_names():
         return CATALOG / f"{name_or_path}.yaml"
-    with suppress(OSError, ValueError):  # what can be no path is no file
+    with suppress(OSError, ValueError), as_caller():  # what can be no path is no file
         if path.is_dir():
             raise SpecError(f"{name_or_path}: is a directory; name an experiment's file")
         if path.exists():

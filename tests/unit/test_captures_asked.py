@@ -56,7 +56,7 @@ def test_captures_of_every_port_that_was_asked_for_pass(healthy: ReplayEvidence,
         (lambda path: path.write_bytes(pcap_bytes([])), f"{PORT}: its capture has no packets, the interface counted"),
         (lambda path: path.write_bytes(pcap_bytes([(SEGMENT, 54, T0_NS)])), f"{PORT}: 54 bytes were captured, the"),
         (lambda path: path.write_bytes(b"no capture"), "not a pcap or pcapng file"),
-        (lambda path: (path.unlink(), path.mkdir()), "a folder, not a file"),
+        (lambda path: (path.unlink(), path.mkdir()), "its capture is a folder, not a regular file"),
     ],
 )
 def test_a_port_whose_capture_is_not_there_is_named(

@@ -71,8 +71,8 @@ class Program:
 
     @property
     def name(self) -> str:
-        """The program's own name, without its folder."""
-        return Path(self.command[0]).name
+        """The program's own name, without its folder, and without what a file of text or a terminal cannot take."""
+        return "".join(letter if letter.isprintable() else "?" for letter in Path(self.command[0]).name)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a manifest keeps it, for `restored`."""
