@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from emulator.errors import EmulatorError
 
@@ -46,6 +47,12 @@ def become_caller() -> None:
         os.setgroups(_groups_of(uid, gid))
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+
+
+def as_command() -> dict[str, Any]:
+    """Return how `subprocess` starts a program with the rights of the user who called sudo."""
+    found = _caller()
+    return {"user": found[0], "group": found[1], "extra_groups": _groups_of(*found)} if found else {}
 
 
 def home() -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from experiments.commands.progress import shown
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
 from experiments.results.folder import CAPTURES, ResultsFolder, default_path
+from experiments.results.inputs import begun
 from experiments.results.manifest import manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
@@ -36,14 +38,16 @@ def perform(
     how: How,
     resumed: ResultsFolder | None,
     *,
+    file: Path | None = None,
     about: Mapping[str, Any] | None = None,
     kind: str = "",
     sandbox: Sandboxes = Sandbox,
 ) -> None:
     """Perform what is left of `work` as root, answer, and end with the exit status that is due.
 
-    `resumed` is the folder that `how` says to go on with; without it a new one is made, `about` is added to its
-    manifest, and `kind` to its name. `sandbox` is as for `conducted`. Raises SpecError, ResultsError, EmulatorError.
+    `resumed` is the folder that `how` says to go on with. Without it a new one is made: `file`, from which the
+    experiment was read, is copied into it, `about` is added to its manifest, and `kind` to its name. `sandbox` is as
+    for `conducted`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
     if warning := calibration.warning(work.experiment):
@@ -54,7 +58,7 @@ def perform(
     become_root()
     if resumed is None:
         new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **(about or {})}
-        folder = ResultsFolder.create(how.out or default_path(work.name + kind), new)
+        folder = begun(how.out or default_path(work.name + kind), new, work.experiment, file)
     else:
         folder = resumed
         if how.within is not None:

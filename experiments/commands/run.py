@@ -17,6 +17,7 @@ from experiments.commands.common import BAD_INPUT, How, end, foot, performs_runs
         },
         {
             "DIR/manifest.json": "the experiment, command, machine and versions",
+            "DIR/inputs/": "EXPERIMENT and the files it names, as they were",
             "DIR/runs.csv": "a row a run; columns in _s are seconds, _bps bits/s",
             "DIR/verdict.json": "the outcome, overall and by collective, for programs",
             "DIR/failed_runs.csv": "runs that did not finish, if any, and why",
@@ -53,8 +54,9 @@ def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
 
     from experiments.commands.performing import perform
     from experiments.results.folder import ResultsFolder
+    from experiments.results.inputs import restored
     from experiments.runs.loads.replays import Replays
-    from experiments.spec.experiment import restore_experiment
+    from experiments.spec.experiment import experiment_file
 
     folder = None
     if how.resume:
@@ -65,9 +67,9 @@ def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
         folder = ResultsFolder.open(how.resume)
         if "program" in folder.manifest():
             end(f"{how.resume} was begun by exec: go on with spraylab exec --resume {how.resume}", BAD_INPUT)
-        work = Replays(restore_experiment(folder.manifest()["experiment"], str(how.resume / "manifest.json")))
+        work, file = Replays(restored(folder)), None
     elif experiment:
-        work = Replays(read_experiment(experiment, overrides))
+        work, file = Replays(read_experiment(experiment, overrides)), experiment_file(experiment)
     else:
         raise click.UsageError("name an experiment, such as: spraylab run quick")
-    perform(work, Console(), how, folder)
+    perform(work, Console(), how, folder, file=file)

@@ -7,6 +7,8 @@ failed_runs.csv     runs that did not finish, when and why; gone once all have
 flows.parquet/, subflows.parquet/, links.parquet/, queues.parquet/
                     one file a run in each; pandas.read_parquet reads the folder as one frame
 captures/           packet captures, a folder a run; captured_*.parquet/ is what was found in them
+inputs/             copies of the experiment's file and of those it names: `experiments.results.inputs`
+output/             what programs wrote, a folder a run
 run.log             what the daemons said
 """
 
@@ -37,7 +39,7 @@ from experiments.results.reading import (
 
 RUNS, MANIFEST, LOG, CAPTURES, OUTPUT, INPUTS = "runs.csv", "manifest.json", "run.log", "captures", "output", "inputs"
 FAILED_RUNS, VERDICT = "failed_runs.csv", "verdict.json"
-_MOST_BYTES = 64 * 1024 * 1024  # of a file of text: 100,000 runs take less
+MOST_BYTES = 64 * 1024 * 1024  # of a file of text: 100,000 runs take less
 _MOST_FRAME_BYTES = 4 * 1024**3
 
 
@@ -54,9 +56,9 @@ class ResultsFolder:
 
     @classmethod
     def create(
-        cls, path: Path, manifest: Mapping[str, Any], inputs: Mapping[tuple[str, ...], bytes] | None = None
+        cls, path: Path, manifest: Mapping[str, Any], inputs: Mapping[str, bytes] | None = None
     ) -> ResultsFolder:
-        """Make a new one; `inputs` are copied into it, by their places in INPUTS.
+        """Make a new one; `inputs` are copied into it, each by its place such as inputs/perm.cm.
 
         Raises ResultsError where it cannot be written or already holds results.
         """
@@ -82,11 +84,17 @@ class ResultsFolder:
 
     def _copy_in(self, inputs: Mapping[tuple[str, ...], bytes]) -> None:
         with self._writing():
-            for (*below, name), content in inputs.items():
-                place = Folder(self.path, (INPUTS, *below))
-                place.make()
-                with place.replacing(name) as file:
+            for place, content in inputs.items():
+                *below, name = place.split("/")
+                directory = Folder(self.path, tuple(below))
+                directory.make()
+                with directory.replacing(name) as file:
                     file.write(content)
+
+    def input(self, place: str) -> bytes | None:
+        """What the copy at `place`, such as inputs/perm.cm, holds; None where there is none. Raises ResultsError."""
+        *below, name = place.split("/")
+        return self._content(name, *below)
 
     @classmethod
     def open(cls, path: Path) -> ResultsFolder:
@@ -211,14 +219,15 @@ class ResultsFolder:
             finally:
                 fcntl.flock(log, fcntl.LOCK_UN)  # whoever else has the log open may take a while to end
 
-    def _content(self, name: str) -> bytes | None:
+    def _content(self, name: str, *below: str) -> bytes | None:
         """What a file of the folder holds; None where there is none."""
+        directory = Folder(self.path, below)
         try:
-            return self.files.read(name, _MOST_BYTES)
+            return directory.read(name, MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise ResultsError(_unreadable(self.path / name, error)) from error
+            raise ResultsError(_unreadable(directory.path / name, error)) from error
 
     @contextlib.contextmanager
     def _undamaged(self, name: str) -> Iterator[None]:

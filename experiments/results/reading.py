@@ -98,8 +98,11 @@ class _Ran(_Part):
     fabric: dict[str, Any] = {}
 
 
-class _Input(_Part):
-    file: Name
+class _Input(BaseModel):
+    """Of a file that was copied into the folder."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     origin: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -112,7 +115,7 @@ class _Manifest(_Ran):
     started: str = ""
     sysctls: dict[str, Any] = {}
     resumed: dict[str, _Ran] = {}
-    inputs: list[_Input] = []
+    inputs: dict[str, _Input] = {}
 
 
 def parse_manifest(content: bytes) -> dict[str, Any]:

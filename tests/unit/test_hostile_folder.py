@@ -69,7 +69,7 @@ def report(folder: ResultsFolder) -> None:
 
 
 def copy_in(folder: ResultsFolder) -> None:
-    folder._copy_in({("perm.cm",): b"Nodes 2\n"})
+    folder._copy_in({"inputs/perm.cm": b"Nodes 2\n"})
 
 
 def create(folder: ResultsFolder) -> None:
@@ -222,7 +222,7 @@ def test_all_of_the_folder_is_by_the_callers_rights(
             folder.frame("flows")
             with pytest.raises(SpecError):
                 load_experiment(str(place / "outside" / "secret"))
-            new = ResultsFolder.create(place / "new" / "r", folder.manifest(), {("a.cm",): b"a"})
+            new = ResultsFolder.create(place / "new" / "r", folder.manifest(), {"inputs/a.cm": b"a"})
             new.write_manifest({**new.manifest(), "within": 0.1})
             with new_file(place / "page.html") as file:
                 file.write(b"page")
