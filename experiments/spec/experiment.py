@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
 )
 
+from emulator.caller import as_caller
 from emulator.faults import Fault
 from experiments.spec.fabric import FabricSpec
 from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible_faults
@@ -175,7 +176,7 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = ()) -> Experim
     fails here.
     Raises SpecError.
     """
-    path = _find(name_or_path)
+    path = experiment_file(name_or_path)
     try:
         file = read_yaml(path, path.name if path.parent == CATALOG else name_or_path, overrides)
         content = file.plain()
@@ -191,18 +192,22 @@ def default_name(stem: str) -> str:
     return re.sub("[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:_LONGEST_NAME] or "experiment"
 
 
-def restore_experiment(content: Mapping[str, Any], source: str) -> Experiment:
-    """What `Experiment.as_json` gave, checked again; `source` names its file in errors. Raises SpecError."""
+def restore_experiment(content: Mapping[str, Any], source: str, folder: Path = Path()) -> Experiment:
+    """What `Experiment.as_json` gave, checked again; `source` names its file in errors.
+
+    Files that it names are relative to `folder`. Raises SpecError.
+    """
     if not isinstance(content, Mapping):
         raise SpecError(f"{source}: holds no experiment")
-    return _check(content, Path(), source)
+    return _check(content, folder, source)
 
 
-def _find(name_or_path: str) -> Path:
+def experiment_file(name_or_path: str) -> Path:
+    """The file of an experiment, or that of a name in the catalog. Raises SpecError."""
     path = Path(name_or_path)
     if name_or_path in catalog_names():
         return CATALOG / f"{name_or_path}.yaml"
-    with suppress(OSError, ValueError):  # what can be no path is no file
+    with suppress(OSError, ValueError), as_caller():  # what can be no path is no file
         if path.is_dir():
             raise SpecError(f"{name_or_path}: is a directory; name an experiment's file")
         if path.exists():

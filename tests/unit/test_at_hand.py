@@ -141,7 +141,9 @@ def test_what_the_starter_has_behind_a_sign_may_be_written(tmp_path: Path) -> No
     assert len(written.traffic) == len(plain.traffic) + 2
     assert [strain.key for strain in written.strains] == ["jitter"]
     assert [entry.kind for entry in written.faults] == ["degrade"]
-    assert written.model_copy(update={"traffic": plain.traffic, "name": plain.name, "strain": None, "faults": ()}) == plain
+    assert (
+        written.model_copy(update={"traffic": plain.traffic, "name": plain.name, "strain": None, "faults": ()}) == plain
+    )
 
 
 # show

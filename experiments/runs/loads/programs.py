@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.files import Folder
 from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from emulator.order import FabricOrder
@@ -78,8 +79,8 @@ class Program:
 
     @property
     def name(self) -> str:
-        """The program's own name, without its folder."""
-        return Path(self.command[0]).name
+        """The program's own name, without its folder, and without what a file of text or a terminal cannot take."""
+        return "".join(letter if letter.isprintable() else "?" for letter in Path(self.command[0]).name)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a manifest keeps it, for `restored`."""
@@ -132,7 +133,7 @@ class Programs(Work):
             refuse(problem.message, self.name, dotted(problem.path))
         refuse(contradiction(self.experiment.broken(0.0), self.topology), self.name)
 
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         port = _FIRST_MASTER_PORT + self.runs.index(run) % 1000
         launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port, dict(os.environ))
         load = ProgramLoad(scheme_of(run.scheme), launch)

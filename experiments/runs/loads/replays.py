@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
 from emulator.faults import Fault
+from emulator.files import Folder
 from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from experiments.judge.evidence import Measured, ReplayEvidence
@@ -129,7 +129,7 @@ class ReplayWork(Work):
         predicted = predict_run(plan, self.topology, run.seed, self.faults(run)) if self.predicts else None
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify)
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run))
 
