@@ -53,7 +53,7 @@ def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
 
     from experiments.commands.performing import perform
     from experiments.results.folder import ResultsFolder
-    from experiments.runs.loads.replays import Replays
+    from experiments.runs.loads.sweeps import replay_work
     from experiments.spec.experiment import restore_experiment
 
     folder = None
@@ -65,9 +65,9 @@ def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
         folder = ResultsFolder.open(how.resume)
         if "program" in folder.manifest():
             end(f"{how.resume} was begun by exec: go on with spraylab exec --resume {how.resume}", BAD_INPUT)
-        work = Replays(restore_experiment(folder.manifest()["experiment"], str(how.resume / "manifest.json")))
+        work = replay_work(restore_experiment(folder.manifest()["experiment"], str(how.resume / "manifest.json")))
     elif experiment:
-        work = Replays(read_experiment(experiment, overrides))
+        work = replay_work(read_experiment(experiment, overrides))
     else:
         raise click.UsageError("name an experiment, such as: spraylab run quick")
     perform(work, Console(), how, folder)
