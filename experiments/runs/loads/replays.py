@@ -149,7 +149,9 @@ class Replays(ReplayWork):
     def __init__(self, experiment: Experiment, point: Point | None = None) -> None:
         """At `point` of a sweep, rows have a column for each of its values. Raises SpecError for too many runs."""
         super().__init__()
-        self._setting = {key: as_text(value) for key, value in point.setting.items()} if point else {}
+        self._setting = (
+            {"point": point.label, **{key: as_text(value) for key, value in point.setting.items()}} if point else {}
+        )
         self.take(experiment)
         self.verify = experiment.verify
         refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
