@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -73,6 +73,23 @@ def perform(
         end(refused, REFUSED)
 
 
+def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
+    """Perform each, and end with the first exit status that is not 0; an interruption ends them all.
+
+    Raises what they raise, and goes no further.
+    """
+    statuses: list[Any] = []
+    for perform_one in performances:
+        try:
+            perform_one()
+        except SystemExit as ended:
+            if ended.code == INTERRUPTED:
+                raise
+            statuses.append(ended.code)
+    if any(statuses):
+        sys.exit(next(filter(None, statuses)))
+
+
 def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox) -> list[Failed]:
     """Perform the runs that `folder` does not hold yet. Returns those that did not finish.
 
@@ -98,16 +115,9 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
 
 
 def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
-    """Print the table, a line a collective, the sentence, what did not finish, and where everything is."""
+    """Print what `tell` does, and where everything is; write the report."""
     runs = folder.runs()
-    verdict = of_results(runs, folder.manifest())
-    if len(runs):
-        console.print(render(runs), end="\n\n")
-        for row in runs[runs.fidelity != PASS].itertuples():
-            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
-    for line in lines(verdict):
-        console.print(escape(line), highlight=False)
-    console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+    verdict = tell(folder, console)
     if len(runs):
         with console.status("writing the report"):
             from experiments.results.report import report_path, write_report  # matplotlib takes a while to import
@@ -116,15 +126,29 @@ def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
         console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
     else:
         folder.write_verdict(as_json(verdict))
-    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
-        named = ", ".join(failed.run_id.head(_MOST_NAMED))
-        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
-        console.print(f"[red]{named}{more} did not finish:[/red] {escape(str(reason))}", highlight=False)
     if len(runs) < len(work.runs):
         done = f"{len(runs)} of {len(work.runs)} runs are done"
         again = f"spraylab {work.command} --resume {folder.path}"
         console.print(f"{done}; go on with: {again}", highlight=False, soft_wrap=True)
     console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
+    return verdict
+
+
+def tell(folder: ResultsFolder, console: Console, within: float | None = None) -> Verdict:
+    """Print the table, a line a collective, the sentence, and what did not finish; `within` as for `of_results`."""
+    runs = folder.runs()
+    verdict = of_results(runs, folder.manifest(), within)
+    if len(runs):
+        console.print(render(runs), end="\n\n")
+        for row in runs[runs.fidelity != PASS].itertuples():
+            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
+    for line in lines(verdict):
+        console.print(escape(line), highlight=False)
+    console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
+        named = ", ".join(failed.run_id.head(_MOST_NAMED))
+        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+        console.print(f"[red]{named}{more} did not finish:[/red] {escape(str(reason))}", highlight=False)
     return verdict
 
 

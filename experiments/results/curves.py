@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.judge.rows import PASS
-from experiments.results.plots import INK, blank, height_in, legend, look, styled
+from experiments.results.plots import blank, height_in, legend, look, styled
 from experiments.spec.units import parse_rate_bps, parse_share, parse_size_bytes, parse_time_s
+from traffic.schemes import INK
 
 _SPREAD = 0.012  # how far the points of schemes stand apart, of the axis' length
 _BESIDE = ", "

@@ -30,7 +30,7 @@ def perform(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
         print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=sys.stderr, flush=True)
         yield Started(job.run_id)
         try:
-            fabric.program(job.seed, job.load.hashed)
+            fabric.program(job.seed, job.load.hashed, forwarding=job.load.forwarding)
             yield from _play(fabric, sampler, job)
         except UnfitError as error:
             yield Failed(job.run_id, error.reason, error.status)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.dataplane import Endpoints
+from emulator.forwarding import Forwarding
 from emulator.meters.capture import Which
 from emulator.programs import Ended, Output
 from experiments.judge.evidence import Built, Measured
@@ -60,6 +61,10 @@ class Load(Protocol):
     @property
     def hashed(self) -> Sequence[Endpoints]:
         """Those of its connections, known beforehand, whose paths the leaves choose."""
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        """What it asks of the leaves instead of hashing; None for most."""
 
     def ready(self, fabric: Fabric, seed: int) -> AbstractContextManager[Callable[[], Playing]]:
         """Meanwhile, everything is in place on `fabric`; what it gives plays the load, once.

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from experiments.spec.fabric import FabricSpec
-from experiments.spec.fields import Between, Keys, TimeS, keys, matches, one_of_each, some
+from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.sweep import Sweep, Swept
@@ -38,6 +38,9 @@ from traffic.strain import Strain, StrainError, strained
 from traffic.transport import Transport
 
 CATALOG = Path(__file__).parents[1] / "catalog"
+STARTER = Path(__file__).parents[1] / "examples" / "starter.yaml"
+"""What `init` writes."""
+
 MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
 
@@ -67,7 +70,7 @@ class TransportSpec(Keys):
     """How the hosts' TCP is set up: see `traffic.transport.Transport`."""
 
     congestion_control: Annotated[
-        StrictStr, matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
+        StrictStr, Matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
     ] = Field(default="cubic", description="the name of a congestion control such as cubic")
     windows: Literal["fitted", "default"] = "fitted"
     acknowledgements: Literal["first", "in-turn"] = "first"
@@ -88,7 +91,7 @@ class Experiment(Keys):
 
     name: Annotated[
         StrictStr,
-        matches(
+        Matches(
             f"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}",
             f"a name of at most {_LONGEST_NAME} letters, digits, '.', '_', '-', such as my-test.1",
         ),

@@ -20,9 +20,9 @@ from traffic.formats import FORMATS
 
 MAX_POINTS = 1000
 
-_TOGETHER = "zip"
-_LISTS = ("traffic", "schemes", "seeds")  # of which every experiment takes several anyhow
-_NEVER = ("name", "sweep")
+TOGETHER = "zip"
+LISTS = ("traffic", "schemes", "seeds")  # of which every experiment takes several anyhow
+NOT_SWEPT = ("name", "sweep")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Sweep:
         """As an experiment file has it."""
         return {
             **{key: list(values) for key, values in self.axes.items()},
-            **({_TOGETHER: True} if self.together else {}),
+            **({TOGETHER: True} if self.together else {}),
         }
 
 
@@ -69,16 +69,16 @@ def read_sweep(content: object, folder: Path = Path()) -> Sweep:
         return content
     if not isinstance(content, dict):
         raise ValueError(f"{shown(content)} is not a mapping such as {{strain.jitter: [0, 5%]}}")
-    together = content.get(_TOGETHER, False)
+    together = content.get(TOGETHER, False)
     if not isinstance(together, bool):
-        raise ValueError(f"{_TOGETHER}: {shown(together)} is not true or false")
-    axes = {key: _values(key, values, folder) for key, values in content.items() if key != _TOGETHER}
+        raise ValueError(f"{TOGETHER}: {shown(together)} is not true or false")
+    axes = {key: _values(key, values, folder) for key, values in content.items() if key != TOGETHER}
     if not axes:
         raise ValueError("names no key; write one such as strain.jitter: [0, 5%]")
     lengths = {key: len(values) for key, values in axes.items()}
     if together and len(set(lengths.values())) > 1:
         said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        raise ValueError(f"with {_TOGETHER}, all keys have as many values, and {said}")
+        raise ValueError(f"with {TOGETHER}, all keys have as many values, and {said}")
     sweep = Sweep(axes, together)
     if sweep.points > MAX_POINTS:
         raise ValueError(f"{sweep.points:,} points are more than the {MAX_POINTS:,} of one sweep; write fewer values")
@@ -86,9 +86,9 @@ def read_sweep(content: object, folder: Path = Path()) -> Sweep:
 
 
 def _values(key: str, values: object, folder: Path) -> tuple[Any, ...]:
-    if key in _NEVER:
+    if key in NOT_SWEPT:
         raise ValueError(f"{key} is the same for all points; name another key")
-    if key in _LISTS:
+    if key in LISTS:
         raise ValueError(f"{key} is a list of its own, all of which is run; write its entries there")
     if not all(key.split(".")):
         raise ValueError(f"{quote(key)} is no key; write its path, such as strain.jitter")

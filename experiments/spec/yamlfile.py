@@ -93,7 +93,7 @@ class YamlFile:
         place = f"--set {assignment if assignment.isprintable() else quote(assignment, _MOST_SAID)}"
         key, equals, value_text = assignment.partition("=")
         parts = key.split(".")
-        if not equals or not all(parts):
+        if not equals or not all(parts) or not _is_text(key):
             raise YamlFileError(f"{place}: write KEY=VALUE, such as fabric.spines=8")
         if len(parts) > _DEEPEST:
             raise YamlFileError(f"{place}: no key of an experiment is nested so deeply")
@@ -162,6 +162,11 @@ def _step(node: Any, part: str, path: KeyPath) -> str | int:
         known = f"{dotted(path)}.0 to {dotted(path)}.{len(node) - 1}" if node else "none, the list is empty"
         raise ValueError(f"{dotted(path)} has no item {quote(part)}; its items are {known}")
     return int(part)
+
+
+def _is_text(word: str) -> bool:
+    """Whether it can be written at all; half a character, or what a shell passed on as it was, cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def _said(words: str) -> str:
@@ -265,10 +270,8 @@ class _Plain:
 
     def _word(self, node: ScalarNode, path: KeyPath) -> str:
         text = str(node.value)
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise self._error(node, path, f"{quote(text)} is no text: half a character, as \\ud800 is") from error
+        if not _is_text(text):
+            raise self._error(node, path, f"{quote(text)} is no text: half a character, as \\ud800 is")
         return text
 
     def _error(self, node: Node, path: KeyPath, message: str) -> YamlFileError:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from emulator.forwarding import Forwarding
 from emulator.nic import Nic
 from emulator.topology import LeafSpine
 from traffic.plan import UNTAGGED, cut
@@ -61,9 +62,10 @@ class Scheme:
     """One way for bytes to meet paths. Schemes are equal if their names are.
 
     `says` is one clause: what happens to packets, and where. `nic` is what the hosts' NICs do to the packets of a
-    replay; `for_programs` is None where only the program itself could do it. `spreads`: every packet may take any live
-    path, and all paths share alike. `connections_per_flow` carry a flow that stays within its leaf, and every flow
-    unless `assign` and `tags` say otherwise.
+    replay, and `switch` what leaves do instead of hashing those that have no tag; `for_programs` is None where only the
+    program itself could do it. `spreads`: every packet may take any live path, and all paths share alike.
+    `connections_per_flow` carry a flow that stays within its leaf, and every flow unless `assign` and `tags` say
+    otherwise.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Scheme:
     look: Look
     role: Role | None = None
     nic: Nic | None = None
+    switch: Forwarding | None = None
     for_programs: ForPrograms | None = None
     spreads: bool = False
     connections_per_flow: int = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from emulator.order import FabricOrder
 from emulator.proc import retransmitted_segments
@@ -38,6 +40,10 @@ class ProgramLoad:
     scheme: Scheme
     launch: Launch
     hashed: Sequence[Endpoints] = ()
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        return self.scheme.switch
 
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
@@ -122,7 +128,7 @@ class Programs(Work):
 
     def job(self, run: Run, captures: Path) -> Job:
         port = _FIRST_MASTER_PORT + self.runs.index(run) % 1000
-        launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port)
+        launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port, dict(os.environ))
         load = ProgramLoad(scheme_of(run.scheme), launch)
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.judge.floor import too_short
@@ -52,6 +53,10 @@ class ReplayLoad:
             for connection in self.plan.connections
             if connection.path_tag == UNTAGGED
         ]
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        return self.plan.scheme.switch
 
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
