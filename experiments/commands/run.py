@@ -69,7 +69,8 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
     from experiments.commands.performing import one_after_another, perform
     from experiments.results.folder import ResultsFolder
     from experiments.results.inputs import restored
-    from experiments.runs.loads.replays import Replays
+    from experiments.runs.loads.sweeps import replay_work
+    from experiments.runs.work import Work
     from experiments.spec.experiment import experiment_file
 
     folder = None
@@ -81,15 +82,13 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
         folder = ResultsFolder.open(how.resume)
         if "program" in folder.manifest():
             end(f"{how.resume} was begun by exec: go on with spraylab exec --resume {how.resume}", BAD_INPUT)
-        works: dict[Replays, Path | None] = {Replays(restored(folder)): None}
+        works: list[tuple[Work, Path | None]] = [(replay_work(restored(folder)), None)]
     elif experiments:
-        works = {Replays(read_experiment(name, overrides)): experiment_file(name) for name in experiments}
+        works = [(replay_work(read_experiment(name, overrides)), experiment_file(name)) for name in experiments]
     else:
         raise click.UsageError("name an experiment, such as: spraylab run quick")
     if how.out and len(works) > 1:
         raise click.UsageError("--out names one folder: give it with one experiment, or none with several")
-    for work in list(works)[1:]:
+    for work, _ in works[1:]:
         work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
-    one_after_another(
-        [functools.partial(perform, work, Console(), how, folder, file=file) for work, file in works.items()]
-    )
+    one_after_another([functools.partial(perform, work, Console(), how, folder, file=file) for work, file in works])

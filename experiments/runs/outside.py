@@ -59,10 +59,24 @@ def conducted(
 ) -> Iterator[Outcome]:
     """Perform `todo`, some of the runs of `work`, and yield what happens as it does.
 
-    Where the fabric is lost, it is built anew for the runs that are left. `log` is the open file that the emulation and
-    its daemons write to, `captures` the folder of packet captures. `sandbox` makes the private world. Raises
-    EmulatorError when the fabric cannot be built.
+    `log` is the open file that the emulation and its daemons write to, `captures` the folder of packet captures.
+    `sandbox` makes the private world, one for each of the `parts` of `work`; where the fabric is lost, it is built anew
+    for the runs that are left. Raises EmulatorError when the fabric cannot be built.
     """
+    for part in work.parts:
+        own = {run.run_id for run in part.runs}
+        if mine := [run for run in todo if run.run_id in own]:
+            yield from _on_one_fabric(part, mine, log, captures, userspace_limit_bps, sandbox)
+
+
+def _on_one_fabric(
+    work: Work,
+    todo: Sequence[Run],
+    log: BinaryIO,
+    captures: Folder,
+    userspace_limit_bps: int | None,
+    sandbox: Sandboxes,
+) -> Iterator[Outcome]:
     by_id = {run.run_id: run for run in todo}
     for number, run in enumerate(todo, start=1):
         yield Preparing(number, len(todo))

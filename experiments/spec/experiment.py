@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,8 +28,9 @@ from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible
 from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
+from experiments.spec.sweep import Sweep, Swept
 from experiments.spec.traffic import Traffic, kind_of
-from experiments.spec.yamlfile import YamlFile, YamlFileError, read_yaml
+from experiments.spec.yamlfile import YamlFile, YamlFileError, put, read_yaml
 from traffic.collectives import ScheduleError
 from traffic.formats import FormatError
 from traffic.placement import PlacementError, place
@@ -78,8 +80,17 @@ class TransportSpec(Keys):
     reordering: Literal["tolerant", "default"] = "tolerant"
 
 
+@dataclass(frozen=True)
+class Point:
+    """One setting of a sweep: the values of the swept keys, and the experiment with them."""
+
+    label: str
+    setting: Mapping[str, Any]
+    experiment: Experiment
+
+
 class Experiment(Keys):
-    """Runs are the product `traffic` x `schemes` x `seeds`."""
+    """Runs are the product `traffic` x `schemes` x `seeds`, at each point of `sweep`."""
 
     name: Annotated[
         StrictStr,
@@ -127,6 +138,7 @@ class Experiment(Keys):
         return strain
 
     stall_timeout_s: TimeS = Field(default=10.0, alias="stall_timeout", description="a time such as 10s")
+    sweep: Swept | None = Field(default=None, description="a mapping such as {strain.jitter: [0, 5%]}")
 
     def tcp(self) -> Transport:
         """How the hosts' TCP is to be set up."""
@@ -159,6 +171,23 @@ class Experiment(Keys):
     def hosts(self, schedule: Schedule, seed: int) -> list[int]:
         """The host of each rank of `schedule`."""
         return place(self.placement, self.fabric.shape(), schedule.ranks, seed)
+
+    def points(self) -> list[Point]:
+        """Every setting of `sweep`, checked as an experiment of its own. Raises SpecError."""
+        sweep: Sweep | None = self.sweep
+        if sweep is None:
+            return []
+        return [self._at(setting, sweep.label(setting)) for setting in sweep.settings()]
+
+    def _at(self, setting: Mapping[str, Any], label: str) -> Point:
+        content = self.as_json()
+        del content["sweep"]
+        for key, value in setting.items():
+            try:
+                put(content, key.split("."), value)
+            except ValueError as error:
+                raise SpecError(f"{self.name}: sweep.{key}: {error}") from error
+        return Point(label, setting, _check(content, Path(), f"{self.name} at {label}"))
 
     def as_json(self) -> dict[str, Any]:
         """As an experiment file has it, for `restore_experiment` and for people."""
@@ -226,6 +255,7 @@ def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> 
     problems = [*_impossible_traffic(experiment), *experiment.impossible_faults()]
     if problems:
         raise SpecError(report(problems, source))
+    experiment.points()
     return experiment
 
 

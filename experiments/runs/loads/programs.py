@@ -103,6 +103,9 @@ class Programs(Work):
 
     def __init__(self, experiment: Experiment, program: Program) -> None:
         """Raises SpecError where no scheme is left."""
+        for key, value in (("sweep", experiment.sweep), ("strain", experiment.strains)):
+            if value:
+                raise SpecError(f"{key}: changes what is replayed, and programs send what they like; --set {key}=null")
         self.take(experiment)
         self.program = program
         self.left_out = [scheme for scheme in experiment.schemes if not scheme_of(scheme).for_programs]
