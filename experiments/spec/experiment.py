@@ -128,7 +128,12 @@ class Experiment(Keys):
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
         """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
-        return self.traffic[traffic_index].schedule(self.fabric.shape(), self.placement, seed)
+        real = self.traffic[traffic_index].schedule(self.fabric.shape(), self.placement, seed)
+        return self.fabric.slower.schedule(real)
+
+    def at_scale(self, factor: int) -> Experiment:
+        """Return the same experiment, to be emulated `factor` times as slow; 1 is what was asked for."""
+        return self.model_copy(update={"fabric": self.fabric.at_scale(factor)})
 
     @property
     def strains(self) -> list[Strain]:

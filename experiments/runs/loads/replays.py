@@ -19,7 +19,7 @@ from experiments.judge.rows import Judged, judge_replay
 from experiments.runs.messages import Job, Playing
 from experiments.runs.plan import Run, estimate_s, plan_runs
 from experiments.runs.work import Seen, Work, refuse
-from experiments.spec.budget import too_many_connections, too_many_flows, too_many_pieces, too_many_runs
+from experiments.spec.budget import too_long, too_many_connections, too_many_flows, too_many_pieces, too_many_runs
 from experiments.spec.experiment import Experiment
 from experiments.theory.bound import bound_s
 from experiments.theory.prediction import Predicted, predict_run
@@ -193,6 +193,8 @@ class Replays(ReplayWork):
             self.check_listable(run)
         for run in first:
             refuse(too_many_connections(self.plan(run), self.topology), self.name, run.label)
+            schedule, _, bound = self.ideal(run)
+            refuse(too_long(self.experiment.fabric.slower, schedule, bound), self.name, run.label)
 
     def check_listable(self, run: Run) -> None:
         """Raises SpecError for traffic of more flows than can be listed."""
