@@ -81,9 +81,8 @@ def predict(
     if runs is not None:
         frame = beside_results(frame, runs, str(results))
     console.print(prediction_table(frame))
-    console.print(expectation(predicted_verdict(frame)), style="bold", highlight=False)
-    for note in _notes(loaded, frame):
-        console.print(note, highlight=False, soft_wrap=True)
+    for line in (expectation(predicted_verdict(frame)), *_notes(loaded, frame)):
+        console.print(line, highlight=False, soft_wrap=True)
     if to_pipe:
         click.echo(frame.to_csv(index=False), nl=False)
     elif csv:

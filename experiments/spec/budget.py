@@ -70,10 +70,11 @@ def too_long(scale: Scale, schedule: Schedule, bound_s: float) -> str | None:
     """Of a fabric that is slower than what was asked for, whose runs may take longer than anybody expects."""
     if scale.factor == 1 or bound_s <= MAX_SCALED_S:
         return None
-    fitting = int(float(f"{0.95 * schedule.size_bytes * MAX_SCALED_S / bound_s:.1g}"))
+    fitting = int(schedule.size_bytes * MAX_SCALED_S / bound_s)
+    digit = 10 ** (len(str(fitting)) - 1)
     return (
         f"at {scale}, a run takes {bound_s:,.0f} s at least, more than {MAX_SCALED_S:.0f} s: a size of "
-        f"{format_size_bytes(max(1, fitting))} would fit, or fewer hosts, whose links may be faster; predict takes it"
+        f"{format_size_bytes(max(1, fitting // digit * digit))} would fit, or fewer hosts, whose links may be faster; predict takes it"
     )
 
 

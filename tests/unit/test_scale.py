@@ -126,8 +126,8 @@ def test_theory_of_the_slow_fabric_is_that_of_the_cluster_times_the_factor(strai
 def test_what_cannot_be_emulated_is_refused_in_a_sentence_with_what_would_fit() -> None:
     assert "carries about 10mbit: leave it out, or write 40000" in refused(", scale: none")
     message = refused(size="1GB")
-    assert "at 1:40000, a run takes" in message and "a size of 40MB would fit" in message
-    Replays(emulated(size="40MB")).check_emulable()
+    assert "at 1:40000, a run takes" in message and "a size of 30MB would fit" in message
+    Replays(emulated(size="30MB")).check_emulable()
     assert "takes more than a second on the slowest: about " in refused_small_links()
 
 
