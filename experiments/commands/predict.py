@@ -66,7 +66,7 @@ def predict(
 
     from experiments.results.folder import ResultsFolder, write_file
     from experiments.results.sentences import expectation
-    from experiments.runs.loads.replays import Replays
+    from experiments.runs.loads.sweeps import replay_work
     from experiments.runs.predict import beside_results, predicted_verdict, prediction_table, predictions
 
     to_pipe = str(csv) == "-"
@@ -75,7 +75,7 @@ def predict(
     runs = folder.runs() if folder else None
     loaded = read_cluster(experiment, overrides).at_scale(folder.scale() if folder else 1)
     rows = track(
-        predictions(loaded, jitter), "predicting", total=len(Replays(loaded).runs), console=console, transient=True
+        predictions(loaded, jitter), "predicting", total=len(replay_work(loaded).runs), console=console, transient=True
     )
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:

@@ -72,9 +72,10 @@ def too_long(scale: Scale, schedule: Schedule, bound_s: float) -> str | None:
         return None
     fitting = int(schedule.size_bytes * MAX_SCALED_S / bound_s)
     digit = 10 ** (len(str(fitting)) - 1)
+    fits = format_size_bytes(max(1, fitting // digit * digit))
     return (
-        f"at {scale}, a run takes {bound_s:,.0f} s at least, more than {MAX_SCALED_S:.0f} s: a size of "
-        f"{format_size_bytes(max(1, fitting // digit * digit))} would fit, or fewer hosts, whose links may be faster; predict takes it"
+        f"at {scale}, a run takes {bound_s:,.0f} s at least, more than {MAX_SCALED_S:.0f} s: a size of {fits} "
+        "would fit, or fewer hosts, whose links may be faster; predict takes it"
     )
 
 

@@ -6,11 +6,12 @@ a wire takes the factor times as long, and what compares times or bytes with eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from emulator.faults import Fault
 from emulator.topology import LeafSpine
 from experiments.spec.messages import shown
 from experiments.spec.units import format_rate_bps
@@ -58,6 +59,17 @@ class Scale:
         if computes:
             computes = [replace(each, seconds=each.seconds * self.factor) for each in computes]
         return replace(real, flows=flows, computes=computes)
+
+    def fault(self, real: Fault) -> Fault:
+        """Return `real` as slow as its fabric: its fields carry their units, rates and times."""
+        changed: dict[str, Any] = {}
+        for field in fields(real):
+            value = getattr(real, field.name)
+            if value is not None and field.name.endswith("_bps"):
+                changed[field.name] = self.rate_bps(value)
+            elif value is not None and field.name.endswith("_s"):
+                changed[field.name] = value * self.factor
+        return replace(real, **changed) if self.factor > 1 else real
 
     def __str__(self) -> str:
         return f"1:{self.factor}"
