@@ -134,10 +134,11 @@ def to_scale(experiment: Experiment) -> Experiment:
     slowest_bps = min(rate for rate in (spec.host_rate_bps, spec.fabric_rate_bps) if isinstance(rate, int))
     if (least_bps := least_rate_bps(spec.mtu_bytes)) > slowest_bps // factor:
         fitting = int(hosts * slowest_bps / factor / least_bps)
+        fits = f"about {fitting} hosts would fit" if fitting > 1 else "write rates that are nearer to each other"
         raise SpecError(
             f"{experiment.name}: with {hosts} hosts this machine carries links of about "
             f"{format_rate_bps(carried_bps)}, at which a frame of {spec.mtu_bytes} bytes takes more than a second on "
-            f"the slowest: about {fitting} hosts would fit, or a smaller mtu; predict takes them all"
+            f"the slowest: {fits}, or a smaller mtu; predict takes it as it is"
         )
     return experiment.at_scale(factor)
 
