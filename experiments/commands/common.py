@@ -135,6 +135,13 @@ def _block(title: str, entries: Mapping[str, str]) -> str:
 
 def read_experiment(name_or_path: str, overrides: Sequence[str]) -> Experiment:
     """As it is to be performed here: what is left to this machine is settled. Raises SpecError."""
+    from experiments.machine.calibration import to_scale
+
+    return to_scale(read_cluster(name_or_path, overrides))
+
+
+def read_cluster(name_or_path: str, overrides: Sequence[str]) -> Experiment:
+    """As it was asked for, whatever this machine can carry; rates of `auto` are settled. Raises SpecError."""
     from experiments.machine.calibration import with_rates
     from experiments.spec.experiment import load_experiment
 

@@ -29,6 +29,7 @@ from experiments.runs.messages import Failed
 from experiments.runs.outside import Sandboxes, conducted
 from experiments.runs.recorded import recorded
 from experiments.runs.work import Work
+from experiments.spec.scale import Scale, explained
 
 _MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
 
@@ -53,10 +54,14 @@ def perform(
     work.check_emulable()
     if warning := calibration.warning(work.experiment):
         console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
+    if not how.dry_run:
+        become_root()
+    fabric = work.experiment.fabric
+    for said in explained(fabric.slower, fabric.at_scale(1).topology()):
+        console.print(escape(said), highlight=False)
     if how.dry_run:
         _print_plan(work, console)
         return
-    become_root()
     if resumed is None:
         new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **(about or {})}
         folder = begun(how.out or default_path(work.name + kind), new, work.experiment, file)
@@ -152,6 +157,9 @@ def tell(folder: ResultsFolder, console: Console, within: float | None = None) -
     for line in lines(verdict):
         console.print(escape(line), highlight=False)
     console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+    if (factor := folder.scale()) > 1:
+        said = f"Emulated at {Scale(factor)}: a time here is {factor} times the cluster's, ratios are its own."
+        console.print(said, highlight=False)
     for reason, failed in folder.failed_runs().groupby("reason", sort=False):
         named = ", ".join(failed.run_id.head(_MOST_NAMED))
         more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""

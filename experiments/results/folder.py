@@ -111,6 +111,12 @@ class ResultsFolder:
         with self._undamaged(MANIFEST):
             return parse_manifest(content)
 
+    def scale(self) -> int:
+        """Return by how much slower the runs were made than what was asked for; 1 where nothing says."""
+        fabric = self.manifest().get("experiment", {}).get("fabric", {})
+        factor = fabric.get("scale") if isinstance(fabric, dict) else None
+        return factor if isinstance(factor, int) and factor > 1 else 1
+
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         self._write_json(MANIFEST, manifest)
 

@@ -58,6 +58,15 @@ def sentence(verdict: Verdict) -> str:
     return f"{claim} ({'; '.join([*_basis(verdict), *caveats(verdict)])})."
 
 
+def expectation(verdict: Verdict) -> str:
+    """The answer that predictions give, which no run has shown yet."""
+    if verdict.outcome is None:
+        return sentence(verdict)
+    claim = _claim(verdict, verdict.outcome, SPLIT)
+    doubt = " It is close: seeds lie on both sides of the limit." if verdict.straddles else ""
+    return f"By theory, {claim[0].lower()}{claim[1:]}.{doubt}"
+
+
 def lines(verdict: Verdict) -> list[str]:
     """A sentence a collective, in the order of their runs' ids."""
     return [line_sentence(verdict, line) for line in verdict.lines]

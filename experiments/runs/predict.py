@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from experiments.judge.rows import PASS
 from experiments.results.folder import ResultsError
 from experiments.results.tables import table_of_collectives
+from experiments.results.verdict import Verdict, decide
 from experiments.runs.loads.replays import Replays
 from experiments.runs.loads.sweeps import works_of
 from experiments.runs.plan import Run
@@ -77,6 +79,12 @@ def predictions(experiment: Experiment, jitter: float | None = None) -> Iterator
         for runs in _alike(work):
             unlisted = _unlisted(work, runs[0])
             yield from _from_counts(work, runs, unlisted) if unlisted else _from_flows(work, runs, jitter)
+
+
+def predicted_verdict(predicted: pd.DataFrame) -> Verdict:
+    """What a frame of `predict` would answer, were it measured; where it has no times, by congestion."""
+    over_bound = predicted.predicted_cct_over_bound.astype(float).fillna(predicted.congestion_ratio)
+    return decide(predicted.assign(cct_over_bound=over_bound, fidelity=PASS).drop(columns="explained", errors="ignore"))
 
 
 def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "the results") -> pd.DataFrame:
