@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from rich.table import Table
 from emulator.errors import EmulatorError
 from emulator.files import Folder
 from emulator.sandbox import Sandbox
-from experiments.commands.common import FAILED, INTERRUPTED, REFUSED, How, become_root, end
+from experiments.commands import signals
+from experiments.commands.common import FAILED, REFUSED, How, become_root, end
 from experiments.commands.progress import shown
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
@@ -65,9 +66,9 @@ def perform(
             folder.write_manifest({**folder.manifest(), "within": how.within})
     try:
         failed = conduct(work, folder, console, sandbox)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         answer(folder, work, console)
-        end("interrupted; everything built is gone again", INTERRUPTED)
+        end(f"{interrupt}; everything built is gone again", signals.status(interrupt))
     except EmulatorError:
         answer(folder, work, console)
         raise
@@ -76,6 +77,23 @@ def perform(
         sys.exit(failed[-1].status or FAILED)
     if refused := refusal(verdict, how.fail_on):
         end(refused, REFUSED)
+
+
+def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
+    """Perform each, and end with the first exit status that is not 0; an interruption ends them all.
+
+    Raises what they raise, and goes no further.
+    """
+    statuses: list[Any] = []
+    for perform_one in performances:
+        try:
+            perform_one()
+        except SystemExit as ended:
+            if signals.ended(ended.code):
+                raise
+            statuses.append(ended.code)
+    if any(statuses):
+        sys.exit(next(filter(None, statuses)))
 
 
 def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox) -> list[Failed]:
@@ -104,16 +122,9 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
 
 
 def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
-    """Print the table, a line a collective, the sentence, what did not finish, and where everything is."""
+    """Print what `tell` does, and where everything is; write the report."""
     runs = folder.runs()
-    verdict = of_results(runs, folder.manifest())
-    if len(runs):
-        console.print(render(runs), end="\n\n")
-        for row in runs[runs.fidelity != PASS].itertuples():
-            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
-    for line in lines(verdict):
-        console.print(escape(line), highlight=False)
-    console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+    verdict = tell(folder, console)
     if len(runs):
         with console.status("writing the report"):
             from experiments.results.report import report_path, write_report  # matplotlib takes a while to import
@@ -122,15 +133,29 @@ def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
         console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
     else:
         folder.write_verdict(as_json(verdict))
-    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
-        named = ", ".join(failed.run_id.head(_MOST_NAMED))
-        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
-        console.print(f"[red]{named}{more} did not finish:[/red] {escape(str(reason))}", highlight=False)
     if len(runs) < len(work.runs):
         done = f"{len(runs)} of {len(work.runs)} runs are done"
         again = f"spraylab {work.command} --resume {folder.path}"
         console.print(f"{done}; go on with: {again}", highlight=False, soft_wrap=True)
     console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
+    return verdict
+
+
+def tell(folder: ResultsFolder, console: Console, within: float | None = None) -> Verdict:
+    """Print the table, a line a collective, the sentence, and what did not finish; `within` as for `of_results`."""
+    runs = folder.runs()
+    verdict = of_results(runs, folder.manifest(), within)
+    if len(runs):
+        console.print(render(runs), end="\n\n")
+        for row in runs[runs.fidelity != PASS].itertuples():
+            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
+    for line in lines(verdict):
+        console.print(escape(line), highlight=False)
+    console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
+        named = ", ".join(failed.run_id.head(_MOST_NAMED))
+        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+        console.print(f"[red]{named}{more} did not finish:[/red] {escape(str(reason))}", highlight=False)
     return verdict
 
 

@@ -82,7 +82,7 @@ class ResultsFolder:
             raise
         return folder
 
-    def _copy_in(self, inputs: Mapping[tuple[str, ...], bytes]) -> None:
+    def _copy_in(self, inputs: Mapping[str, bytes]) -> None:
         with self._writing():
             for place, content in inputs.items():
                 *below, name = place.split("/")

@@ -74,11 +74,13 @@ def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | No
 
 def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
     """The section as the template takes it: rows of one SVG a folder, None where it has no such runs."""
-    parts = parts_of(everyone, each_scheme=section.a_figure_each_scheme)
+    parts = section.parts(everyone) if section.parts else parts_of(everyone, each_scheme=section.a_figure_each_scheme)
     shown = parts[:MOST_FIGURES]
     rows = [
         [
-            section.draw(part, each, everyone) if section.needs in each.runs and len(of_part(each.runs, part)) else None
+            section.draw(part, each, everyone)
+            if section.needs in each.runs and len(section.rows(each.runs, part))
+            else None
             for each in everyone
         ]
         for part in shown

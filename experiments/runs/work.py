@@ -58,6 +58,11 @@ class Work(ABC):
         return self.transport.order(self.topology, self.dataplane, userspace_limit_bps)
 
     @property
+    def parts(self) -> Sequence[Work]:
+        """Return what its runs are performed by, one after the other: each on a fabric of its own."""
+        return [self]
+
+    @property
     def processes(self) -> Sequence[int]:
         """The hosts on which a run starts programs, whose output is kept."""
         return ()

@@ -40,7 +40,7 @@ def converse(experiment: Experiment, scheme: str) -> None:
             topology, transport = experiment.fabric.topology(), experiment.tcp()
             order = transport.order(topology, experiment.fabric.dataplane, userspace_limit_bps(topology.hosts))
             order = replace(order, congestion_control=transport.congestion_control)
-            events = sandbox.stream(perform_shell, order, experiment.seeds[0], scheme, theirs, lines)
+            events = sandbox.stream(perform_shell, order, experiment.seeds[0], scheme, dict(os.environ), theirs, lines)
             for event in events:
                 if isinstance(event, Built) and lines is None:
                     click.echo(f"fabric up; data plane {event.dataplane}: {event.why}; {scheme}; help lists commands")
@@ -76,7 +76,8 @@ def _proxied(ours: int) -> Iterator[None]:
     finally:
         done.set()
         copier.join()
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(stdin, termios.TCSADRAIN, before)
         signal.signal(signal.SIGWINCH, resized)
 
 
@@ -94,7 +95,8 @@ def _copy(stdin: int, stdout: int, ours: int, done: threading.Event) -> None:
                 data = b""
             if not data:
                 watched.remove(source)
-            else:
+                continue
+            with contextlib.suppress(OSError):  # the terminal is gone, and we are told so by SIGHUP
                 os.write(ours if source == stdin else stdout, data)
 
 
