@@ -80,6 +80,8 @@ MANIFESTS: list[tuple[str, Any, str]] = [
     ("experiment.fabric", None, "experiment.fabric is an empty value, not a mapping"),
     ("experiment.traffic.0", "alltoall", "experiment.traffic.0 is 'alltoall', not a mapping"),
     ("experiment.name", "\ud800", "'\\ud800' is no text: half a character, as \\ud800 is"),
+    ("experiment.sweep", 3, "experiment.sweep: 3 is not a mapping such as {strain.jitter: [0, 5%]}"),
+    ("experiment.sweep", {"": [[]]}, "experiment.sweep: "),
     ("fabric", None, "fabric is an empty value, not a mapping"),
     ("machine", [], "machine is [], not a mapping"),
     ("resumed", {"2026": 3}, "resumed.2026 is 3, not a mapping"),
