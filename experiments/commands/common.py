@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from experiments.commands.streams import BAD_INPUT, complain
+
 if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
 
-FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
+__all__ = ["BAD_INPUT", "complain"]
+
+FAILED, REFUSED, INTERRUPTED = 1, 3, 130
 
 set_option = click.option(
     "--set",
@@ -152,5 +156,5 @@ def become_root() -> None:
 
 
 def end(message: str, status: int) -> NoReturn:
-    click.echo(f"spraylab: {message}", err=True)
+    complain(message)
     sys.exit(status)

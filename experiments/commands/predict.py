@@ -52,26 +52,23 @@ def predict(
       spraylab predict quick --results results/quick-20250101-120000
     """
     import pandas as pd
-    from rich.console import Console
-    from rich.progress import track
 
+    from experiments.commands.output import Console, to_stderr
     from experiments.results.folder import ResultsFolder, write_file
     from experiments.runs.loads.replays import Replays
     from experiments.runs.predict import beside_results, prediction_table, predictions
 
     to_pipe = str(csv) == "-"
-    console = Console(stderr=to_pipe)
+    console = to_stderr() if to_pipe else Console()
     loaded = read_experiment(experiment, overrides)
     runs = ResultsFolder.open(results).runs() if results else None
-    rows = track(
-        predictions(loaded, jitter), "predicting", total=len(Replays(loaded).runs), console=console, transient=True
-    )
+    rows = to_stderr().counted(predictions(loaded, jitter), "predicting", len(Replays(loaded).runs))
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:
         frame = beside_results(frame, runs, str(results))
-    console.print(prediction_table(frame))
+    console.show(prediction_table(frame))
     if to_pipe:
         click.echo(frame.to_csv(index=False), nl=False)
     elif csv:
         write_file(csv, frame.to_csv(index=False))
-        console.print(f"written: {csv}", highlight=False, soft_wrap=True)
+        console.say(f"written: {csv}")

@@ -49,8 +49,7 @@ def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
       spraylab run --resume results/mine
       spraylab run quick --within 10% --fail-on spraying-pays
     """
-    from rich.console import Console
-
+    from experiments.commands.output import Console
     from experiments.commands.performing import perform
     from experiments.results.folder import ResultsFolder
     from experiments.runs.loads.replays import Replays

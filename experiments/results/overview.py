@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from experiments.judge.rows import PASS
-from experiments.results.tables import table_of_collectives
+from experiments.results.tables import Cell, table_of_collectives
 from experiments.theory.prediction import EXPLAINED
 
 EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f} x the highest"
@@ -157,19 +158,18 @@ def render(runs: pd.DataFrame) -> Group:
     return Group(best, "", took)
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, list[str]]], caption: str) -> Table:
-    groups: dict[str, list[list[str]]] = {}
+def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, list[Cell]]], caption: str) -> Table:
+    groups: dict[str, list[list[Cell]]] = {}
     for traffic, cells in rows:
         groups.setdefault(traffic, []).append(cells)
     return table_of_collectives(title, headings, list(groups.items()), caption)
 
 
-def _styled(row: Any, columns: Sequence[Column]) -> list[str]:
+def _styled(row: Any, columns: Sequence[Column]) -> list[Cell]:
     """Yellow is what no theory explains."""
-    cells = [column.text(row) for column in columns]
-    return [f"[yellow]{cell}[/yellow]" if cell.endswith("!") else cell for cell in cells]
+    return [Text(cell, "yellow" if cell.endswith("!") else "") for cell in (column.text(row) for column in columns)]
 
 
-def _trust(row: Any) -> str:
+def _trust(row: Any) -> Text:
     """Green where all runs can be trusted, red where not."""
-    return f"[{'green' if row.trusted == row.runs else 'red'}]{fidelity(row)}"
+    return Text(fidelity(row), "green" if row.trusted == row.runs else "red")

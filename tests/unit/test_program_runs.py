@@ -12,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from rich.console import Console
 from synthetic import FABRIC, healthy_run
 
 from emulator.order import FabricOrder
 from emulator.programs import OUTPUT_LIMIT_BYTES, Ended, Launch, Output, environment
 from emulator.scripted import Scripted
 from emulator.topology import LeafSpine
+from experiments.commands.output import Console
 from experiments.commands.performing import answer, conduct
 from experiments.judge.evidence import Built, Measured, ProgramEvidence, ProgramResult, ReplayEvidence
 from experiments.judge.invariants import failures
@@ -207,7 +207,7 @@ def test_the_machine_is_judged_while_the_fabric_is_loaded() -> None:
 
 
 def console() -> Console:
-    return Console(file=StringIO(), width=300, color_system=None)
+    return Console(StringIO(), width=300)
 
 
 def script(run: ReplayEvidence, reason: str = "") -> Scripted:
@@ -237,8 +237,7 @@ def test_a_program_that_fails_is_in_failed_runs_and_is_tried_again(tmp_path: Pat
     assert folder.runs().run_id.tolist() == [work.runs[0].run_id]
     last = console()
     answer(folder, work, last)
-    assert isinstance(last.file, StringIO)
-    assert f"spraylab exec --resume {folder.path}" in last.file.getvalue()
+    assert f"spraylab exec --resume {folder.path}" in last.stream.getvalue()
     assert conduct(work, folder, console(), script(run)) == []
     assert folder.runs().run_id.tolist() == [run.run_id for run in work.runs]
     assert folder.failed_runs().empty
