@@ -7,11 +7,11 @@ import ctypes
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emulator.errors import EmulatorError
+from emulator.inherited import environment, script
 
 _CLONE_NEWNET = 0x40000000
 _HOLDER_TIMEOUT_S = 60.0
@@ -51,9 +51,10 @@ def hold_namespaces(count: int) -> list[int]:
     Raises EmulatorError.
     """
     holder = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(Path(__file__).with_name("holder.py")), str(count)],
+        script(Path(__file__).with_name("holder.py"), count),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        env=environment(),
         text=True,
     )
     assert holder.stdout

@@ -11,7 +11,6 @@ import contextlib
 import os
 import resource
 import signal
-import subprocess
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -20,6 +19,7 @@ from types import FrameType, GeneratorType
 from typing import Any, TypeVar
 
 from emulator.child import Child, ChildEnded
+from emulator.command import run
 from emulator.errors import EmulatorError
 from emulator.namespaces import quiet_ipv6
 
@@ -101,10 +101,11 @@ def _prepare() -> None:
     """Inside: hide the host's runtime files, and keep the kernel from sending packets of its own."""
     raise_open_files()
     # All of /run: Open vSwitch's sockets, `ip netns` names, and whatever else daemons would meet by.
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "spraylab", "/run"], check=True, timeout=10)
-    subprocess.run(["mount", "-t", "sysfs", "spraylab", "/sys"], check=False, timeout=10, stderr=subprocess.DEVNULL)
+    run(["mount", "-t", "tmpfs", "-o", "mode=755", "spraylab", "/run"])
+    with contextlib.suppress(EmulatorError):  # where it is refused, /sys shows less
+        run(["mount", "-t", "sysfs", "spraylab", "/sys"])
     quiet_ipv6()
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=10)
+    run(["ip", "link", "set", "lo", "up"])
 
 
 def raise_open_files() -> None:

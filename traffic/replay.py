@@ -50,7 +50,7 @@ class ConnectionResult:
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """Times are of CLOCK_MONOTONIC, per flow in the order of the schedule.
+    """Times are of CLOCK_MONOTONIC, of every flow and computation by its id.
 
     `data_problems` says what is wrong with the data that was carried; None where none was checked. `waited` are pairs
     of a time and how long, up to then, the replay has waited for the network instead of keeping it waiting.
@@ -64,7 +64,7 @@ class ReplayResult:
 
     @property
     def cct_s(self) -> float:
-        """First send to last byte received."""
+        """From the first send, or computation, to the last byte received or computation done."""
         return max(self.finished_s) - min(self.started_s)
 
 
@@ -141,20 +141,22 @@ class _Player:
 
     def _know_flows(self, plan: TrafficPlan) -> None:
         self._flows = flows = plan.schedule.flows
-        self._started = [0.0] * len(flows)
-        self._finished = [0.0] * len(flows)
+        self._computes = plan.schedule.computes
+        tasks = plan.schedule.tasks
+        self._started = [0.0] * len(tasks)
+        self._finished = [0.0] * len(tasks)
         self._missing = [flow.size_bytes for flow in flows]
-        self._ready = [False] * len(flows)
-        self._flows_left = len(flows)
-        self._under_way = 0
-        self._waits = [len(flow.waits_for) for flow in flows]
+        self._ready = [False] * len(tasks)
+        self._tasks_left = len(tasks)
+        self._under_way = 0  # flows
+        self._waits = [len(task.waits_for) for task in tasks]
         self._waiters: dict[int, list[int]] = defaultdict(list)
-        for flow in flows:
-            for awaited in flow.waits_for:
-                self._waiters[awaited].append(flow.id)
+        for task in tasks:
+            for awaited in task.waits_for:
+                self._waiters[awaited].append(task.id)
         sent: dict[int, Iterator[int]] = defaultdict(count)
         self._turn = [next(sent[flow.src]) for flow in flows]
-        self._due = [self._order(flow.id) for flow in flows if not flow.waits_for]
+        self._due = [self._order(task.id) for task in tasks if not task.waits_for]
         heapq.heapify(self._due)
 
     def _know_subflows(self, plan: TrafficPlan, host_rate_bps: int) -> None:
@@ -182,7 +184,7 @@ class _Player:
             ends = self._register(epoll)
             patience = _Patience(epoll)
             self._origin = reported = moved = time.monotonic()
-            while self._flows_left:
+            while self._tasks_left:
                 self._start_due()
                 before = self._received
                 for descriptor in patience.wait(self._until_due_s()):
@@ -216,21 +218,38 @@ class _Player:
             ends[sender.fileno()], ends[receiver.fileno()] = -number, number + 1
         return ends
 
-    def _order(self, flow_id: int) -> tuple[float, int, int]:
+    def _order(self, task_id: int) -> tuple[float, int, int]:
         """Orders what is to start: hosts take turns, so that none waits while another starts all it has."""
-        return self._flows[flow_id].start_s, self._turn[flow_id], flow_id
+        if task_id >= len(self._flows):
+            return 0.0, -1, task_id
+        return self._flows[task_id].start_s, self._turn[task_id], task_id
 
     def _until_due_s(self) -> float:
-        """How long there is nothing to start: until the next flow's time, or to the next report."""
+        """How long there is nothing to start or to end: until the next task's time, or to the next report."""
         if not self._due:
             return _PROGRESS_PERIOD_S
         return min(_PROGRESS_PERIOD_S, max(0.0, self._origin + self._due[0][0] - time.monotonic()))
 
     def _start_due(self) -> None:
-        """Start every flow that waits for none and whose time has come."""
+        """Start every task that waits for none and whose time has come; end the computations whose time is over."""
         now = time.monotonic()
         while self._due and self._origin + self._due[0][0] <= now:
-            self._start(heapq.heappop(self._due)[-1])
+            task_id = heapq.heappop(self._due)[-1]
+            if task_id < len(self._flows):
+                self._start(task_id)
+            elif self._ready[task_id]:
+                self._complete(task_id)
+            else:
+                self._compute(task_id)
+
+    def _compute(self, task_id: int) -> None:
+        """Begin a computation: its end is due like any start."""
+        self._started[task_id] = now = time.monotonic()
+        self._ready[task_id] = True
+        if seconds := self._computes[task_id - len(self._flows)].seconds:
+            heapq.heappush(self._due, (now - self._origin + seconds, -1, task_id))
+        else:
+            self._complete(task_id)
 
     def _start(self, flow_id: int) -> None:
         self._started[flow_id] = time.monotonic()
@@ -244,15 +263,19 @@ class _Player:
                 self._sendable[number] += piece.size_bytes
             self._send(number)
         if not self._missing[flow_id]:
-            self._complete(flow_id)  # a flow of no bytes
+            self._arrived(flow_id)  # a flow of no bytes
 
-    def _complete(self, flow_id: int) -> None:
-        """All of a flow has arrived: what waited for it alone may start."""
+    def _arrived(self, flow_id: int) -> None:
+        """All of a flow has arrived."""
         self._payload.complete(flow_id)
-        self._finished[flow_id] = time.monotonic()
-        self._flows_left -= 1
         self._under_way -= 1
-        for waiter in self._waiters[flow_id]:
+        self._complete(flow_id)
+
+    def _complete(self, task_id: int) -> None:
+        """A task is done: what waited for it alone may start."""
+        self._finished[task_id] = time.monotonic()
+        self._tasks_left -= 1
+        for waiter in self._waiters[task_id]:
             self._waits[waiter] -= 1
             if self._waits[waiter] == 0:
                 heapq.heappush(self._due, self._order(waiter))
@@ -302,7 +325,7 @@ class _Player:
                 queue.popleft()
             self._missing[piece.flow] -= taken
             if self._missing[piece.flow] == 0:
-                self._complete(piece.flow)
+                self._arrived(piece.flow)
             data = data[taken:]
 
     def _wake_for(self, number: int) -> None:

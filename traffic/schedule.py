@@ -1,17 +1,19 @@
-"""A collective as flows: who sends how many bytes to whom, and what must have arrived first."""
+"""What ranks do, as a graph: who sends how many bytes to whom, who computes how long, and what must be done first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """`size_bytes` from rank `src` to rank `dst`, sent once every flow in `waits_for` has arrived in full.
+    """`size_bytes` from rank `src` to rank `dst`, sent once all in `waits_for` is done: flows in full, computations.
 
-    `id` is the flow's place in its schedule, and every id it waits for is smaller, so a schedule is listed in an order
-    that never deadlocks. Flows of one `step` are meant to run together: splitting looks at a step at a time.
+    `id` is the flow's place in its schedule, and every flow it waits for has a smaller one, so a schedule is listed in
+    an order that never deadlocks. Flows of one `step` are meant to run together: splitting looks at a step at a time.
     Flows of equal (src, dst, channel) share their connections, in order of id.
 
     `src_offset_bytes` and `dst_offset_bytes` place the bytes in the ranks' buffers; `reduce` adds them to what is there
@@ -31,9 +33,26 @@ class Flow:
     reduce: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Rank `rank` computes for `seconds`, from when all in `waits_for` is done.
+
+    Computations share one numbering with flows and come after them: `id` is the place in `Schedule.computes` plus the
+    number of flows. Nothing but `waits_for` keeps two of one rank apart. With 0 seconds it is where things meet.
+    `iteration` is the training step that it belongs to, from 0 on; `label` is for people.
+    """
+
+    id: int
+    rank: int
+    seconds: float
+    waits_for: tuple[int, ...] = ()
+    label: str = ""
+    iteration: int = 0
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """The flows of one collective among `ranks` ranks.
+    """The flows of one collective among `ranks` ranks, or the flows and computations of a training job.
 
     `size_bytes` is the message size as nccl-tests counts it, and `busbw_factor` what algbw is multiplied by to give
     busbw (nccl-tests, doc/PERFORMANCE.md).
@@ -46,7 +65,31 @@ class Schedule:
     size_bytes: int
     flows: Sequence[Flow] = field(repr=False)
     busbw_factor: float = 1.0
+    computes: Sequence[Compute] = field(default=(), repr=False)
 
     @property
     def payload_bytes(self) -> int:
         return sum(flow.size_bytes for flow in self.flows)
+
+    @property
+    def tasks(self) -> list[Flow | Compute]:
+        """Flows and computations by id."""
+        return [*self.flows, *self.computes]
+
+    @property
+    def origin_s(self) -> float:
+        """The earliest time at which anything may start; computations may at 0."""
+        return 0.0 if self.computes else min((flow.start_s for flow in self.flows), default=0.0)
+
+    @cached_property
+    def order(self) -> Sequence[int]:
+        """The ids of all tasks, each after all that it waits for. Raises ValueError where they wait in a circle."""
+        if not self.computes:
+            return range(len(self.flows))
+        try:
+            return tuple(TopologicalSorter({task.id: task.waits_for for task in self.tasks}).static_order())
+        except CycleError as error:
+            circle = " -> ".join(map(str, error.args[1][:6]))
+            raise ValueError(
+                f"tasks wait for each other in a circle, so none of these ever starts: {circle}"
+            ) from error

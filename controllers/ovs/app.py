@@ -1,4 +1,4 @@
-"""The OpenFlow controller, a process of its own: `python -m controllers.ovs.app SOCKET PORT`.
+"""The OpenFlow controller, a process of its own that calls `main` with its socket and port.
 
 A thin os-ken application. Over the Unix socket it is told what the fabric is and which seed to hash with, a JSON object
 a line, and answers each line once every switch has confirmed its table with a barrier. A switch that connects later, or
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import socketserver
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,10 +142,3 @@ def main(arguments: list[str]) -> None:
         default_config_dirs=[],
     )
     app_manager.AppManager.run_apps(["controllers.ovs.app", "os_ken.controller.ofp_handler"])
-
-
-if __name__ == "__main__":
-    # Run as the module the application manager will import, so that there is one Programmer class and not two.
-    from controllers.ovs import app
-
-    app.main(sys.argv[1:])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
 from emulator.errors import EmulatorError
+from emulator.inherited import environment, python
 from emulator.topology import LeafSpine
 
 OPENFLOW_PORT = 6653
@@ -25,10 +25,11 @@ class Controller:
     def __init__(self, log: TextIO, control_socket: Path = Path("/run/spraylab-controller.sock")) -> None:
         self._path = control_socket
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "controllers.ovs.app", str(control_socket), str(OPENFLOW_PORT)],
+            python("controllers.ovs.app", control_socket, OPENFLOW_PORT),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env=environment(),
         )
         self._connection: socket.socket | None = None
 

@@ -12,6 +12,7 @@ from typing import TextIO
 
 from emulator.command import run
 from emulator.errors import EmulatorError
+from emulator.inherited import environment
 from emulator.proc import packet_sockets, read_table, sockets_of
 
 _RUN = Path("/run/openvswitch")
@@ -32,23 +33,17 @@ class OpenVSwitch:
     def __init__(self, log: TextIO) -> None:
         _RUN.mkdir(parents=True, exist_ok=True)
         database, sockets = _RUN / "conf.db", _RUN / "db.sock"
-        environment = {
-            **os.environ,
-            **_MALLOC,
-            "OVS_RUNDIR": str(_RUN),
-            "OVS_LOGDIR": str(_RUN),
-            "OVS_DBDIR": str(_RUN),
-        }
+        surroundings = environment(**_MALLOC, OVS_RUNDIR=str(_RUN), OVS_LOGDIR=str(_RUN), OVS_DBDIR=str(_RUN))
         run(["ovsdb-tool", "create", str(database), _schema()])
         self._server = subprocess.Popen(
             ["ovsdb-server", f"--remote=punix:{sockets}", str(database)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=surroundings,
         )  # fmt: skip
         _wait_for(sockets, self._server, "ovsdb-server")
         run(["ovs-vsctl", "--no-wait", "init"])
         self.daemon = subprocess.Popen(
             ["ovs-vswitchd", f"unix:{sockets}", f"--unixctl={_RUN}/vswitchd.ctl", "-vpoll_loop:err"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=surroundings,
         )  # fmt: skip
         _wait_for(_RUN / "vswitchd.ctl", self.daemon, "ovs-vswitchd")
         self.version = run(["ovs-vswitchd", "--version"]).split("\n", 1)[0].split()[-1]

@@ -151,7 +151,7 @@ def become_root() -> None:
     sudo = shutil.which("sudo")
     if sudo is None:
         end("building a fabric needs root, and there is no sudo here: start this as root", BAD_INPUT)
-    command = [sys.executable, "-E", "-P", "-B", "-m", "experiments.cli", *sys.argv[1:]]
+    command = [sys.executable, "-I", "-B", "-m", "experiments.cli", *sys.argv[1:]]
     os.execv(sudo, [sudo, "--", *command])
 
 

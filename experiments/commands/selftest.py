@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+
+from emulator.inherited import environment, which
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "tests" / "unit"
@@ -20,8 +21,8 @@ FUZZ = ROOT / "tests" / "fuzz"
 ROOTLESS = (UNIT, FUZZ, BROWSER)
 FUZZED_INPUTS = "4000"  # files a reader: about a minute for all readers together
 
-# -E and -P: neither PYTHONPATH nor the current directory may put another `experiments` or `traffic` first.
-PYTHON = (sys.executable, "-E", "-P")
+# -I: neither PYTHONPATH nor the current directory may put another `experiments` or `traffic` first.
+PYTHON = (sys.executable, "-I")
 TOOLS = Path(sys.executable).parent  # not resolved: an environment's python leads elsewhere
 CHECKS = {
     "ruff": [*PYTHON, "-m", "ruff", "check", "."],
@@ -107,7 +108,8 @@ def run_pytest(name: str, paths: list[str], options: list[str], *, as_root: bool
         command = [*PYTHON, "-m", "pytest", f"--junitxml={report}", *options, *paths]
         if as_root:
             # nothing of root's stays in a user's checkout
-            command = ["env", "PYTHONDONTWRITEBYTECODE=1", *PYTHON, "-B", *command[3:], "-p", "no:cacheprovider"]
+            command = ["env", "PYTHONDONTWRITEBYTECODE=1", *PYTHON, "-B", *command[len(PYTHON) :]]
+            command += ["-p", "no:cacheprovider"]
         result = run(name, command, as_root=as_root)
         status = 0 if result.exit_status == NO_TESTS_RAN and options else result.exit_status
         return Result(name, status, result.seconds, read_counts(report))
@@ -119,7 +121,7 @@ def run(name: str, command: list[str], *, as_root: bool = False) -> Result:
     # --foreground: Ctrl-C reaches the part as well; coreutils' timeout since sudo's children are not ours to end.
     command = ["timeout", "--foreground", "--kill-after=60", TIMEOUT_S, *command]
     if as_root and os.geteuid() != 0:
-        if shutil.which("sudo") is None:
+        if which("sudo") is None:
             print("spraylab: the system tests need root: start this as root, or install sudo", file=sys.stderr)
             return Result(name, 1, 0.0)
         command = ["sudo", *command]
@@ -132,6 +134,7 @@ def run(name: str, command: list[str], *, as_root: bool = False) -> Result:
         user=uid,
         group=gid,
         extra_groups=[] if gid is not None else None,
+        env=environment() if as_root and os.geteuid() == 0 else None,  # else it is the user's, or sudo's affair
     )
     try:
         status = process.wait()

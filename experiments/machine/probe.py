@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from emulator.inherited import which
 from emulator.meters.capture import Which
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import Built
@@ -153,4 +153,4 @@ def faithful(row: dict[str, Any], most_over_bound: float) -> bool:
 
 def available(dataplanes: Sequence[str] = ("ovs", "linux")) -> list[str]:
     """Those of `dataplanes` that are installed here."""
-    return [name for name in dataplanes if name == "linux" or shutil.which("ovs-vswitchd")]
+    return [name for name in dataplanes if name == "linux" or which("ovs-vswitchd")]

@@ -45,7 +45,7 @@ REPEATS = 10
 
 _SAME_RUN = [
     "traffic", "scheme", "seed", "collective", "algorithm", "channels", "ranks", "size_bytes", "leaves", "spines",
-    "hosts_per_leaf", "host_rate_bps", "fabric_rate_bps", "mtu_bytes",
+    "hosts_per_leaf", "host_rate_bps", "fabric_rate_bps", "mtu_bytes", "strain",
 ]  # fmt: skip
 
 
@@ -84,22 +84,30 @@ def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "th
     whether it is near enough. Raises ResultsError where no run is the same.
     """
     columns = [*_SAME_RUN, "cct_s", "congestion_ratio", "fidelity"]
-    measured = runs.reindex(columns=columns).rename(columns={"congestion_ratio": "measured_congestion_ratio"})
+    measured = _unstrained_too(runs).reindex(columns=columns)
+    measured = measured.rename(columns={"congestion_ratio": "measured_congestion_ratio"})
     keys = dict.fromkeys(_SAME_RUN, object)  # another version's results may lack some, and pandas joins no text to NaN
     last = measured.drop_duplicates(_SAME_RUN, keep="last").astype(keys)
-    joined = predicted.merge(last, how="left", on=_SAME_RUN)
+    joined = _unstrained_too(predicted).merge(last, how="left", on=_SAME_RUN)
     if joined.cct_s.isna().all():
         raise ResultsError(f"{where} holds no run of this experiment: {_difference(predicted, measured)}")
     ranges = joined[["predicted_cct_s", "predicted_low_s", "predicted_high_s"]].itertuples(index=False)
     agreements = [agreement(cct_s, Predicted(*times_s)) for cct_s, times_s in zip(joined.cct_s, ranges, strict=True)]
+    if "strain" not in predicted:
+        joined = joined.drop(columns="strain")
     return pd.concat([joined, pd.DataFrame(agreements)], axis=1)
+
+
+def _unstrained_too(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with a column `strain`, empty where there is none: runs without any need not have it."""
+    return rows.assign(strain=rows.strain.fillna("") if "strain" in rows else "")
 
 
 def _difference(predicted: pd.DataFrame, measured: pd.DataFrame) -> str:
     """In which respects no run there is like any here."""
     if measured.empty:
         return "none has finished"
-    differing = []
+    predicted, differing = _unstrained_too(predicted), []
     for column in _SAME_RUN:
         here, there = predicted[column].unique().tolist(), measured[column].unique().tolist()
         if measured[column].notna().any() and not set(here) & set(there):
@@ -149,7 +157,8 @@ def _alike(work: Replays) -> list[list[Run]]:
     groups: dict[tuple[int, str, int | None], list[Run]] = defaultdict(list)
     for run in work.runs:
         entry = experiment.traffic[run.traffic]
-        seed = run.seed if entry.seeded or experiment.placement == "random" else None
+        seeded = entry.seeded or experiment.placement == "random" or experiment.strains
+        seed = run.seed if seeded else None
         groups[run.traffic, run.scheme, seed].append(run)
     return list(groups.values())
 
@@ -203,7 +212,7 @@ def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Itera
 def _unlisted(work: Replays, run: Run) -> Outline | None:
     """What is known of traffic that is too large for the fluid model, if counts are all there is to know of it."""
     entry, fabric = work.experiment.traffic[run.traffic], work.topology
-    if fabric.hosts <= MAX_HOSTS and entry.flow_count(fabric) <= MAX_FLOWS:
+    if work.experiment.strains or (fabric.hosts <= MAX_HOSTS and entry.flow_count(fabric) <= MAX_FLOWS):
         return None
     return entry.outline(fabric, work.experiment.placement)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from emulator.meters.meters import Sampler
 from emulator.nic import at_work
@@ -15,12 +16,21 @@ from traffic.schemes import scheme_of
 
 
 def perform_shell(
-    order: FabricOrder, seed: int, scheme: str, terminal: int, lines: Sequence[str] | None
+    order: FabricOrder,
+    seed: int,
+    scheme: str,
+    surroundings: Mapping[str, str],
+    terminal: int,
+    lines: Sequence[str] | None,
 ) -> Iterator[Built | None]:
-    """Runs in the sandbox; see `run_shell`. Raises EmulatorError."""
+    """Runs in the sandbox; see `run_shell`. Raises EmulatorError.
+
+    `surroundings` are the environment variables of what the user types.
+    """
     fabric = fabric_of(order, seed)
     sampler = Sampler(fabric, sys.stderr)
     with at_work(scheme_of(scheme).program_nic, fabric, seed):
         yield described(fabric)
+        os.environ.update(surroundings)  # the hosts' shells inherit them; what we start, `emulator.inherited`
         run_shell(fabric, sampler, seed, terminal, lines)
     yield None

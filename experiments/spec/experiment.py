@@ -23,6 +23,7 @@ from pydantic import (
 from experiments.spec.fabric import FabricSpec
 from experiments.spec.fields import Between, Keys, TimeS, keys, matches, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
+from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.traffic import Traffic, kind_of
 from experiments.spec.yamlfile import YamlFile, YamlFileError, read_yaml
 from traffic.collectives import ScheduleError
@@ -31,6 +32,7 @@ from traffic.placement import PlacementError, place
 from traffic.promises import check_verifiable
 from traffic.schedule import Schedule
 from traffic.schemes import names_of_role, scheme_of
+from traffic.strain import Strain, StrainError, strained
 from traffic.transport import Transport
 
 CATALOG = Path(__file__).parents[1] / "catalog"
@@ -103,6 +105,18 @@ class Experiment(Keys):
         return captures
 
     verify: StrictBool = Field(default=False, description="true or false")
+    strain: Strains | None = Field(default=None, description="a mapping such as {jitter: 5%}")
+
+    @field_validator("strain")
+    @classmethod
+    def _data_can_be_checked(cls, strain: StrainSpec | None, info: ValidationInfo) -> StrainSpec | None:
+        for each in strain.strains() if strain and info.data.get("verify") else ():
+            if not each.keeps_data:
+                raise ValueError(
+                    f"{each.key} changes what flows carry, so that no data can be checked; write 0, or verify: false"
+                )
+        return strain
+
     stall_timeout_s: TimeS = Field(default=10.0, alias="stall_timeout", description="a time such as 10s")
 
     def tcp(self) -> Transport:
@@ -110,8 +124,18 @@ class Experiment(Keys):
         return Transport(**self.transport.model_dump(), stall_timeout_s=self.stall_timeout_s)
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
-        """The flows of one entry of `traffic`, as every scheme of this seed sends them."""
+        """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
         return self.traffic[traffic_index].schedule(self.fabric.shape(), self.placement, seed)
+
+    @property
+    def strains(self) -> list[Strain]:
+        """What is put on every schedule: nothing where all is 0."""
+        strain: StrainSpec | None = self.strain
+        return strain.strains() if strain else []
+
+    def strained(self, schedule: Schedule, bound_s: float, seed: int) -> Schedule:
+        """Return `schedule`, whose bound is `bound_s`, with this experiment's strain. Raises StrainError."""
+        return strained(schedule, self.strains, bound_s=bound_s, seed=seed)
 
     def hosts(self, schedule: Schedule, seed: int) -> list[int]:
         """The host of each rank of `schedule`."""
@@ -203,6 +227,8 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return FabricSpec
         case ["transport", *_]:
             return TransportSpec
+        case ["strain", *rest]:
+            return kind_of_strain(*rest[:1])
         case ["traffic", int(index), *_]:
             return kind_of(content["traffic"][index])
     return Experiment
@@ -220,5 +246,8 @@ def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:
             experiment.hosts(schedule, seed)
             if experiment.verify:
                 check_verifiable(schedule)
+            experiment.strained(schedule, 1.0, seed)
+        except StrainError as error:
+            yield Problem(("strain",), str(error))
         except (FormatError, PlacementError, ScheduleError) as error:
             yield Problem(("traffic", index, *entry.blamed(str(error))), str(error))

@@ -5,10 +5,12 @@ uplinks of one leaf and the downlinks of the other. Call each host link directio
 (downlinks) of a leaf together another, at their summed rate: no scheme can do better than keep them all busy. Then
 
 - a flow cannot start before its head: its start time, and the completion of all it waits for;
-- after it ends, at least its tail must pass: the flows that wait for it, and those that wait for them;
+- after it ends, at least its tail must pass: what waits for it, and what waits for that;
 - so, for any resource and any set of flows crossing it, CCT >= least head + summed bytes / rate + least tail.
 
 Heads and tails are found by the same rule, over the flows that one flow waits for and over those that wait together.
+A computation is a flow over a resource of its own, which it fills for its seconds: so the bound is the longest chain of
+computations and of what the wires demand between them.
 The largest value over all sets is the length of Jackson's preemptive schedule of one machine (J. Carlier, "The
 one-machine sequencing problem", European Journal of Operational Research 11, 1982), found without trying the sets.
 
@@ -36,26 +38,29 @@ def bound_s(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> floa
 
     `hosts[r]` is the host of rank r. Raises ValueError where `failed` leaves two leaves without a common live spine.
     """
-    flows = schedule.flows
-    if not flows:
+    tasks = schedule.tasks
+    if not tasks:
         return 0.0
     demands = _demands(schedule, fabric, hosts)
-    origin_s = min(flow.start_s for flow in flows)
+    demands += [[(("compute", compute.id, 0), compute.seconds)] for compute in schedule.computes]
+    origin_s = schedule.origin_s
+    earliest_s = [*(flow.start_s - origin_s for flow in schedule.flows), *(0.0 for _ in schedule.computes)]
 
-    # Flows that wait for the same flows are released together. A schedule lists a flow after all it waits for, so the
-    # keys are in an order in which heads can be found, and reversed, tails.
+    # Tasks that wait for the same are released together. The order has a task after all it waits for, so the keys are
+    # in an order in which heads can be found, and reversed, tails.
     released: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for flow in flows:
-        released[flow.waits_for].append(flow.id)
+    for id in schedule.order:
+        released[tasks[id].waits_for].append(id)
 
     release_s: dict[tuple[int, ...], float] = {}
-    heads = [0.0] * len(flows)
-    for flow in flows:
-        if flow.waits_for not in release_s:
-            release_s[flow.waits_for] = _least_span_s((heads[id], demands[id], 0.0) for id in flow.waits_for)
-        heads[flow.id] = max(flow.start_s - origin_s, release_s[flow.waits_for])
+    heads = [0.0] * len(tasks)
+    for id in schedule.order:
+        awaited = tasks[id].waits_for
+        if awaited not in release_s:
+            release_s[awaited] = _least_span_s((heads[other], demands[other], 0.0) for other in awaited)
+        heads[id] = max(earliest_s[id], release_s[awaited])
 
-    tails = [0.0] * len(flows)
+    tails = [0.0] * len(tasks)
     for waits_for, together in reversed(released.items()):
         if waits_for:
             tail = _least_span_s((0.0, demands[id], tails[id]) for id in together)

@@ -39,17 +39,21 @@ and the whole errs either way: 64 hosts, window 4, came to 1.27 instead of 1.30 
 
 @dataclass(frozen=True)
 class FluidResult:
-    """Times in seconds since the earliest start, of the whole plan and of every flow; wire bytes of every link."""
+    """Times in seconds since the earliest start, of the whole plan and of every task by its id; bytes of every link.
+
+    The first `flows` tasks are flows, the others computations. Bytes are of the wire.
+    """
 
     cct_s: float
     start_s: Floats = field(repr=False)
     end_s: Floats = field(repr=False)
     link_bytes: LinkBytes = field(repr=False)
+    flows: int = 0
 
     @property
     def fct_s(self) -> Floats:
-        """Completion time of every flow, from when all it waited for had arrived."""
-        return self.end_s - self.start_s
+        """Completion time of every flow, from when all it waited for was done."""
+        return (self.end_s - self.start_s)[: self.flows]
 
 
 def simulate(
@@ -102,33 +106,36 @@ def simulate(
         progress.start_s,
         progress.end_s,
         sum_over_links(crossed, carried, fabric),
+        len(plan.schedule.flows),
     )
 
 
 class _Progress:
-    """Which flows have started and ended, and so which pieces may be sent: of each subflow the first, once released."""
+    """Which tasks have started and ended, and so which pieces may be sent: of each subflow the first, once released."""
 
     def __init__(self, plan: TrafficPlan) -> None:
-        flows = plan.schedule.flows
-        self.start_s = np.full(len(flows), np.nan)
-        self.end_s = np.full(len(flows), np.nan)
-        origin_s = min((flow.start_s for flow in flows), default=0.0)
-        self._not_before_s = [flow.start_s - origin_s for flow in flows]
+        flows, computes = plan.schedule.flows, plan.schedule.computes
+        tasks = len(flows) + len(computes)
+        self.start_s = np.full(tasks, np.nan)
+        self.end_s = np.full(tasks, np.nan)
+        origin_s = plan.schedule.origin_s
+        self._not_before_s = [*(flow.start_s - origin_s for flow in flows), *([0.0] * len(computes))]
+        self._seconds = [*([0.0] * len(flows)), *(compute.seconds for compute in computes)]
         self._timers: list[tuple[float, int]] = []
 
         self._flow = np.array([piece.flow for piece in plan.pieces], dtype=np.intp)
-        self._pieces_left = np.bincount(self._flow, minlength=len(flows))
+        self._pieces_left = np.bincount(self._flow, minlength=tasks)
         self._by_flow = np.argsort(self._flow, kind="stable")
         self._count = self._pieces_left.copy()
         self._end = np.cumsum(self._count)  # of each flow's pieces in _by_flow
         self._next, self._first = _queues(np.array([piece.connection for piece in plan.pieces], dtype=np.intp))
 
-        # Flows that wait for the same flows are released together.
+        # Tasks that wait for the same are released together.
         self._released_by, self._waiting_groups, self._waits_left = _waiting(plan.schedule)
 
     @property
     def next_start_s(self) -> float | None:
-        """When the next flow may start that waits for nothing but its time."""
+        """When the next flow may start that waits for nothing but its time, or the next computation ends."""
         return self._timers[0][0] if self._timers else None
 
     def release(self, now_s: float) -> Ints:
@@ -145,32 +152,40 @@ class _Progress:
         whole = np.unique(self._flow[pieces][self._pieces_left[self._flow[pieces]] == 0])
         ready = self._after(whole.tolist())
         while self._timers and self._timers[0][0] <= now_s:
-            ready.append(heapq.heappop(self._timers)[1])
+            due_s, task = heapq.heappop(self._timers)
+            if np.isnan(self.start_s[task]):
+                ready.append(task)
+            else:
+                self.end_s[task] = due_s
+                ready += self._after([task])
         next_in_line = following[~np.isnan(self.start_s[self._flow[following]])]
         return np.concatenate([next_in_line, self._start(now_s, ready)])
 
     def _after(self, ended: Iterable[int]) -> list[int]:
-        """Flows for which the flows `ended` were the last to wait for."""
+        """Tasks for which the tasks `ended` were the last to wait for."""
         ready: list[int] = []
-        for flow in ended:
-            for group in self._waiting_groups.get(flow, ()):
+        for task in ended:
+            for group in self._waiting_groups.get(task, ()):
                 self._waits_left[group] -= 1
                 if not self._waits_left[group]:
                     ready += self._released_by[group]
         return ready
 
     def _start(self, now_s: float, ready: list[int]) -> Ints:
-        """Start the flows that are `ready`, at once or when their time comes; return their pieces to send now."""
+        """Start the tasks that are `ready`, at once or when their time comes; return the pieces to send now."""
         started: list[int] = []
-        for flow in ready:  # grows as flows without bytes end at once
-            if self._not_before_s[flow] > now_s:
-                heapq.heappush(self._timers, (self._not_before_s[flow], flow))
+        for task in ready:  # grows as flows without bytes and computations without seconds end at once
+            if self._not_before_s[task] > now_s:
+                heapq.heappush(self._timers, (self._not_before_s[task], task))
                 continue
-            self.start_s[flow] = now_s
-            started.append(flow)
-            if not self._pieces_left[flow]:
-                self.end_s[flow] = now_s
-                ready += self._after([flow])
+            self.start_s[task] = now_s
+            if self._seconds[task]:
+                heapq.heappush(self._timers, (now_s + self._seconds[task], task))
+                continue
+            started.append(task)
+            if not self._pieces_left[task]:
+                self.end_s[task] = now_s
+                ready += self._after([task])
         pieces = self._pieces_of(np.array(started, dtype=np.intp))
         return pieces[self._first[pieces]]
 
@@ -195,12 +210,12 @@ _Waits = tuple[int, ...]
 
 
 def _waiting(schedule: Schedule) -> tuple[dict[_Waits, list[int]], dict[int, list[_Waits]], dict[_Waits, int]]:
-    """Flows by what they wait for; for every flow, the groups that wait for it; and how many each group waits for."""
+    """Tasks by what they wait for; for every task, the groups that wait for it; and how many each group waits for."""
     released_by: dict[_Waits, list[int]] = defaultdict(list)
-    for flow in schedule.flows:
-        released_by[flow.waits_for].append(flow.id)
+    for task in schedule.tasks:
+        released_by[task.waits_for].append(task.id)
     waiting_groups: dict[int, list[_Waits]] = defaultdict(list)
     for group in released_by:
-        for flow_id in set(group):
-            waiting_groups[flow_id].append(group)
+        for task_id in set(group):
+            waiting_groups[task_id].append(group)
     return released_by, waiting_groups, {group: len(set(group)) for group in released_by}

@@ -15,6 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from emulator.doctor.diagnose import TOOLS
+
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-P", "-m", "experiments.cli"]
 TIMEOUT_S = 300
 
@@ -218,3 +221,24 @@ def test_a_dry_run_builds_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "001" in done.stdout
     assert not (tmp_path / "results").exists()
+
+
+def test_nothing_that_the_environment_names_runs_as_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything it takes is first on the PATH, and a sitecustomize.py where Python is told to look."""
+    path, trace, planted = str(experiment(tmp_path, schemes="spray")), tmp_path / "ran", tmp_path / "planted"
+    planted.mkdir()
+    (planted / "sitecustomize.py").write_text(f"open({str(trace)!r}, 'a').write('sitecustomize.py')\n")
+    for tool in (tool.name for tool in TOOLS):
+        (planted / tool).write_text(f"#!/bin/sh\necho {tool} >>{trace}\nexit 1\n")
+        (planted / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{planted}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{planted}:{os.environ['PYTHONPATH']}")
+    monkeypatch.setenv("BASH_ENV", str(planted / "nft"))
+    # The command is started as its launcher starts it; only that here it is this checkout's.
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from experiments.cli import main; main()"
+    for words in (["doctor"], ["run", path, "--set", "fabric.dataplane=ovs", "--out", str(tmp_path / "results")]):
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", start, *words], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not trace.exists(), trace.read_text()

@@ -63,9 +63,9 @@ def carried(plan: TrafficPlan) -> list[int]:
 
 def dependencies_kept(plan: TrafficPlan, result: ReplayResult) -> bool:
     return all(
-        result.started_s[flow.id] >= result.finished_s[awaited]
-        for flow in plan.schedule.flows
-        for awaited in flow.waits_for
+        result.started_s[task.id] >= result.finished_s[awaited]
+        for task in plan.schedule.tasks
+        for awaited in task.waits_for
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ class Programs(Work):
 
     def job(self, run: Run, captures: Path) -> Job:
         port = _FIRST_MASTER_PORT + self.runs.index(run) % 1000
-        launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port)
+        launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port, dict(os.environ))
         load = ProgramLoad(scheme_of(run.scheme), launch)
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id)
 

@@ -160,7 +160,15 @@ class Replays(ReplayWork):
     def _schedule_hosts_bound(self, traffic: int, seed: int) -> tuple[Schedule, list[int], float]:
         schedule = self.experiment.schedule(traffic, seed)
         hosts = self.experiment.hosts(schedule, seed)
-        return schedule, hosts, bound_s(schedule, self.topology, hosts)
+        bound = bound_s(schedule, self.topology, hosts)
+        if self.experiment.strains:
+            schedule = self.experiment.strained(schedule, bound, seed)
+            bound = bound_s(schedule, self.topology, hosts)
+        return schedule, hosts, bound
+
+    def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
+        strain = {"strain": str(self.experiment.strain)} if self.experiment.strains else {}
+        return {**super().identity(run, plan, dataplane), **strain}
 
     def estimate_s(self, run: Run) -> float:
         return estimate_s(self.experiment, run, self.bound_s(run))
