@@ -1,4 +1,4 @@
-"""Standard console and standard error: what happens where they cannot be written."""
+"""Standard output and standard error: what happens where they cannot be written."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CLOSED = 128 + signal.SIGPIPE  # as of a program that the signal ends
 
 
 class OutputError(Exception):
-    """An console cannot be written; one sentence. `closed`: whoever read it has gone, and need not be told."""
+    """An output cannot be written; one sentence. `closed`: whoever read it has gone, and need not be told."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"standard console cannot be written: {error.strerror or error}")
+        super().__init__(f"standard output cannot be written: {error.strerror or error}")
         self.closed = isinstance(error, BrokenPipeError)
 
 

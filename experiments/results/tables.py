@@ -6,6 +6,7 @@ What cells say is data: nothing in it is markup, and nothing moves a cursor.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -39,10 +40,7 @@ def table_of_collectives(
     """
     shown = ["collective", *headings]
     rows = [[Text(plain(name)), *map(_stacked, zip(*cells, strict=True))] for name, cells in groups]
-    table = _table(title, shown, rows, caption, left=shown[:2], gives_way=0)
-    for row in rows:
-        table.add_row(*row, end_section=True)
-    return table
+    return _table(title, shown, rows, caption, left=shown[:2], gives_way=0, apart=True)
 
 
 def table_of_rows(
@@ -58,10 +56,7 @@ def table_of_rows(
     It and the headings `left` are words, all others numbers.
     """
     lines = [[_stacked([cell]) for cell in row] for row in rows]
-    table = _table(title, headings, lines, None, left={*left, headings[gives_way]}, gives_way=gives_way)
-    for line in lines:
-        table.add_row(*line)
-    return table
+    return _table(title, headings, lines, None, left={*left, headings[gives_way]}, gives_way=gives_way)
 
 
 class _Whole(Table):
@@ -77,10 +72,15 @@ def _table(
     headings: Sequence[str],
     rows: Sequence[Sequence[Text]],
     caption: str | None,
+    *,
     left: Collection[str],
     gives_way: int,
+    apart: bool = False,
 ) -> Table:
-    """The head of a table for `rows`. Where space is tight, columns are a space apart instead of two."""
+    """A table in which the column `gives_way` goes on below, where it must; with `apart`, an empty line after each row.
+
+    Where space is tight, columns are a space apart instead of two.
+    """
     widths = [
         max(cell_len(line) for text in (heading, *(row[place].plain for row in rows)) for line in text.split("\n"))
         for place, heading in enumerate(headings)
@@ -106,6 +106,9 @@ def _table(
             min_width=widths[place],
             max_width=widths[place],
         )
+    for row in rows:
+        name = textwrap.wrap(row[gives_way].plain, widths[gives_way])  # between words and at hyphens first
+        table.add_row(*row[:gives_way], Text("\n".join(name)), *row[gives_way + 1 :], end_section=apart)
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,8 +19,10 @@ from emulator.order import FabricOrder
 from emulator.programs import OUTPUT_LIMIT_BYTES, Ended, Launch, Output, environment
 from emulator.scripted import Scripted
 from emulator.topology import LeafSpine
+from experiments.commands import performing
+from experiments.commands.common import How
 from experiments.commands.output import Console
-from experiments.commands.performing import answer, conduct
+from experiments.commands.performing import answer, conduct, perform
 from experiments.judge.evidence import Built, Measured, ProgramEvidence, ProgramResult, ReplayEvidence
 from experiments.judge.invariants import failures
 from experiments.judge.rows import judge_program
@@ -95,7 +98,7 @@ def test_ranks_find_each_other() -> None:
 
 
 class Said(list[str]):
-    def __call__(self, text: str, **_: object) -> None:
+    def __call__(self, text: str, *_: object) -> None:
         self.append(text)
 
 
@@ -227,10 +230,14 @@ def script(run: ReplayEvidence, reason: str = "") -> Scripted:
     return Scripted(events)
 
 
+def program_of(work: Programs) -> dict[str, Any]:
+    """What a manifest says of a program."""
+    return {"program": {**work.program.as_json(), "schemes": list(work.schemes)}}
+
+
 def test_a_program_that_fails_is_in_failed_runs_and_is_tried_again(tmp_path: Path) -> None:
     run, work = healthy_run(), programs(experiment(FABRIC, schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
-    about = {**manifest(work.experiment), "program": {**work.program.as_json(), "schemes": list(work.schemes)}}
-    folder = ResultsFolder.create(tmp_path / "results", about)
+    folder = ResultsFolder.create(tmp_path / "results", {**manifest(work.experiment), **program_of(work)})
     [failed] = conduct(work, folder, console(), script(run, "h2 ended with exit status 3"))
     assert (failed.run_id, failed.status) == (work.runs[1].run_id, 3)
     assert folder.failed_runs().reason.tolist() == ["h2 ended with exit status 3"]
@@ -244,3 +251,38 @@ def test_a_program_that_fails_is_in_failed_runs_and_is_tried_again(tmp_path: Pat
     assert (folder.path / "output" / work.runs[1].run_id / "h1.log").read_bytes() == b"hello\n"
     assert answer(folder, work, console()).outcome is not None
     assert "How long programs kept the fabric loaded" in (folder.path / "report.html").read_text()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> How:
+    """A new run, as root and on a machine that nobody calibrated."""
+    monkeypatch.setattr(performing, "become_root", lambda: None)
+    return How(out=None, resume=None, within=None, fail_on=(), dry_run=False)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_an_output_that_cannot_be_written_ends_no_experiment(
+    tmp_path: Path, asked: How, capsys: pytest.CaptureFixture[str], closed: bool
+) -> None:
+    """A full disk behind a redirect, or a reader that has gone: every row is kept, and the answer."""
+    run, work = healthy_run(), programs(experiment(FABRIC, schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as pipe:
+        how = replace(asked, out=tmp_path / "results")
+        perform(work, Console(pipe if closed else full), how, None, about=program_of(work), sandbox=script(run))
+    folder = ResultsFolder.open(tmp_path / "results")
+    assert folder.runs().run_id.tolist() == [each.run_id for each in work.runs]
+    assert (folder.path / "verdict.json").exists() and (folder.path / "report.html").exists()
+    told, where = capsys.readouterr().err.splitlines()
+    assert told.startswith("spraylab: standard output cannot be written: ") and "the runs go on" in told
+    assert where == f"spraylab: results: {folder.path}"
+
+
+def test_without_a_terminal_every_run_has_a_line_as_it_ends(tmp_path: Path, asked: How) -> None:
+    run, work = healthy_run(), programs(experiment(FABRIC, schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
+    last = console()
+    perform(work, last, replace(asked, out=tmp_path / "results"), None, about=program_of(work), sandbox=script(run))
+    lines = [line for line in last.stream.getvalue().splitlines() if ", fidelity " in line]
+    assert [line.split(":")[0] for line in lines] == [each.run_id for each in work.runs]
+    assert all(line.endswith(f"fidelity pass ({place} of 3)") for place, line in enumerate(lines, start=1))
