@@ -31,15 +31,18 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
     Of the runs that can be trusted, the medians over seeds, of drops the most, and how many took another time than
     theory expects (`unexplained`); NaN where there are none, or runs.csv has no such column.
+    `silent`: no run sent a byte.
     """
     passed = runs.fidelity == PASS
     numbers = runs.reindex(columns=[*_MEDIANS, *_MOST]).astype(float).where(passed)
     off = passed & (runs.explained == "no" if "explained" in runs else False)
     groups = pd.concat([runs[["run_id", "traffic", "scheme"]], numbers], axis=1).assign(passed=passed, off=off)
+    groups["silent"] = runs.wire_bytes == 0 if "wire_bytes" in runs else False
     table = groups.groupby(["traffic", "scheme"], sort=False).agg(
         runs=("run_id", "size"),
         trusted=("passed", "sum"),
         unexplained=("off", "sum"),
+        silent=("silent", "all"),
         cct_over_bound_min=("cct_over_bound", "min"),
         cct_over_bound_max=("cct_over_bound", "max"),
         **{name: (name, "median") for name in _MEDIANS},
@@ -70,7 +73,7 @@ class Column:
     def text(self, row: Any) -> str:
         """The cell as people read it; nothing where nothing is known."""
         if not row.trusted:
-            return "untrusted" if self.measure else "-"
+            return ("sent nothing" if row.silent else "untrusted") if self.measure else "-"
         return "" if pd.isna(getattr(row, self.of)) else self.cell(row)
 
     def worth_showing(self, lines: pd.DataFrame) -> bool:

@@ -23,12 +23,14 @@ from experiments.commands import performing
 from experiments.commands.common import How
 from experiments.commands.output import Console
 from experiments.commands.performing import answer, conduct, perform
+from experiments.commands.progress import in_short
 from experiments.judge.evidence import Built, Measured, ProgramEvidence, ProgramResult, ReplayEvidence
 from experiments.judge.invariants import failures
 from experiments.judge.rows import judge_program
 from experiments.results.folder import ResultsFolder
 from experiments.results.manifest import manifest
 from experiments.results.output import OutputLogs
+from experiments.results.overview import render
 from experiments.results.sentences import DEALT, sentence
 from experiments.results.verdict import of_results
 from experiments.runs.loads.programs import Program, ProgramLoad, Programs, parse_hosts
@@ -148,7 +150,7 @@ def test_a_file_says_that_it_was_cut(tmp_path: Path) -> None:
 def concluded(work: Programs, loaded_s: dict[str, float], runs: int | None = None, **changes: Any) -> str:
     """The sentence on the first `runs` of `work`, loaded for so long under each scheme."""
     rows = [
-        {**work.named(run), "seed": run.seed, "loaded_s": loaded_s[run.scheme], "fidelity": "pass", **changes}
+        {**work.named(run), "seed": run.seed, "loaded_s": loaded_s[run.scheme], "fidelity": "pass"} | changes
         for run in work.runs[:runs]
     ]
     program = {**work.program.as_json(), "schemes": list(work.schemes)}
@@ -167,6 +169,8 @@ def test_programs_that_say_nothing_have_no_verdict() -> None:
     work = programs(experiment(schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
     even = {"ecmp": 1.0, "spray": 1.0, "ethereal": 1.0}
     assert "in 3 of 3 runs no port was ever loaded" in concluded(work, dict.fromkeys(even, 0.0))
+    nothing = concluded(work, dict.fromkeys(even, 0.0), wire_bytes=0, fidelity="fail")
+    assert nothing == "No verdict: in 3 of 3 runs nothing was sent."
     assert concluded(work, even, runs=0) == "No verdict: no run has finished."
     assert concluded(work, even, runs=1).startswith("No verdict: 1 of 3 runs can be trusted")
     assert concluded(programs(experiment(schemes=["ecmp"], seeds=[1])), even).endswith("lack ethereal and spray.")
@@ -192,6 +196,27 @@ def test_a_program_is_judged_by_the_same_network() -> None:
     row = judge_program(watched(lost), {"run_id": "run"}).row
     assert row["fidelity"] == "fail"
     assert row["fidelity_reasons"].startswith("conservation: ")
+
+
+def silent(run: ReplayEvidence) -> ReplayEvidence:
+    """The same run, had nothing been sent."""
+    seen = run.measured
+    queues = seen.samples.queues.assign(sent_bytes=0, backlog_bytes=0)
+    return replace(
+        run, measured=replace(seen, after=seen.before, samples=replace(seen.samples, queues=queues, waiting=queues[:0]))
+    )
+
+
+def test_a_program_that_sends_nothing_measures_nothing() -> None:
+    row = judge_program(watched(silent(healthy_run()), margin_s=1.0), {"run_id": "run"}).row
+    assert (row["fidelity"], row["congestion_ratio"], row["wire_bytes"], row["exit_status"]) == ("fail", None, 0, 0)
+    assert row["fidelity_reasons"].startswith("traffic: nothing was sent")
+    assert in_short(row).startswith("took ") and "sent nothing, fidelity fail" in in_short(row)
+    runs = pd.DataFrame([{"traffic": "true", "scheme": "ecmp", "seed": 1, **row}])
+    table = Console(StringIO(), width=80)
+    table.show(render(runs))
+    assert "sent nothing" in table.stream.getvalue() and "0/1 pass" in table.stream.getvalue()
+    assert "1.00" not in table.stream.getvalue().splitlines()[-3], "no ratio is the best there is"
 
 
 def test_the_machine_is_judged_while_the_fabric_is_loaded() -> None:
