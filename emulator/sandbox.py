@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from emulator.child import Child, ChildEnded
 from emulator.command import run
 from emulator.errors import EmulatorError
-from emulator.namespaces import quiet_ipv6
+from emulator.namespaces import bind, quiet_ipv6
 
 _START_TIMEOUT_S = 20.0
 # setpriv: the sandbox dies with us. --kill-child: the world inside dies with unshare.
@@ -30,6 +30,9 @@ _APART = (
     *("unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc", "--"),
 )
 AMPLE_OPEN_FILES = 2**20
+_RUN = "/run"
+# Open vSwitch's sockets and `ip netns` names; and by whom programs would be told of the host's network, not of ours.
+_MEETING_PLACES = frozenset({"openvswitch", "netns", "systemd", "dbus", "nscd", "spraylab", "spraylab-controller.sock"})
 
 T = TypeVar("T")
 
@@ -98,14 +101,42 @@ class Sandbox:
 
 
 def _prepare() -> None:
-    """Inside: hide the host's runtime files, and keep the kernel from sending packets of its own."""
+    """Inside: hide what the host's daemons are met by, and keep the kernel from sending packets of its own."""
     raise_open_files()
-    # All of /run: Open vSwitch's sockets, `ip netns` names, and whatever else daemons would meet by.
-    run(["mount", "-t", "tmpfs", "-o", "mode=755", "spraylab", "/run"])
+    _hide_meeting_places()
     with contextlib.suppress(EmulatorError):  # where it is refused, /sys shows less
         run(["mount", "-t", "sysfs", "spraylab", "/sys"])
     quiet_ipv6()
     run(["ip", "link", "set", "lo", "up"])
+
+
+def _hide_meeting_places() -> None:
+    """Have a /run of our own, in which is what the host has there, but not what its daemons are met by.
+
+    Working directories, programs and results may lie there: USB disks and /run/user do.
+    """
+    before = os.open(_RUN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    run(["mount", "-t", "tmpfs", "-o", "mode=755", "spraylab", _RUN])
+    try:
+        with os.scandir(f"/proc/self/fd/{before}") as entries:
+            for entry in entries:
+                if entry.name not in _MEETING_PLACES:
+                    _show(entry, Path(_RUN) / entry.name)
+    finally:
+        os.close(before)
+
+
+def _show(entry: os.DirEntry[str], place: Path) -> None:
+    """Have at `place` what is hidden below it; sockets and the like, and what cannot be shown, stay hidden."""
+    with contextlib.suppress(OSError):
+        if entry.is_symlink():
+            place.symlink_to(Path(entry.path).readlink())
+        elif entry.is_dir():
+            place.mkdir()
+            bind(entry.path, place)
+        elif entry.is_file():
+            place.touch()
+            bind(entry.path, place)
 
 
 def raise_open_files() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from experiments.commands.streams import BAD_INPUT, complain
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BAD_INPUT", "complain"]
 
-FAILED, REFUSED, INTERRUPTED = 1, 3, 130
+FAILED, REFUSED = 1, 3
 
 set_option = click.option(
     "--set",
@@ -105,7 +106,7 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
     return give
 
 
-_COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted"}
+_COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted; by another signal, 128 + its number"}
 
 
 class Worded(click.Command):
@@ -142,6 +143,14 @@ def read_experiment(name_or_path: str, overrides: Sequence[str]) -> Experiment:
     from experiments.spec.experiment import load_experiment
 
     return with_rates(load_experiment(name_or_path, overrides))
+
+
+def complete_experiments(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return what a shell completes where an experiment is named: names of the catalog, and files."""
+    from experiments.spec.experiment import catalog_names
+
+    names = [CompletionItem(name) for name in catalog_names() if incomplete and name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
 
 
 def become_root() -> None:

@@ -6,7 +6,15 @@ import shutil
 
 import click
 
-from experiments.commands.common import How, Worded, foot, performs_runs, read_experiment, set_option
+from experiments.commands.common import (
+    How,
+    Worded,
+    complete_experiments,
+    foot,
+    performs_runs,
+    read_experiment,
+    set_option,
+)
 
 
 def _named(context: click.Context, _parameter: click.Parameter, command: tuple[str, ...]) -> tuple[str, ...]:
@@ -41,7 +49,7 @@ def _words() -> dict[str, str]:
         },
     ),
 )
-@click.argument("experiment", required=False)
+@click.argument("experiment", required=False, shell_complete=complete_experiments)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...", callback=_named)
 @set_option
 @click.option(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from emulator.errors import EmulatorError
 from emulator.sandbox import Sandbox
-from experiments.commands.common import FAILED, INTERRUPTED, REFUSED, How, become_root, end
+from experiments.commands import signals
+from experiments.commands.common import FAILED, REFUSED, How, become_root, end
 from experiments.commands.output import Console
 from experiments.commands.progress import shown
 from experiments.commands.streams import complain
@@ -62,9 +63,9 @@ def perform(
             folder.write_manifest({**folder.manifest(), "within": how.within})
     try:
         failed = conduct(work, folder, console, sandbox)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         answer(folder, work, console)
-        end("interrupted; everything built is gone again", INTERRUPTED)
+        end(f"{interrupt}; everything built is gone again", signals.status(interrupt))
     except EmulatorError:
         answer(folder, work, console)
         raise
@@ -73,6 +74,23 @@ def perform(
         sys.exit(failed[-1].status or FAILED)
     if refused := refusal(verdict, how.fail_on):
         end(refused, REFUSED)
+
+
+def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
+    """Perform each, and end with the first exit status that is not 0; an interruption ends them all.
+
+    Raises what they raise, and goes no further.
+    """
+    statuses: list[Any] = []
+    for perform_one in performances:
+        try:
+            perform_one()
+        except SystemExit as ended:
+            if signals.ended(ended.code):
+                raise
+            statuses.append(ended.code)
+    if any(statuses):
+        sys.exit(next(filter(None, statuses)))
 
 
 def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox) -> list[Failed]:
@@ -98,17 +116,9 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
 
 
 def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
-    """Print the table, a line a collective, the sentence, what did not finish, and where everything is."""
+    """Print what `tell` does, and where everything is; write the report."""
     runs = folder.runs()
-    verdict = of_results(runs, folder.manifest())
-    if len(runs):
-        console.show(render(runs))
-        console.say("")
-        for row in runs[runs.fidelity != PASS].itertuples():
-            console.say(row.fidelity_reasons, "red", f"{row.run_id}: fidelity fail:")
-    for line in lines(verdict):
-        console.say(line)
-    console.say(sentence(verdict), "" if verdict.missing else "bold")
+    verdict = tell(folder, console)
     if len(runs):
         with console.waiting(lambda: "writing the report"):
             from experiments.results.report import report_path, write_report  # matplotlib takes a while to import
@@ -117,10 +127,6 @@ def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
         console.say(f"report:  {report_path([folder])}")
     else:
         folder.write_verdict(as_json(verdict))
-    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
-        named = ", ".join(failed.run_id.head(_MOST_NAMED))
-        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
-        console.say(str(reason), "red", f"{named}{more} did not finish:")
     if len(runs) < len(work.runs):
         done = f"{len(runs)} of {len(work.runs)} runs are done"
         again = f"spraylab {work.command} --resume {folder.path}"
@@ -128,6 +134,25 @@ def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
     console.say(f"results: {folder.path}")
     if console.lost:
         complain(f"results: {folder.path}")
+    return verdict
+
+
+def tell(folder: ResultsFolder, console: Console, within: float | None = None) -> Verdict:
+    """Print the table, a line a collective, the sentence, and what did not finish; `within` as for `of_results`."""
+    runs = folder.runs()
+    verdict = of_results(runs, folder.manifest(), within)
+    if len(runs):
+        console.show(render(runs))
+        console.say("")
+        for row in runs[runs.fidelity != PASS].itertuples():
+            console.say(row.fidelity_reasons, "red", f"{row.run_id}: fidelity fail:")
+    for line in lines(verdict):
+        console.say(line)
+    console.say(sentence(verdict), "" if verdict.missing else "bold")
+    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
+        named = ", ".join(failed.run_id.head(_MOST_NAMED))
+        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+        console.say(str(reason), "red", f"{named}{more} did not finish:")
     return verdict
 
 

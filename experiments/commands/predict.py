@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.common import Share, foot, read_experiment, set_option
+from experiments.commands.common import Share, complete_experiments, foot, read_experiment, set_option
 
 
 @click.command(epilog=foot({"0": "done", "2": "bad input, or FILE cannot be written"}))
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=complete_experiments)
 @set_option
 @click.option(
     "--results",
@@ -34,7 +34,7 @@ from experiments.commands.common import Share, foot, read_experiment, set_option
 def predict(
     experiment: str, overrides: tuple[str, ...], results: Path | None, jitter: float | None, csv: Path | None
 ) -> None:
-    """Say what theory expects of an experiment, without emulating it.
+    """Say what theory expects of an experiment, emulating nothing.
 
     EXPERIMENT is a YAML file, or a name of the catalog. For every collective and scheme: the collective completion time
     (CCT) under ideal fair sharing, its ratio to the bound (the least time that any scheme could take), and the

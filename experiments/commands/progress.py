@@ -38,6 +38,8 @@ def shown(outcomes: Iterator[Outcome], work: Work, todo: Sequence[Run], console:
                 case messages.Failed(run_id, reason):
                     console.say(reason, "red", f"{run_id} did not finish:")
                     progress.done(run_id, None)
+                case messages.Lost(reason):
+                    console.say(reason, "yellow", "the fabric is built anew:")
             yield outcome
 
 

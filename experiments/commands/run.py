@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+
 import click
 
-from experiments.commands.common import BAD_INPUT, How, end, foot, performs_runs, read_experiment, set_option
+from experiments.commands.common import (
+    BAD_INPUT,
+    How,
+    complete_experiments,
+    end,
+    foot,
+    performs_runs,
+    read_experiment,
+    set_option,
+)
 
 
 @click.command(
@@ -27,16 +38,17 @@ from experiments.commands.common import BAD_INPUT, How, end, foot, performs_runs
         },
     )
 )
-@click.argument("experiment", required=False)
+@click.argument("experiments", nargs=-1, metavar="EXPERIMENT...", shell_complete=complete_experiments)
 @set_option
 @performs_runs("NAME", dry_run="the runs, with bounds and likely durations in seconds")
-def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
+def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> None:
     """Run an experiment and say what came of it.
 
     EXPERIMENT is a YAML file, or a name of the catalog such as quick. Every collective in it is replayed under every
     scheme with every seed; each run is measured, and has fidelity pass only if its numbers can be trusted. At the end
     come the medians of those that can, and one sentence: ECMP is enough, or splitting is, or spraying pays. That
     takes trust in two thirds of all runs, and per collective and scheme in two seeds (in the one, if there is one).
+    Several experiments are run one after another, each into a folder of its own.
 
     Asks sudo for root. Everything privileged happens in private namespaces that are gone when the command ends, however
     it ends. Results are written after every run, and are yours.
@@ -47,26 +59,31 @@ def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
       spraylab run quick --set fabric.spines=8 --set 'seeds=[1]'
       spraylab run my.yaml --out results/mine
       spraylab run --resume results/mine
+      spraylab run one.yaml other.yaml
       spraylab run quick --within 10% --fail-on spraying-pays
     """
     from experiments.commands.output import Console
-    from experiments.commands.performing import perform
+    from experiments.commands.performing import one_after_another, perform
     from experiments.results.folder import ResultsFolder
     from experiments.runs.loads.replays import Replays
     from experiments.spec.experiment import restore_experiment
 
     folder = None
     if how.resume:
-        if experiment or overrides or how.out:
+        if experiments or overrides or how.out:
             raise click.UsageError(
                 "--resume takes everything from its folder: give no experiment, --set or --out with it"
             )
         folder = ResultsFolder.open(how.resume)
         if "program" in folder.manifest():
             end(f"{how.resume} was begun by exec: go on with spraylab exec --resume {how.resume}", BAD_INPUT)
-        work = Replays(restore_experiment(folder.manifest()["experiment"], str(how.resume / "manifest.json")))
-    elif experiment:
-        work = Replays(read_experiment(experiment, overrides))
+        works = [Replays(restore_experiment(folder.manifest()["experiment"], str(how.resume / "manifest.json")))]
+    elif experiments:
+        works = [Replays(read_experiment(experiment, overrides)) for experiment in experiments]
     else:
         raise click.UsageError("name an experiment, such as: spraylab run quick")
-    perform(work, Console(), how, folder)
+    if how.out and len(works) > 1:
+        raise click.UsageError("--out names one folder: give it with one experiment, or none with several")
+    for work in works[1:]:
+        work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
+    one_after_another([functools.partial(perform, work, Console(), how, folder) for work in works])

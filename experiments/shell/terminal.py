@@ -77,7 +77,8 @@ def _proxied(ours: int) -> Iterator[None]:
     finally:
         done.set()
         copier.join()
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(stdin, termios.TCSADRAIN, before)
         signal.signal(signal.SIGWINCH, resized)
 
 
@@ -95,7 +96,8 @@ def _copy(stdin: int, stdout: int, ours: int, done: threading.Event) -> None:
                 data = b""
             if not data:
                 watched.remove(source)
-            else:
+                continue
+            with contextlib.suppress(OSError):  # the terminal is gone, and we are told so by SIGHUP
                 os.write(ours if source == stdin else stdout, data)
 
 

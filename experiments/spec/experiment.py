@@ -20,8 +20,10 @@ from pydantic import (
     field_validator,
 )
 
+from emulator.faults import Fault
 from experiments.spec.fabric import FabricSpec
-from experiments.spec.fields import Between, Keys, TimeS, keys, matches, one_of_each, some
+from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible_faults
+from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.traffic import Traffic, kind_of
@@ -36,6 +38,9 @@ from traffic.strain import Strain, StrainError, strained
 from traffic.transport import Transport
 
 CATALOG = Path(__file__).parents[1] / "catalog"
+STARTER = Path(__file__).parents[1] / "examples" / "starter.yaml"
+"""What `init` writes."""
+
 MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
 
@@ -65,7 +70,7 @@ class TransportSpec(Keys):
     """How the hosts' TCP is set up: see `traffic.transport.Transport`."""
 
     congestion_control: Annotated[
-        StrictStr, matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
+        StrictStr, Matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
     ] = Field(default="cubic", description="the name of a congestion control such as cubic")
     windows: Literal["fitted", "default"] = "fitted"
     acknowledgements: Literal["first", "in-turn"] = "first"
@@ -77,7 +82,7 @@ class Experiment(Keys):
 
     name: Annotated[
         StrictStr,
-        matches(
+        Matches(
             f"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}",
             f"a name of at most {_LONGEST_NAME} letters, digits, '.', '_', '-', such as my-test.1",
         ),
@@ -104,6 +109,9 @@ class Experiment(Keys):
             raise ValueError(f"{captures} captures bursts as single frames; write none, or 1 as fabric.burst")
         return captures
 
+    faults: tuple[Faults, ...] = Field(
+        default=(), description="a list such as [{at: 30%, for: 2s, link: leaf1-spine1, kind: degrade, rate: 50%}]"
+    )
     verify: StrictBool = Field(default=False, description="true or false")
     strain: Strains | None = Field(default=None, description="a mapping such as {jitter: 5%}")
 
@@ -122,6 +130,16 @@ class Experiment(Keys):
     def tcp(self) -> Transport:
         """How the hosts' TCP is to be set up."""
         return Transport(**self.transport.model_dump(), stall_timeout_s=self.stall_timeout_s)
+
+    def impossible_faults(self) -> list[Problem]:
+        """What of `faults` cannot be on this fabric; rates are looked at once they are known."""
+        known = self.fabric.rates_known
+        fabric = self.fabric.topology() if known else self.fabric.shape()
+        return list(impossible_faults(self.faults, fabric, rates_known=known))
+
+    def broken(self, bound_s: float) -> list[Fault]:
+        """What breaks in a run whose bound, were all whole, is `bound_s`."""
+        return faults_of(self.faults, self.fabric.topology(), bound_s) if self.faults else []
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
         """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
@@ -200,7 +218,7 @@ def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> 
         experiment = Experiment.model_validate(content, context={"folder": folder})
     except ValidationError as invalid:
         raise SpecError(report(_problems(invalid, content), source)) from invalid
-    problems = list(_impossible_traffic(experiment))
+    problems = [*_impossible_traffic(experiment), *experiment.impossible_faults()]
     if problems:
         raise SpecError(report(problems, source))
     return experiment
@@ -231,6 +249,8 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return kind_of_strain(*rest[:1])
         case ["traffic", int(index), *_]:
             return kind_of(content["traffic"][index])
+        case ["faults", int(index), *_]:
+            return fault_kind_of(content["faults"][index])
     return Experiment
 
 

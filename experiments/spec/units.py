@@ -47,6 +47,12 @@ class _Quantity:
         """The shortest way to write it, which is an exact one; of equally short ones, that of the largest unit."""
         return min((f"{_plain(value / size)}{unit}" for unit, size in reversed(list(self.units.items()))), key=len)
 
+    @property
+    def pattern(self) -> str:
+        """What `parse` reads, as a regular expression that every dialect knows."""
+        units = "|".join(sorted({*self.units, *self.spellings}, key=lambda unit: (-len(unit), unit)))
+        return rf"[0-9]+(?:\.[0-9]+)? ?(?:{units})"
+
     def _what_is_wrong(self, text: str) -> str:
         match = _NUMBER_AND_UNIT.fullmatch(text.replace(" ", "").removeprefix("-"))
         if match is None:
@@ -110,6 +116,9 @@ _TIME = _Quantity(
     spellings={"µs": "us", "μs": "us"},  # the micro sign, and the Greek letter
 )
 _QUANTITIES = (_RATE, _SIZE, _TIME)
+
+RATE_PATTERN, SIZE_PATTERN, TIME_PATTERN = (quantity.pattern for quantity in _QUANTITIES)
+"""What is read as a rate, a size and a time: regular expressions for editors."""
 
 
 def parse_rate_bps(text: str) -> int:

@@ -93,7 +93,7 @@ def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> 
     transport = Transport()
     built = build(transport.order(fabric, dataplane), sys.stderr, seed)
     load = ReplayLoad(plan, transport)
-    built.program(seed, load.hashed)
+    built.program(seed, load.hashed, forwarding=load.forwarding)
     opening = time.monotonic()
     with load.ready(built, seed) as play:
         opened = time.monotonic()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from emulator.order import FabricOrder
 from emulator.proc import retransmitted_segments
@@ -20,9 +21,11 @@ from experiments.judge.evidence import Measured, ProgramEvidence, ProgramResult
 from experiments.judge.rows import Judged, judge_program
 from experiments.runs.messages import Job, Playing, UnfitError
 from experiments.runs.plan import RUN_OVERHEAD_S, Run, planned
-from experiments.runs.work import Seen, Work
+from experiments.runs.work import Seen, Work, refuse
 from experiments.spec.experiment import Experiment
+from experiments.spec.faults import contradiction, without_bound
 from experiments.spec.messages import SpecError
+from experiments.spec.yamlfile import dotted
 from traffic.schemes import Scheme, names_for_programs, scheme_of
 
 if TYPE_CHECKING:
@@ -39,6 +42,10 @@ class ProgramLoad:
     scheme: Scheme
     launch: Launch
     hashed: Sequence[Endpoints] = ()
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        return self.scheme.switch
 
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
@@ -104,6 +111,7 @@ class Programs(Work):
                 f"schemes: {', '.join(self.left_out)} cannot apply to an unmodified program, which opens its own "
                 f"connections; write {names_for_programs()}"
             )
+        refuse(without_bound(experiment.faults), self.name)
         self.runs = planned([program.name], self.schemes, experiment.seeds)
 
     def order(self, userspace_limit_bps: int | None = None) -> FabricOrder:
@@ -118,11 +126,18 @@ class Programs(Work):
     def silence_s(self) -> float:
         return self.program.timeout_s + _SILENCE_S
 
+    def check_emulable(self) -> None:
+        super().check_emulable()
+        for problem in self.experiment.impossible_faults():
+            refuse(problem.message, self.name, dotted(problem.path))
+        refuse(contradiction(self.experiment.broken(0.0), self.topology), self.name)
+
     def job(self, run: Run, captures: Path) -> Job:
         port = _FIRST_MASTER_PORT + self.runs.index(run) % 1000
         launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port, dict(os.environ))
         load = ProgramLoad(scheme_of(run.scheme), launch)
-        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id)
+        faults = self.experiment.broken(bound_s=0.0)  # by seconds alone
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, faults)
 
     def judged(self, run: Run, measured: Measured[ProgramResult], seen: Seen) -> Judged:
         evidence = ProgramEvidence.of(
