@@ -37,6 +37,7 @@ class _Sentences(click.Group):
             return super().main(*args, **given)
 
     def invoke(self, context: click.Context) -> object:
+        from emulator.caller import CallerError
         from emulator.errors import EmulatorError
         from experiments.results.folder import ResultsError
         from experiments.spec.messages import SpecError
@@ -44,7 +45,7 @@ class _Sentences(click.Group):
         try:
             with signals.raised():
                 return super().invoke(context)
-        except (SpecError, ResultsError) as error:
+        except (SpecError, ResultsError, CallerError) as error:
             end(str(error), BAD_INPUT)
         except EmulatorError as error:
             end(str(error), FAILED)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from emulator.errors import EmulatorError
+from emulator.files import Folder
 from emulator.sandbox import Sandbox
 from experiments.commands import signals
 from experiments.commands.common import FAILED, REFUSED, How, become_root, end
@@ -17,7 +19,8 @@ from experiments.commands.progress import shown
 from experiments.commands.streams import complain
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
-from experiments.results.folder import CAPTURES, LOG, ResultsFolder, default_path
+from experiments.results.folder import CAPTURES, ResultsFolder, default_path
+from experiments.results.inputs import begun
 from experiments.results.manifest import manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
@@ -37,14 +40,16 @@ def perform(
     how: How,
     resumed: ResultsFolder | None,
     *,
+    file: Path | None = None,
     about: Mapping[str, Any] | None = None,
     kind: str = "",
     sandbox: Sandboxes = Sandbox,
 ) -> None:
     """Perform what is left of `work` as root, answer, and end with the exit status that is due.
 
-    `resumed` is the folder that `how` says to go on with; without it a new one is made, `about` is added to its
-    manifest, and `kind` to its name. `sandbox` is as for `conducted`. Raises SpecError, ResultsError, EmulatorError.
+    `resumed` is the folder that `how` says to go on with. Without it a new one is made: `file`, from which the
+    experiment was read, is copied into it, `about` is added to its manifest, and `kind` to its name. `sandbox` is as
+    for `conducted`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
     if how.dry_run:
@@ -56,7 +61,7 @@ def perform(
     _warn(work, console)
     if resumed is None:
         new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **(about or {})}
-        folder = ResultsFolder.create(how.out or default_path(work.name + kind), new)
+        folder = begun(how.out or default_path(work.name + kind), new, work.experiment, file)
     else:
         folder = resumed
         if how.within is not None:
@@ -103,14 +108,15 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
     todo = [run for run in work.runs if run.run_id not in finished]
     if not todo:
         return []
-    with folder.in_use():
+    with folder.in_use() as log:
         if changed := note_machine(folder):
             console.warn(
                 f"{folder.path} goes on elsewhere than it was begun: {'; '.join(changed)}. Its manifest.json tells "
                 "which runs are from where"
             )
         limit_bps = calibration.userspace_limit_bps(work.topology.hosts)
-        outcomes = conducted(work, todo, folder.path / LOG, folder.path.absolute() / CAPTURES, limit_bps, sandbox)
+        captures = Folder(folder.path.absolute()) / CAPTURES
+        outcomes = conducted(work, todo, log, captures, limit_bps, sandbox)
         seen = shown(recorded(folder, work, todo, outcomes, console.say), work, todo, console)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
 

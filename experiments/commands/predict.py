@@ -55,14 +55,14 @@ def predict(
 
     from experiments.commands.output import Console, to_stderr
     from experiments.results.folder import ResultsFolder, write_file
-    from experiments.runs.loads.replays import Replays
+    from experiments.runs.loads.sweeps import replay_work
     from experiments.runs.predict import beside_results, prediction_table, predictions
 
     to_pipe = str(csv) == "-"
     console = to_stderr() if to_pipe else Console()
     loaded = read_experiment(experiment, overrides)
     runs = ResultsFolder.open(results).runs() if results else None
-    rows = to_stderr().counted(predictions(loaded, jitter), "predicting", len(Replays(loaded).runs))
+    rows = to_stderr().counted(predictions(loaded, jitter), "predicting", len(replay_work(loaded).runs))
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:
         frame = beside_results(frame, runs, str(results))

@@ -16,6 +16,7 @@ from rich.table import Table
 from experiments.results.folder import ResultsError
 from experiments.results.tables import table_of_collectives
 from experiments.runs.loads.replays import Replays
+from experiments.runs.loads.sweeps import works_of
 from experiments.runs.plan import Run
 from experiments.spec.experiment import Experiment
 from experiments.theory.counting import count_traffic
@@ -67,13 +68,15 @@ def predict(experiment: Experiment, jitter: float | None = None) -> pd.DataFrame
 
 def predictions(experiment: Experiment, jitter: float | None = None) -> Iterator[dict[str, Any]]:
     """The rows of `predict` one by one, as they are found: not in the order of `plan_runs`."""
-    work = Replays(experiment)
-    for runs in _alike(work):
-        if not _unlisted(work, runs[0]):
-            work.check_listable(runs[0])
-    for runs in _alike(work):
-        unlisted = _unlisted(work, runs[0])
-        yield from _from_counts(work, runs, unlisted) if unlisted else _from_flows(work, runs, jitter)
+    works = works_of(experiment)
+    for work in works:
+        for runs in _alike(work):
+            if not _unlisted(work, runs[0]):
+                work.check_listable(runs[0])
+    for work in works:
+        for runs in _alike(work):
+            unlisted = _unlisted(work, runs[0])
+            yield from _from_counts(work, runs, unlisted) if unlisted else _from_flows(work, runs, jitter)
 
 
 def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "the results") -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from emulator.files import Folder
 from experiments.judge.rows import Judged
 from experiments.runs.loads.replays import Replays
 from experiments.runs.messages import Failed
@@ -36,7 +37,8 @@ def performed(folder: Path, plane: str, faults: list[Mapping[str, Any]], **more:
     work = Replays(restore_experiment(content, "test"))
     work.check_emulable()
     found = {}
-    for outcome in conducted(work, work.runs, folder / "run.log", folder / "captures"):
+    log = (folder / "run.log").open("w+b")
+    for outcome in conducted(work, work.runs, log, Folder(folder) / "captures"):
         assert not isinstance(outcome, Failed), outcome.reason
         if isinstance(outcome, Done):
             row = outcome.judged.row

@@ -133,14 +133,16 @@ def test_the_starter_names_every_key_there_is() -> None:
 
 
 def test_what_the_starter_has_behind_a_sign_may_be_written(tmp_path: Path) -> None:
-    """Without the sign, every line that is a key is what holds anyway, but for more traffic and a strain."""
+    """Without the sign, every line that is a key is what holds anyway, but for more traffic and what strains it."""
     shutil.copy(CATALOG / "perm_16n_16c_2MB.cm", tmp_path / "mine.cm")
     lines = [re.sub(r"^( *)# (?=( *)[-a-z_]+:|- \{)", r"\1", line) for line in STARTER.read_text().splitlines()[1:]]
     (tmp_path / "mine.yaml").write_text("\n".join(lines))
     written, plain = load_experiment(str(tmp_path / "mine.yaml")), load_experiment(str(STARTER))
     assert len(written.traffic) == len(plain.traffic) + 2
     assert [strain.key for strain in written.strains] == ["jitter"]
-    assert written.model_copy(update={"traffic": plain.traffic, "name": plain.name, "strain": None}) == plain
+    assert [entry.kind for entry in written.faults] == ["degrade"]
+    usual = {"traffic": plain.traffic, "name": plain.name, "strain": None, "faults": (), "sweep": None}
+    assert written.model_copy(update=usual) == plain
 
 
 # show
