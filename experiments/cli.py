@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from experiments.commands import signals
@@ -20,6 +22,7 @@ from experiments.commands.run import run
 from experiments.commands.schema import schema
 from experiments.commands.shell import shell
 from experiments.commands.show import show
+from experiments.commands.streams import guarded
 from experiments.commands.test import test
 
 
@@ -28,6 +31,10 @@ class _Sentences(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)  # as a newcomer meets them, not by the alphabet
+
+    def main(self, *args: Any, **given: Any) -> Any:
+        with guarded():
+            return super().main(*args, **given)
 
     def invoke(self, context: click.Context) -> object:
         from emulator.caller import CallerError

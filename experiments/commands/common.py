@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
+from experiments.commands.streams import BAD_INPUT, complain
+
 if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
 
-FAILED, BAD_INPUT, REFUSED = 1, 2, 3
+__all__ = ["BAD_INPUT", "complain"]
+
+FAILED, REFUSED = 1, 3
 
 set_option = click.option(
     "--set",
@@ -168,5 +172,5 @@ def become_root() -> None:
 
 
 def end(message: str, status: int) -> NoReturn:
-    click.echo(f"spraylab: {message}", err=True)
+    complain(message)
     sys.exit(status)

@@ -61,33 +61,30 @@ def predict(
       spraylab predict quick --results results/quick-20250101-120000
     """
     import pandas as pd
-    from rich.console import Console
-    from rich.progress import track
 
+    from experiments.commands.output import Console, to_stderr
     from experiments.results.folder import ResultsFolder, write_file
     from experiments.results.sentences import expectation
     from experiments.runs.loads.sweeps import replay_work
     from experiments.runs.predict import beside_results, predicted_verdict, prediction_table, predictions
 
     to_pipe = str(csv) == "-"
-    console = Console(stderr=to_pipe)
+    console = to_stderr() if to_pipe else Console()
     folder = ResultsFolder.open(results) if results else None
     runs = folder.runs() if folder else None
     loaded = read_cluster(experiment, overrides).at_scale(folder.scale() if folder else 1)
-    rows = track(
-        predictions(loaded, jitter), "predicting", total=len(replay_work(loaded).runs), console=console, transient=True
-    )
+    rows = to_stderr().counted(predictions(loaded, jitter), "predicting", len(replay_work(loaded).runs))
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:
         frame = beside_results(frame, runs, str(results))
-    console.print(prediction_table(frame))
+    console.show(prediction_table(frame))
     for line in (expectation(predicted_verdict(frame)), *_notes(loaded, frame)):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.say(line)
     if to_pipe:
         click.echo(frame.to_csv(index=False), nl=False)
     elif csv:
         write_file(csv, frame.to_csv(index=False))
-        console.print(f"written: {csv}", highlight=False, soft_wrap=True)
+        console.say(f"written: {csv}")
 
 
 def _notes(experiment: Experiment, frame: pd.DataFrame) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from io import StringIO
@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 from synthetic import healthy_run, ports_of
 
 from emulator.order import FabricOrder
 from emulator.scripted import Scripted
 from experiments.cli import main
 from experiments.commands import performing
+from experiments.commands.output import Console
 from experiments.judge.evidence import Built, Measured, ReplayEvidence
 from experiments.judge.rows import Judged, judge_replay
 from experiments.results.curves import curves_of, number_of
@@ -185,7 +185,7 @@ def judged(work: Replays, run: Any, measured: Measured[Any], seen: Seen) -> Judg
 
 
 @lru_cache
-def frames() -> dict[str, pd.DataFrame]:
+def frames() -> Mapping[str, pd.DataFrame]:
     return judge_replay(healthy_run("spray", size_bytes=1_000_000), {}).frames
 
 
@@ -209,7 +209,7 @@ def performed(work: Work, folder: ResultsFolder, healthy: ReplayEvidence, most: 
             done += 1
             yield replace(healthy.measured, run_id=job.run_id)
 
-    performing.conduct(work, folder, Console(file=StringIO()), Scripted(script))
+    performing.conduct(work, folder, Console(StringIO()), Scripted(script))
     return fabrics
 
 
