@@ -55,6 +55,7 @@ def predict(
     from rich.console import Console
     from rich.progress import track
 
+    from experiments.results.cells import guarded
     from experiments.results.folder import ResultsFolder, write_file
     from experiments.runs.loads.replays import Replays
     from experiments.runs.predict import beside_results, prediction_table, predictions
@@ -71,7 +72,7 @@ def predict(
         frame = beside_results(frame, runs, str(results))
     console.print(prediction_table(frame))
     if to_pipe:
-        click.echo(frame.to_csv(index=False), nl=False)
+        click.echo(guarded(frame).to_csv(index=False), nl=False)
     elif csv:
-        write_file(csv, frame.to_csv(index=False))
+        write_file(csv, guarded(frame).to_csv(index=False))
         console.print(f"written: {csv}", highlight=False, soft_wrap=True)

@@ -26,6 +26,7 @@ import pandas as pd
 
 from emulator.caller import as_caller
 from experiments.judge.rows import Judged
+from experiments.results.cells import guarded, unguarded
 
 FORMAT_VERSION = 1
 RUNS, MANIFEST, LOG, CAPTURES = "runs.csv", "manifest.json", "run.log", "captures"
@@ -115,7 +116,7 @@ class ResultsFolder:
                 with _replacing(directory / f"{run_id}.parquet") as file:
                     named.to_parquet(file, index=False)
             runs = self.path / RUNS
-            header, row = pd.DataFrame([judged.row]).to_csv(index=False).encode().split(b"\n", 1)
+            header, row = guarded(pd.DataFrame([judged.row])).to_csv(index=False).encode().split(b"\n", 1)
             before = runs.read_bytes() if runs.exists() else header + b"\n"
             if not before.startswith(header + b"\n"):
                 raise ResultsError(f"{runs} has other columns than this version writes: start again with another --out")
@@ -139,7 +140,7 @@ class ResultsFolder:
             path.unlink(missing_ok=True)
             return
         with _replacing(path) as file:
-            failed.to_csv(file, index=False)
+            guarded(failed).to_csv(file, index=False)
 
     def runs(self) -> pd.DataFrame:
         """One row a finished run; empty (without columns) before the first."""
@@ -150,7 +151,7 @@ class ResultsFolder:
             runs = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
         except (OSError, ValueError) as error:
             raise ResultsError(f"{path} cannot be read: {error}") from error
-        return runs.fillna({name: "" for name in _TEXT if name in runs})
+        return unguarded(runs.fillna({name: "" for name in _TEXT if name in runs}))
 
     def failed_runs(self) -> pd.DataFrame:
         """run_id, reason and time of the runs that did not finish, and have not since."""
@@ -158,7 +159,7 @@ class ResultsFolder:
         if not path.exists():
             return pd.DataFrame(columns=_FAILED_COLUMNS)
         try:
-            failed = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=_FAILED_COLUMNS)
+            failed = unguarded(pd.read_csv(path, dtype=str, keep_default_na=False, usecols=_FAILED_COLUMNS))
         except (OSError, ValueError) as error:
             raise ResultsError(f"{path} cannot be read: {error}") from error
         return failed[~failed.run_id.isin(self.runs().get("run_id", []))].reset_index(drop=True)
