@@ -32,7 +32,7 @@ class SpraylabCLI(CLI):
         "On a host:  h1 ping -c1 h5    names of hosts stand for their addresses\n"
         "The fabric: links             every fabric link: bytes so far, part of its rate used since last asked\n"
         "            queues            what waits at every port now, and what was ever dropped\n"
-        "            link leaf1 spine1 down     as when it fails: switches choose among the rest; up mends it\n"
+        "            link leaf1 spine1 down    as once it has failed and switches know; up mends it\n"
         "            iperf h1 h9       how fast one TCP connection between two hosts is\n"
         "            paths h1 h9       every path between two hosts, and the tag that names it\n"
         "            paths h1 h9 40000 5201    and which of them ECMP picks for these TCP ports\n"
@@ -88,24 +88,32 @@ class SpraylabCLI(CLI):
             output("  down\n" if (port.leaf, port.spine) in self._down else "\n")
 
     def do_link(self, line: str) -> None:
-        """Take a link down or up again, and have the switches know. Usage: link leaf1 spine1 down"""
-        super().do_link(line)
-        topology, words = self._fabric.topology, line.split()
-        named = {frozenset((topology.leaf_name(leaf), topology.spine_name(spine))): (leaf, spine)
-                 for leaf, spine in topology.links()}  # fmt: skip
-        link = named.get(frozenset(words[:2]))
+        """Take a link out of use, or into it again. Usage: link leaf1 spine1 down
+
+        Of a fabric link the switches are told, and send nothing over it any more; a host's goes down as Mininet's do.
+        """
+        words, topology = line.split(), self._fabric.topology
+        named = {
+            (topology.leaf_name(leaf), topology.spine_name(spine)): (leaf, spine) for leaf, spine in topology.links()
+        }
+        link = next((named[ends] for ends in (tuple(words[:2]), tuple(words[1::-1])) if ends in named), None)
         if link is None or words[2:] not in (["down"], ["up"]):
+            super().do_link(line)
             return
         (self._down.add if words[2] == "down" else self._down.discard)(link)
         self._program(topology.without(self._down))
 
     def do_iperf(self, line: str) -> None:
         """How fast one TCP connection is, in two seconds. Usage: iperf HOST HOST"""
+        words = line.split()
+        if len(words) != 2:
+            output("usage: iperf HOST HOST, such as: iperf h1 h9\n")
+            return
         try:
-            sender, receiver = self._path_arguments(line.split()[:2])
+            sender, receiver = self._path_arguments(words)
             rate_bps = goodput_bps(self._fabric, sender, receiver)
         except (ValueError, EmulatorError) as error:
-            output(f"{str(error).replace('paths', 'iperf')}\n")
+            output(f"{error}\n")
             return
         output(f"{rate_bps / 1e6:.3g} Mb/s of payload arrived in {SECONDS:g} s\n")
 
