@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType, GeneratorType
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from emulator.child import Child, ChildEnded
 from emulator.command import run
@@ -29,6 +29,7 @@ _APART = (
     *("setpriv", "--pdeathsig", "KILL", "--"),
     *("unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--"),
 )
+_LAST_BYTES = 8192  # of the log, of which the last line is shown
 AMPLE_OPEN_FILES = 2**20
 _RUN = "/run"
 # Open vSwitch's sockets and `ip netns` names; and by whom programs would be told of the host's network, not of ours.
@@ -40,29 +41,28 @@ T = TypeVar("T")
 class Sandbox:
     """A private world, for as long as the `with` block lasts. Needs root.
 
-    `log` is the file that the world inside, daemons and all, writes to what it has to say. Functions given to `call`
-    and `stream` are pickled by name: they live at the top level of an importable module. `descriptors` are open files
-    that the world inside has too, under the same numbers.
+    `log` is an open file, which can be read too: the world inside, daemons and all, writes to it what it has to say.
+    Functions given to `call` and `stream` are pickled by name: they live at the top level of an importable module.
+    `descriptors` are open files that the world inside has too, under the same numbers.
     """
 
-    def __init__(self, log: Path, descriptors: Sequence[int] = ()) -> None:
+    def __init__(self, log: BinaryIO, descriptors: Sequence[int] = ()) -> None:
         self._log = log
         self._descriptors = descriptors
 
     def __enter__(self) -> Sandbox:
         if os.geteuid() != 0:
             raise EmulatorError("building a fabric needs root: start this with sudo")
-        with self._log.open("ab") as log:
-            # Its own session: Ctrl-C reaches us alone, and we decide what to do about it.
-            self._child = Child(
-                "emulator.sandbox", "the sandbox", log, by=_APART, descriptors=self._descriptors, session=True
-            )
+        # Its own session: Ctrl-C reaches us alone, and we decide what to do about it.
+        self._child = Child(
+            "emulator.sandbox", "the sandbox", self._log, by=_APART, descriptors=self._descriptors, session=True
+        )
         try:
             self._child.receive(_START_TIMEOUT_S)
         except ChildEnded as error:
             raise EmulatorError(f"no private namespaces could be made here: {self._last_words()}") from error
         except EmulatorError as error:
-            raise EmulatorError(f"the sandbox did not start; the last words of unshare are in {self._log}") from error
+            raise EmulatorError(f"the sandbox did not start; its last words: {self._last_words()}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,8 +96,11 @@ class Sandbox:
             ) from error
 
     def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
-        return lines[-1] if lines else f"nothing was said in {self._log}"
+        descriptor = self._log.fileno()
+        size_bytes = os.fstat(descriptor).st_size
+        end = os.pread(descriptor, _LAST_BYTES, max(0, size_bytes - _LAST_BYTES))
+        lines = end.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
 
 
 def _prepare() -> None:

@@ -30,6 +30,7 @@ class _Sentences(click.Group):
         return list(self.commands)  # as a newcomer meets them, not by the alphabet
 
     def invoke(self, context: click.Context) -> object:
+        from emulator.caller import CallerError
         from emulator.errors import EmulatorError
         from experiments.results.folder import ResultsError
         from experiments.spec.messages import SpecError
@@ -37,7 +38,7 @@ class _Sentences(click.Group):
         try:
             with signals.raised():
                 return super().invoke(context)
-        except (SpecError, ResultsError) as error:
+        except (SpecError, ResultsError, CallerError) as error:
             end(str(error), BAD_INPUT)
         except EmulatorError as error:
             end(str(error), FAILED)

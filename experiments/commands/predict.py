@@ -57,7 +57,7 @@ def predict(
 
     from experiments.results.cells import guarded
     from experiments.results.folder import ResultsFolder, write_file
-    from experiments.runs.loads.replays import Replays
+    from experiments.runs.loads.sweeps import replay_work
     from experiments.runs.predict import beside_results, prediction_table, predictions
 
     to_pipe = str(csv) == "-"
@@ -65,7 +65,7 @@ def predict(
     loaded = read_experiment(experiment, overrides)
     runs = ResultsFolder.open(results).runs() if results else None
     rows = track(
-        predictions(loaded, jitter), "predicting", total=len(Replays(loaded).runs), console=console, transient=True
+        predictions(loaded, jitter), "predicting", total=len(replay_work(loaded).runs), console=console, transient=True
     )
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:

@@ -15,6 +15,7 @@ from controllers.dataplane import build
 from emulator import vigil
 from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
+from emulator.faults.clock import Clock
 from emulator.meters.capture import Captures, capture_points
 from emulator.meters.meters import Sampler, settled_counters
 from emulator.order import FabricOrder
@@ -94,17 +95,23 @@ def _play(fabric: Fabric, sampler: Sampler, job: Job) -> Generator[Event, None, 
     points = capture_points(fabric.ports, job.captures)
     with job.load.ready(fabric, job.seed) as play:
         settled_counters(fabric)  # what made it ready has passed
-        with Captures(points, job.capture_directory, sys.stderr) as captures:
+        with (
+            Captures(points, job.capture_directory, sys.stderr) as captures,
+            Clock(job.faults, fabric) as clock,
+        ):
             before = settled_counters(fabric)
             sampler.start()
             try:
+                clock.start()
                 result = yield from _reported(job.run_id, play())
+                clock.halt()
                 after = settled_counters(fabric)
+                happened = clock.settle()
             finally:
                 samples = sampler.stop()
             captured = captures.stop() if points else None
         shaping = fabric.read_shaping()
-    yield Measured(job.run_id, result, before, after, samples, shaping, captured)
+    yield Measured(job.run_id, result, before, after, samples, shaping, captured, happened)
 
 
 def _reported(run_id: str, playing: Playing) -> Iterator[Event] | Any:

@@ -15,6 +15,7 @@ from pydantic_core import core_schema
 from experiments.spec.experiment import Experiment
 from experiments.spec.fields import Keys, keys
 from experiments.spec.strain import kind_of_strain
+from experiments.spec.sweep import LISTS, NOT_SWEPT, TOGETHER
 from experiments.spec.traffic import kinds
 from experiments.spec.traffic.collective import CollectiveTraffic
 from traffic.collectives import COLLECTIVES
@@ -61,6 +62,7 @@ def experiment_schema() -> dict[str, Any]:
     lists["traffic"]["items"] = {"anyOf": list(entries.values())}
     lists["schemes"]["items"] = {"anyOf": _schemes()}
     lists["strain"] |= {"anyOf": [_strain(), {"type": "null"}]}
+    lists["sweep"] |= {"anyOf": [_sweep(), {"type": "null"}]}
     for name in ("traffic", "schemes", "seeds"):
         lists[name]["minItems"] = 1
     return {"$schema": _DIALECT, "title": "An experiment of spraylab", **made}
@@ -83,6 +85,17 @@ def _strain() -> JsonSchemaValue:
     """Return which strains there are, each a mapping of options or its first option by itself."""
     strains = {key: {"description": says} for key, says in keys(kind_of_strain()).items()}
     return {"type": "object", "properties": strains, "additionalProperties": False}
+
+
+def _sweep() -> JsonSchemaValue:
+    """Return what a sweep looks like, whose keys are paths that nobody could list."""
+    never = [*NOT_SWEPT, *LISTS]
+    return {
+        "type": "object",
+        "properties": {TOGETHER: {"type": "boolean"}, **dict.fromkeys(never, False)},
+        "additionalProperties": {"type": "array", "minItems": 1, "uniqueItems": True},
+        "minProperties": 1,
+    }
 
 
 def _schemes() -> list[JsonSchemaValue]:

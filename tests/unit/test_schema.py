@@ -84,6 +84,9 @@ def test_what_is_written_back_validates() -> None:
         {**SMALL, "stall_timeout": "10 minutes"},
         {**SMALL, "name": "a b"},
         {**SMALL, "strain": {"stain": "5%"}},
+        {**SMALL, "sweep": {"seeds": [[1], [2]]}},
+        {**SMALL, "sweep": {"strain.jitter": "5%"}},
+        {**SMALL, "sweep": {"strain.jitter": []}},
     ],
     ids=lambda content: json.dumps(content)[-60:],
 )
