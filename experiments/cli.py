@@ -50,7 +50,7 @@ class _Sentences(click.Group):
         except EmulatorError as error:
             end(str(error), FAILED)
         except KeyboardInterrupt as interrupt:
-            end(str(interrupt) or "interrupted", signals.status(interrupt))
+            end(f"{str(interrupt) or 'interrupted'}; what was built is gone again", signals.status(interrupt))
 
 
 @click.group(

@@ -57,6 +57,8 @@ TOOLS = (
     Tool("ip", "iproute2", ask=("-V",)),
     Tool("tc", "iproute2", "the kernel's queueing disciplines cannot be tried", ask=("-V",)),
     Tool("tcpdump", "tcpdump", "no captures"),
+    Tool("ping", "iputils-ping", "no ping on the hosts of shell", ask=("-V",)),
+    Tool("iperf3", "iperf3", "no example of exec"),
     Tool("unshare", "util-linux"),
     Tool("setpriv", "util-linux"),
     Tool("mount", "mount"),

@@ -12,7 +12,6 @@ from rich.table import Table
 from emulator.errors import EmulatorError
 from emulator.files import Folder
 from emulator.sandbox import Sandbox
-from experiments.commands import signals
 from experiments.commands.common import FAILED, REFUSED, How, become_root, end
 from experiments.commands.output import Console
 from experiments.commands.progress import shown
@@ -72,10 +71,7 @@ def perform(
             folder.write_manifest({**folder.manifest(), "within": how.within})
     try:
         failed = conduct(work, folder, console, sandbox)
-    except KeyboardInterrupt as interrupt:
-        answer(folder, work, console)
-        end(f"{interrupt}; everything built is gone again", signals.status(interrupt))
-    except EmulatorError:
+    except (KeyboardInterrupt, EmulatorError):
         answer(folder, work, console)
         raise
     verdict = answer(folder, work, console)
@@ -86,7 +82,7 @@ def perform(
 
 
 def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
-    """Perform each, and end with the first exit status that is not 0; an interruption ends them all.
+    """Perform each, and end with the first exit status that is not 0.
 
     Raises what they raise, and goes no further.
     """
@@ -95,8 +91,6 @@ def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
         try:
             perform_one()
         except SystemExit as ended:
-            if signals.ended(ended.code):
-                raise
             statuses.append(ended.code)
     if any(statuses):
         sys.exit(next(filter(None, statuses)))

@@ -63,6 +63,7 @@ def predict(
     import pandas as pd
 
     from experiments.commands.output import Console, to_stderr
+    from experiments.results.cells import guarded
     from experiments.results.folder import ResultsFolder, write_file
     from experiments.results.sentences import expectation
     from experiments.runs.loads.sweeps import replay_work
@@ -81,9 +82,9 @@ def predict(
     for line in (expectation(predicted_verdict(frame)), *_notes(loaded, frame)):
         console.say(line)
     if to_pipe:
-        click.echo(frame.to_csv(index=False), nl=False)
+        click.echo(guarded(frame).to_csv(index=False), nl=False)
     elif csv:
-        write_file(csv, frame.to_csv(index=False))
+        write_file(csv, guarded(frame).to_csv(index=False))
         console.say(f"written: {csv}")
 
 
