@@ -24,6 +24,7 @@ from emulator.order import FabricOrder
 from emulator.ports import Port, Shaping, shaping_for
 from emulator.shaping import control_first, read_back, shape
 from emulator.topology import ETHERNET_HEADER_BYTES, FABRIC_PREFIX, LeafSpine
+from emulator.vigil import watch
 from emulator.warmup import warm_up
 
 _SINGLE_FRAMES = (Offload.TCP_SEGMENTATION, Offload.GENERIC_SEGMENTATION, Offload.GENERIC_MERGING)
@@ -58,6 +59,9 @@ class Fabric:
         self.plane = plane
         self._lap("switches", started)
         self.pids = self._namespaces()
+        for name, pid in self.pids.items():
+            if pid != SANDBOX_PID:
+                watch(pid, f"the process that holds {name}")
         self.host_pids = [self.pids[topology.host_name(host)] for host in range(topology.hosts)]
         self.netlink = self._enter_namespaces(order.sysctls)
         self._lap("namespaces", started)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from experiments.commands import signals
 from experiments.commands.bench import bench
 from experiments.commands.calibrate import calibrate
 from experiments.commands.captures import captures
-from experiments.commands.common import BAD_INPUT, FAILED, INTERRUPTED, end, foot
+from experiments.commands.common import BAD_INPUT, FAILED, end, foot
 from experiments.commands.completion import completion
 from experiments.commands.doctor import doctor
 from experiments.commands.exec import exec_
@@ -24,24 +25,26 @@ from experiments.commands.test import test
 
 
 class _Sentences(click.Group):
-    """Turns the errors meant for people into sentences, and Ctrl-C into a status."""
+    """Turns the errors meant for people into sentences, and Ctrl-C and other signals into a status."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)  # as a newcomer meets them, not by the alphabet
 
     def invoke(self, context: click.Context) -> object:
+        from emulator.caller import CallerError
         from emulator.errors import EmulatorError
         from experiments.results.folder import ResultsError
         from experiments.spec.messages import SpecError
 
         try:
-            return super().invoke(context)
-        except (SpecError, ResultsError) as error:
+            with signals.raised():
+                return super().invoke(context)
+        except (SpecError, ResultsError, CallerError) as error:
             end(str(error), BAD_INPUT)
         except EmulatorError as error:
             end(str(error), FAILED)
-        except KeyboardInterrupt:
-            end("interrupted", INTERRUPTED)
+        except KeyboardInterrupt as interrupt:
+            end(str(interrupt) or "interrupted", signals.status(interrupt))
 
 
 @click.group(

@@ -14,6 +14,7 @@ from emulator.errors import EmulatorError
 from emulator.forwarding import Forwarding, as_json
 from emulator.inherited import environment, python
 from emulator.topology import LeafSpine
+from emulator.vigil import watch
 
 OPENFLOW_PORT = 6653
 _START_TIMEOUT_S = 20.0
@@ -32,6 +33,7 @@ class Controller:
             stderr=log,
             env=environment(),
         )
+        watch(self.process.pid, "the OpenFlow controller")
         self._connection: socket.socket | None = None
 
     def wait_ready(self) -> None:

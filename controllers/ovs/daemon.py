@@ -14,6 +14,7 @@ from emulator.command import run
 from emulator.errors import EmulatorError
 from emulator.inherited import environment
 from emulator.proc import packet_sockets, read_table, sockets_of
+from emulator.vigil import watch
 
 _RUN = Path("/run/openvswitch")
 _START_TIMEOUT_S = 15.0
@@ -40,12 +41,14 @@ class OpenVSwitch:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=surroundings,
         )  # fmt: skip
         _wait_for(sockets, self._server, "ovsdb-server")
+        watch(self._server.pid, "ovsdb-server")
         run(["ovs-vsctl", "--no-wait", "init"])
         self.daemon = subprocess.Popen(
             ["ovs-vswitchd", f"unix:{sockets}", f"--unixctl={_RUN}/vswitchd.ctl", "-vpoll_loop:err"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=surroundings,
         )  # fmt: skip
         _wait_for(_RUN / "vswitchd.ctl", self.daemon, "ovs-vswitchd")
+        watch(self.daemon.pid, "ovs-vswitchd")
         self.version = run(["ovs-vswitchd", "--version"]).split("\n", 1)[0].split()[-1]
 
     def raise_buffers(self) -> int:

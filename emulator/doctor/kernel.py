@@ -115,7 +115,7 @@ def _try() -> tuple[Finding, dict[str, str], str]:
     if programs:
         return Finding("namespaces", "degraded", f"not checked without {', '.join(programs)}"), {}, "without a sandbox"
     try:
-        with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "log") as sandbox:
+        with tempfile.TemporaryFile() as log, Sandbox(log) as sandbox:
             tried = sandbox.call(_try_features, timeout_s=_SANDBOX_TIMEOUT_S)
     except EmulatorError as error:
         found = resources.namespaces()

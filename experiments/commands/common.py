@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
 
-FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
+FAILED, BAD_INPUT, REFUSED = 1, 2, 3
 
 set_option = click.option(
     "--set",
@@ -102,7 +102,7 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
     return give
 
 
-_COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted"}
+_COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted; by another signal, 128 + its number"}
 
 
 class Worded(click.Command):

@@ -96,8 +96,9 @@ def exec_(
 
     from experiments.commands.performing import perform
     from experiments.results.folder import ResultsFolder
+    from experiments.results.inputs import restored
     from experiments.runs.loads.programs import Program, Programs, parse_hosts
-    from experiments.spec.experiment import restore_experiment
+    from experiments.spec.experiment import experiment_file
     from experiments.spec.messages import SpecError
 
     folder = None
@@ -106,9 +107,9 @@ def exec_(
             raise click.UsageError("--resume takes everything from its folder: give nothing else of the kind with it")
         folder, source = ResultsFolder.open(how.resume), str(how.resume / "manifest.json")
         program = Program.restored(folder.manifest().get("program"), source)
-        loaded = restore_experiment(folder.manifest()["experiment"], source)
+        loaded, file = restored(folder), None
     else:
-        loaded = read_experiment(str(experiment), overrides)
+        loaded, file = read_experiment(str(experiment), overrides), experiment_file(str(experiment))
         program = Program(command, parse_hosts(hosts, loaded.fabric.topology()), _timeout_s(timeout))
     if shutil.which(program.command[0]) is None:
         raise SpecError(f"{program.command[0]}: no such program; name one on the PATH, or by its path")
@@ -117,7 +118,7 @@ def exec_(
         left_out = f"left out: {', '.join(work.left_out)}, as an unmodified program's connections cannot be split"
         console.print(left_out, highlight=False)
     about = {"program": {**program.as_json(), "schemes": list(work.schemes)}}
-    perform(work, console, how, folder, about=about, kind="-exec")
+    perform(work, console, how, folder, file=file, about=about, kind="-exec")
 
 
 def _timeout_s(text: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,12 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from emulator.errors import EmulatorError
+from emulator.files import Folder
 from emulator.sandbox import Sandbox
-from experiments.commands.common import FAILED, INTERRUPTED, REFUSED, How, become_root, end
+from experiments.commands import signals
+from experiments.commands.common import FAILED, REFUSED, How, become_root, end
 from experiments.commands.progress import shown
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
-from experiments.results.folder import CAPTURES, LOG, ResultsFolder, default_path
+from experiments.results.folder import CAPTURES, ResultsFolder, default_path
+from experiments.results.inputs import begun
 from experiments.results.manifest import manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
@@ -35,14 +39,16 @@ def perform(
     how: How,
     resumed: ResultsFolder | None,
     *,
+    file: Path | None = None,
     about: Mapping[str, Any] | None = None,
     kind: str = "",
     sandbox: Sandboxes = Sandbox,
 ) -> None:
     """Perform what is left of `work` as root, answer, and end with the exit status that is due.
 
-    `resumed` is the folder that `how` says to go on with; without it a new one is made, `about` is added to its
-    manifest, and `kind` to its name. `sandbox` is as for `conducted`. Raises SpecError, ResultsError, EmulatorError.
+    `resumed` is the folder that `how` says to go on with. Without it a new one is made: `file`, from which the
+    experiment was read, is copied into it, `about` is added to its manifest, and `kind` to its name. `sandbox` is as
+    for `conducted`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
     if warning := calibration.warning(work.experiment):
@@ -53,16 +59,16 @@ def perform(
     become_root()
     if resumed is None:
         new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **(about or {})}
-        folder = ResultsFolder.create(how.out or default_path(work.name + kind), new)
+        folder = begun(how.out or default_path(work.name + kind), new, work.experiment, file)
     else:
         folder = resumed
         if how.within is not None:
             folder.write_manifest({**folder.manifest(), "within": how.within})
     try:
         failed = conduct(work, folder, console, sandbox)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         answer(folder, work, console)
-        end("interrupted; everything built is gone again", INTERRUPTED)
+        end(f"{interrupt}; everything built is gone again", signals.status(interrupt))
     except EmulatorError:
         answer(folder, work, console)
         raise
@@ -83,7 +89,7 @@ def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
         try:
             perform_one()
         except SystemExit as ended:
-            if ended.code == INTERRUPTED:
+            if signals.ended(ended.code):
                 raise
             statuses.append(ended.code)
     if any(statuses):
@@ -100,7 +106,7 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
     todo = [run for run in work.runs if run.run_id not in finished]
     if not todo:
         return []
-    with folder.in_use():
+    with folder.in_use() as log:
         if changed := note_machine(folder):
             console.print(
                 f"[yellow]warning:[/yellow] {escape(str(folder.path))} goes on elsewhere than it was begun: "
@@ -109,7 +115,8 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
                 soft_wrap=True,
             )
         limit_bps = calibration.userspace_limit_bps(work.topology.hosts)
-        outcomes = conducted(work, todo, folder.path / LOG, folder.path.absolute() / CAPTURES, limit_bps, sandbox)
+        captures = Folder(folder.path.absolute()) / CAPTURES
+        outcomes = conducted(work, todo, log, captures, limit_bps, sandbox)
         seen = shown(recorded(folder, work, todo, outcomes, console.print), work, todo, console)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
 

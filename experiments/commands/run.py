@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import click
 
@@ -28,6 +29,7 @@ from experiments.commands.common import (
         },
         {
             "DIR/manifest.json": "the experiment, command, machine and versions",
+            "DIR/inputs/": "EXPERIMENT and the files it names, as they were",
             "DIR/runs.csv": "a row a run; columns in _s are seconds, _bps bits/s",
             "DIR/verdict.json": "the outcome, overall and by collective, for programs",
             "DIR/failed_runs.csv": "runs that did not finish, if any, and why",
@@ -66,8 +68,10 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
 
     from experiments.commands.performing import one_after_another, perform
     from experiments.results.folder import ResultsFolder
+    from experiments.results.inputs import restored
     from experiments.runs.loads.sweeps import replay_work
-    from experiments.spec.experiment import restore_experiment
+    from experiments.runs.work import Work
+    from experiments.spec.experiment import experiment_file
 
     folder = None
     if how.resume:
@@ -78,13 +82,13 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
         folder = ResultsFolder.open(how.resume)
         if "program" in folder.manifest():
             end(f"{how.resume} was begun by exec: go on with spraylab exec --resume {how.resume}", BAD_INPUT)
-        works = [replay_work(restore_experiment(folder.manifest()["experiment"], str(how.resume / "manifest.json")))]
+        works: list[tuple[Work, Path | None]] = [(replay_work(restored(folder)), None)]
     elif experiments:
-        works = [replay_work(read_experiment(experiment, overrides)) for experiment in experiments]
+        works = [(replay_work(read_experiment(name, overrides)), experiment_file(name)) for name in experiments]
     else:
         raise click.UsageError("name an experiment, such as: spraylab run quick")
     if how.out and len(works) > 1:
         raise click.UsageError("--out names one folder: give it with one experiment, or none with several")
-    for work in works[1:]:
+    for work, _ in works[1:]:
         work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
-    one_after_another([functools.partial(perform, work, Console(), how, folder) for work in works])
+    one_after_another([functools.partial(perform, work, Console(), how, folder, file=file) for work, file in works])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from emulator.inherited import environment, which
+from experiments.commands import signals
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "tests" / "unit"
@@ -35,7 +38,6 @@ CHECKS = {
 """What is looked at without running it, by the name in the summary; .pre-commit-config.yaml has the same."""
 TIMEOUT_S = "3600"
 NO_TESTS_RAN = 5  # pytest.ExitCode.NO_TESTS_COLLECTED
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def main(args: list[str], *, smoke: bool = False, fuzz: bool = False) -> int:
     `args` go to pytest: options to both its runs, a path under tests/unit or tests/system only to its own, and then the
     other part does not run. `smoke` is the system tests marked `smoke` and nothing else, `fuzz` a minute of new damage
     for everything that reads files.
-    Returns the exit status: 0, 1 after a failure, 2 if no test was run, 130 after Ctrl-C.
+    Returns the exit status: 0, 1 after a failure, 2 if no test was run, 128 + n after signal n.
     """
     options, unit_paths, system_paths = divide(args)
     if fuzz:
@@ -69,9 +71,9 @@ def main(args: list[str], *, smoke: bool = False, fuzz: bool = False) -> int:
         if smoke or run_all or system_paths:
             marker = ["-m", "smoke"] if smoke else []
             results.append(run_pytest("system tests", system_paths or [str(SYSTEM)], [*marker, *options], as_root=True))
-    except KeyboardInterrupt:
-        print("\nspraylab: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        print(f"\nspraylab: {interrupt}", file=sys.stderr)
+        return signals.status(interrupt)
     return summarize(results)
 
 
@@ -138,8 +140,11 @@ def run(name: str, command: list[str], *, as_root: bool = False) -> Result:
     )
     try:
         status = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # it was interrupted too; let it tidy up
+    except KeyboardInterrupt as interrupt:
+        if signals.status(interrupt) != 128 + signal.SIGINT:  # Ctrl-C has interrupted it too
+            with contextlib.suppress(PermissionError):  # sudo's are not ours to interrupt
+                process.send_signal(signal.SIGINT)
+        process.wait()  # let it tidy up
         raise
     return Result(name, status, time.monotonic() - started)
 

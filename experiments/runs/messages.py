@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.dataplane import Endpoints
+from emulator.faults import Fault
+from emulator.files import Folder
 from emulator.forwarding import Forwarding
 from emulator.meters.capture import Which
 from emulator.programs import Ended, Output
@@ -40,6 +42,13 @@ class Failed:
     run_id: str
     reason: str
     status: int = 0
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The fabric is none any more, for the `reason` given: it is to be built anew for the runs that are left."""
+
+    reason: str
 
 
 class UnfitError(Exception):
@@ -75,13 +84,14 @@ class Load(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One run, ready to be played."""
+    """One run, ready to be played; `faults` happen while it is."""
 
     run_id: str
     seed: int
     load: Load
     captures: Which = "none"
-    capture_directory: Path = Path()
+    capture_directory: Folder = field(default_factory=lambda: Folder(Path()))
+    faults: Sequence[Fault] = ()
 
 
-Event = Built | Started | Progress | Output | Ended | Failed | Measured[Any]
+Event = Built | Started | Progress | Output | Ended | Failed | Lost | Measured[Any]

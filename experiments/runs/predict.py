@@ -168,19 +168,20 @@ def _alike(work: Replays) -> list[list[Run]]:
 
 def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Iterator[dict[str, Any]]:
     """Rows of runs that are alike, by the plan of the first of them."""
-    plan, fabric, bound_s = work.plan(runs[0]), work.topology, work.bound_s(runs[0])
+    plan, fabric, bound_s, faults = work.plan(runs[0]), work.topology, work.bound_s(runs[0]), work.faults(runs[0])
     share, most_pieces = (JITTER, MAX_JITTERED_PIECES) if jitter is None else (jitter, MAX_PIECES)
     found: tuple[bytes, FluidResult | None] | None = None
     for run in runs:
         spines = choose_spines(plan, fabric, run.seed)
         if not found or found[0] != spines.tobytes():  # where nothing is hashed, all seeds take the same paths
-            found = spines.tobytes(), without_jitter(plan, fabric, spines)
+            found = spines.tobytes(), without_jitter(plan, fabric, spines, faults)
         exact = found[1]
-        predicted = (
-            with_range(exact, plan, fabric, spines, run.seed, jitter=share, repeats=REPEATS, most_pieces=most_pieces)
-            if exact
-            else None
-        )
+        predicted = None
+        if exact:
+            predicted = with_range(
+                exact, plan, fabric, spines, run.seed,
+                jitter=share, repeats=REPEATS, most_pieces=most_pieces, faults=faults,
+            )  # fmt: skip
         loads = exact.link_bytes if exact else link_bytes(plan, fabric, spines)
         fct_p50_s, fct_p99_s = pd.Series(exact.fct_s).quantile([0.5, 0.99]) if exact else (None, None)
         yield _row(work, run, plan) | {
@@ -215,7 +216,9 @@ def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Itera
 def _unlisted(work: Replays, run: Run) -> Outline | None:
     """What is known of traffic that is too large for the fluid model, if counts are all there is to know of it."""
     entry, fabric = work.experiment.traffic[run.traffic], work.topology
-    if work.experiment.strains or (fabric.hosts <= MAX_HOSTS and entry.flow_count(fabric) <= MAX_FLOWS):
+    if work.experiment.strains or work.experiment.faults:
+        return None  # counts know no times
+    if fabric.hosts <= MAX_HOSTS and entry.flow_count(fabric) <= MAX_FLOWS:
         return None
     return entry.outline(fabric, work.experiment.placement)
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+from emulator import vigil
 from emulator.meters.meters import Sampler
 from emulator.nic import at_work
 from emulator.order import FabricOrder
@@ -27,12 +28,14 @@ def perform_shell(
 
     `surroundings` are the environment variables of what the user types.
     """
-    fabric = fabric_of(order, seed)
     applied = scheme_of(scheme)
-    fabric.program(seed, forwarding=applied.switch)
-    sampler = Sampler(fabric, sys.stderr)
+    with vigil.kept():
+        fabric = fabric_of(order, seed)
+        fabric.program(seed, forwarding=applied.switch)
+        sampler = Sampler(fabric, sys.stderr)
     with at_work(applied.program_nic, fabric, seed):
         yield described(fabric)
         os.environ.update(surroundings)  # the hosts' shells inherit them; what we start, `emulator.inherited`
-        run_shell(fabric, sampler, seed, terminal, lines)
+        with vigil.kept():
+            run_shell(fabric, sampler, seed, terminal, lines)
     yield None

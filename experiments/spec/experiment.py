@@ -21,7 +21,10 @@ from pydantic import (
     field_validator,
 )
 
+from emulator.caller import as_caller
+from emulator.faults import Fault
 from experiments.spec.fabric import FabricSpec
+from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible_faults
 from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
@@ -118,6 +121,9 @@ class Experiment(Keys):
             raise ValueError(f"{captures} captures bursts as single frames; write none, or 1 as fabric.burst")
         return captures
 
+    faults: tuple[Faults, ...] = Field(
+        default=(), description="a list such as [{at: 30%, for: 2s, link: leaf1-spine1, kind: degrade, rate: 50%}]"
+    )
     verify: StrictBool = Field(default=False, description="true or false")
     strain: Strains | None = Field(default=None, description="a mapping such as {jitter: 5%}")
 
@@ -137,6 +143,16 @@ class Experiment(Keys):
     def tcp(self) -> Transport:
         """How the hosts' TCP is to be set up."""
         return Transport(**self.transport.model_dump(), stall_timeout_s=self.stall_timeout_s)
+
+    def impossible_faults(self) -> list[Problem]:
+        """What of `faults` cannot be on this fabric; rates are looked at once they are known."""
+        known = self.fabric.rates_known
+        fabric = self.fabric.topology() if known else self.fabric.shape()
+        return list(impossible_faults(self.faults, fabric, rates_known=known))
+
+    def broken(self, bound_s: float) -> list[Fault]:
+        """What breaks in a run whose bound, were all whole, is `bound_s`."""
+        return faults_of(self.faults, self.fabric.topology(), bound_s) if self.faults else []
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
         """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
@@ -189,7 +205,7 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = ()) -> Experim
     fails here.
     Raises SpecError.
     """
-    path = _find(name_or_path)
+    path = experiment_file(name_or_path)
     try:
         file = read_yaml(path, path.name if path.parent == CATALOG else name_or_path, overrides)
         content = file.plain()
@@ -205,18 +221,22 @@ def default_name(stem: str) -> str:
     return re.sub("[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:_LONGEST_NAME] or "experiment"
 
 
-def restore_experiment(content: Mapping[str, Any], source: str) -> Experiment:
-    """What `Experiment.as_json` gave, checked again; `source` names its file in errors. Raises SpecError."""
+def restore_experiment(content: Mapping[str, Any], source: str, folder: Path = Path()) -> Experiment:
+    """What `Experiment.as_json` gave, checked again; `source` names its file in errors.
+
+    Files that it names are relative to `folder`. Raises SpecError.
+    """
     if not isinstance(content, Mapping):
         raise SpecError(f"{source}: holds no experiment")
-    return _check(content, Path(), source)
+    return _check(content, folder, source)
 
 
-def _find(name_or_path: str) -> Path:
+def experiment_file(name_or_path: str) -> Path:
+    """The file of an experiment, or that of a name in the catalog. Raises SpecError."""
     path = Path(name_or_path)
     if name_or_path in catalog_names():
         return CATALOG / f"{name_or_path}.yaml"
-    with suppress(OSError, ValueError):  # what can be no path is no file
+    with suppress(OSError, ValueError), as_caller():  # what can be no path is no file
         if path.is_dir():
             raise SpecError(f"{name_or_path}: is a directory; name an experiment's file")
         if path.exists():
@@ -232,7 +252,7 @@ def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> 
         experiment = Experiment.model_validate(content, context={"folder": folder})
     except ValidationError as invalid:
         raise SpecError(report(_problems(invalid, content), source)) from invalid
-    problems = list(_impossible_traffic(experiment))
+    problems = [*_impossible_traffic(experiment), *experiment.impossible_faults()]
     if problems:
         raise SpecError(report(problems, source))
     experiment.points()
@@ -264,6 +284,8 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return kind_of_strain(*rest[:1])
         case ["traffic", int(index), *_]:
             return kind_of(content["traffic"][index])
+        case ["faults", int(index), *_]:
+            return fault_kind_of(content["faults"][index])
     return Experiment
 
 

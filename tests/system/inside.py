@@ -212,8 +212,8 @@ def subflows_by_uplink(
     for scheme, seed in runs:
         left = topology.without(failed)
         plan = shifted(left, scheme, size_bytes)
-        load = ReplayLoad(plan, Transport())
-        fabric.program(seed, load.hashed, left, load.forwarding)
+        replay = ReplayLoad(plan, Transport())
+        fabric.program(seed, replay.hashed, left, replay.forwarding)
         _, load = play(fabric, plan)
         # Acknowledgements, and what TCP sends twice, are less than a subflow.
         loads.append(np.floor(load / topology.wire_bytes(plan.pieces[0].size_bytes)))

@@ -68,11 +68,16 @@ def descendants(pid: int) -> set[int]:
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: str, types: str = "") -> Iterator[subprocess.Popen[str]]:
+    """The command, running, whose user has typed so much."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
+        assert process.stdin
+        process.stdin.write(types)
+        process.stdin.close()
+        process.stdin = None
         yield process
     finally:
         process.kill()
@@ -160,6 +165,28 @@ def test_ctrl_c_keeps_what_had_finished_and_resume_does_the_rest(tmp_path: Path)
     after = pd.read_csv(out / "runs.csv")
     assert list(after.scheme) == ["ecmp", "spray", "ethereal"]
     pd.testing.assert_frame_equal(after.iloc[: len(first)], first)
+
+
+@pytest.mark.parametrize("words", ["doctor", "shell EXPERIMENT", "calibrate", "bench setup", "run EXPERIMENT"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_every_command_as_ctrl_c_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, number: signal.Signals
+) -> None:
+    before, temporary = host_state(), tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.chdir(tmp_path)
+    arguments = words.replace("EXPERIMENT", str(experiment(tmp_path, size="20MB"))).split()
+    with started(*arguments, types="h1 sleep 60\n") as process:
+        assert wait_until(lambda: [*temporary.glob("*/*log"), *tmp_path.glob("results/*/run.log")])
+        family = descendants(process.pid)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30)
+        assert process.returncode == 128 + number, said
+        assert wait_until(lambda: not alive(family)), alive(family)
+    assert f"interrupted by {number.name}" in said and "Traceback" not in said
+    assert list(temporary.iterdir()) == []
+    assert host_state() == before
 
 
 def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:

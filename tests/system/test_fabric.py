@@ -126,7 +126,7 @@ def test_a_fabric_of_63_spines(sandbox: Sandbox, plane: str) -> None:
 
 
 def test_a_hundred_hosts_are_built(tmp_path: Path, plane: str) -> None:
-    with Sandbox(tmp_path / "run.log") as sandbox:
+    with (tmp_path / "run.log").open("a+b") as log, Sandbox(log) as sandbox:
         found = sandbox.call(inside.shaping_found, LeafSpine(8, 8, 16), plane, timeout_s=TIMEOUT_S)
     assert found["ports"] == 2 * (128 + 64)
     assert (found["unshaped"], found["wrong_rate"]) == ([], [])

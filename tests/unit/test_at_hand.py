@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from results_example import results_folder
 
 from experiments.cli import main
-from experiments.commands.common import FAILED, INTERRUPTED
+from experiments.commands.common import FAILED
 from experiments.commands.list import KINDS
 from experiments.commands.performing import one_after_another
 from experiments.judge.invariants import INVARIANTS
@@ -133,17 +133,16 @@ def test_the_starter_names_every_key_there_is() -> None:
 
 
 def test_what_the_starter_has_behind_a_sign_may_be_written(tmp_path: Path) -> None:
-    """Without the sign, every line that is a key is what holds anyway, but for more traffic, a strain and a sweep."""
+    """Without the sign, every line that is a key is what holds anyway, but for more traffic and what strains it."""
     shutil.copy(CATALOG / "perm_16n_16c_2MB.cm", tmp_path / "mine.cm")
     lines = [re.sub(r"^( *)# (?=( *)[-a-z_]+:|- \{)", r"\1", line) for line in STARTER.read_text().splitlines()[1:]]
     (tmp_path / "mine.yaml").write_text("\n".join(lines))
     written, plain = load_experiment(str(tmp_path / "mine.yaml")), load_experiment(str(STARTER))
     assert len(written.traffic) == len(plain.traffic) + 2
     assert [strain.key for strain in written.strains] == ["jitter"]
-    assert (
-        written.model_copy(update={"traffic": plain.traffic, "name": plain.name, "strain": None, "sweep": None})
-        == plain
-    )
+    assert [entry.kind for entry in written.faults] == ["degrade"]
+    usual = {"traffic": plain.traffic, "name": plain.name, "strain": None, "faults": (), "sweep": None}
+    assert written.model_copy(update=usual) == plain
 
 
 # show
@@ -252,8 +251,8 @@ def test_experiments_follow_each_other_whatever_comes_of_one() -> None:
 def test_an_interruption_ends_all_experiments() -> None:
     done: list[str] = []
     with pytest.raises(SystemExit) as ended:
-        one_after_another([ends(INTERRUPTED, done, "a"), ends(None, done, "b")])
-    assert ended.value.code == INTERRUPTED and done == ["a"]
+        one_after_another([ends(143, done, "a"), ends(None, done, "b")])
+    assert ended.value.code == 143 and done == ["a"]
 
 
 def test_several_experiments_are_planned_and_checked_before_the_first_begins(tmp_path: Path) -> None:

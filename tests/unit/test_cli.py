@@ -101,7 +101,7 @@ def test_every_benchmark_is_described() -> None:
 
 def test_foot_keeps_a_commands_own_words() -> None:
     assert block(foot({"0": "fine", "2": "no test was run"}), "Exit status") == [
-        "0    fine", "2    no test was run", "130  interrupted",
+        "0    fine", "2    no test was run", "130  interrupted; by another signal, 128 + its number",
     ]  # fmt: skip
 
 

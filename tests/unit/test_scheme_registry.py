@@ -16,6 +16,7 @@ from results_example import results_folder
 from synthetic import EVERY_SCHEME
 
 from emulator import nic
+from emulator.files import Folder
 from emulator.forwarding import Spraying
 from emulator.nic import PerConnection, PerPacket, SingleFrames, at_work
 from emulator.topology import LeafSpine
@@ -200,7 +201,7 @@ def test_leaves_are_asked_by_the_load_for_what_they_do_themselves() -> None:
     for run in replays.runs:
         replays.prepare(run)
     for work in (replays, programs):
-        told = {run.scheme: work.job(run, Path()).load.forwarding for run in work.runs}
+        told = {run.scheme: work.job(run, Folder(Path())).load.forwarding for run in work.runs}
         assert told == {"ecmp": None, "spray": None, "ethereal": None, "switch-spray": Spraying()}
 
 

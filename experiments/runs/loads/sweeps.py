@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from emulator.files import Folder
 from experiments.judge.evidence import Measured
 from experiments.judge.rows import Judged
 from experiments.runs.loads.replays import Replays
@@ -32,7 +32,7 @@ class Sweep(Work):
     def prepare(self, run: Run) -> None:
         self._work[run.run_id].prepare(run)
 
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         return self._work[run.run_id].job(run, captures)
 
     def judged(self, run: Run, measured: Measured[Any], seen: Seen) -> Judged:
