@@ -151,7 +151,8 @@ def predicted(work: Replays) -> Times:
     for run in work.runs:
         work.check_listable(run)
         plan = work.plan(run)
-        if exact := without_jitter(plan, work.topology, choose_spines(plan, work.topology, run.seed)):
+        spines = choose_spines(plan, work.topology, run.seed)
+        if exact := without_jitter(plan, work.topology, spines, work.faults(run)):
             times[run.seed, run.scheme] = exact.cct_s
     return times
 
