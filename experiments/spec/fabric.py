@@ -128,8 +128,10 @@ class FabricSpec(Keys):
         )
 
     def shape(self) -> LeafSpine:
-        """The fabric with rates and queues of any kind: for who sends to whom, which they are nothing to."""
-        return LeafSpine(leaves=self.leaves, spines=self.spines, hosts_per_leaf=self.hosts_per_leaf)
+        """The fabric with queues of any kind, and such rates as are known: for what is sent from whom to whom."""
+        rates = {"host_rate_bps": self.host_rate_bps, "fabric_rate_bps": self.fabric_rate_bps}
+        known = {name: rate_bps for name, rate_bps in rates.items() if not isinstance(rate_bps, Auto)}
+        return LeafSpine(leaves=self.leaves, spines=self.spines, hosts_per_leaf=self.hosts_per_leaf, **known)
 
 
 def _known(rate_bps: int | Auto) -> int:

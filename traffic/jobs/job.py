@@ -115,7 +115,7 @@ def draw_up(
 ) -> Schedule:
     """Return `iterations` of a job among `ranks` as a schedule. Raises JobError."""
     graph = Graph(ranks, scale=scale, algorithms=algorithms, channels=channels)
-    ends: Mapping[int, Sequence[int]] = {rank: () for rank in range(ranks)}
+    ends: Mapping[int, Sequence[int]] = dict.fromkeys(range(ranks), ())
     for graph.iteration in range(iterations):
         before = job.iteration(graph, training, ends)
         update_s = training.update * training.compute_s

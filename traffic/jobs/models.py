@@ -1,4 +1,4 @@
-"""Models that are trained, as far as their traffic goes: the tensors of every layer, and which part of the work each is.
+"""Models that are trained, as far as their traffic goes: the tensors of every layer, and its part of the work.
 
 Parameters follow the models' published configurations, and their sums the published counts.
 """
