@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 
 from experiments.judge.evidence import ReplayEvidence
 from experiments.judge.floor import head_start_s, too_short
@@ -19,7 +19,8 @@ MAX_LATE = 0.01
 
 def computations_end_in_time(run: ReplayEvidence) -> list[str]:
     """What a rank computes takes as long as it was asked to: lateness would count as the network's."""
-    result, late_s = run.measured.result, Counter[int]()
+    result = run.measured.result
+    late_s: dict[int, float] = defaultdict(float)
     for compute in run.plan.schedule.computes:
         if compute.seconds:
             late_s[compute.rank] += result.finished_s[compute.id] - result.started_s[compute.id] - compute.seconds

@@ -129,9 +129,13 @@ class FabricSpec(Keys):
 
     def shape(self) -> LeafSpine:
         """The fabric with queues of any kind, and such rates as are known: for what is sent from whom to whom."""
-        rates = {"host_rate_bps": self.host_rate_bps, "fabric_rate_bps": self.fabric_rate_bps}
-        known = {name: rate_bps for name, rate_bps in rates.items() if not isinstance(rate_bps, Auto)}
-        return LeafSpine(leaves=self.leaves, spines=self.spines, hosts_per_leaf=self.hosts_per_leaf, **known)
+        plain = LeafSpine(leaves=self.leaves, spines=self.spines, hosts_per_leaf=self.hosts_per_leaf)
+        host_bps, fabric_bps = self.host_rate_bps, self.fabric_rate_bps
+        return replace(
+            plain,
+            host_rate_bps=plain.host_rate_bps if isinstance(host_bps, Auto) else host_bps,
+            fabric_rate_bps=plain.fabric_rate_bps if isinstance(fabric_bps, Auto) else fabric_bps,
+        )
 
 
 def _known(rate_bps: int | Auto) -> int:

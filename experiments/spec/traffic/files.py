@@ -17,10 +17,14 @@ from traffic.schedule import Schedule
 
 
 class FileTraffic(TrafficEntry):
-    """The flows of a file. Its path is absolute once read, and written under the key of its format."""
+    """The flows of a file. Its path is absolute once read, and written under the key of its format.
+
+    `ranks` is None where the file says how many there are, or the fabric is to.
+    """
 
     format: ClassVar[Format]
     path: Path
+    ranks: int | None = None
 
     def names(self) -> tuple[str, str]:
         return self.key, self.path.stem
@@ -32,7 +36,25 @@ class FileTraffic(TrafficEntry):
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
         """Among as many ranks as the file has. Raises FormatError where the file is not right."""
         collective, algorithm = self.names()
-        return replace(self.format.read(self.path), collective=collective, algorithm=algorithm)
+        given = {name: getattr(self, name) for name in self.format.options}
+        if self.format.takes("ranks"):
+            given["ranks"] = self.ranks or topology.hosts
+        if isinstance(self, ScaledTraffic):
+            given["scale"] = self.scaling(topology)
+        return replace(self.format.read(self.path, **given), collective=collective, algorithm=algorithm)
+
+
+class JobFileTraffic(FileTraffic, ScaledTraffic):
+    """The flows and computations of a file."""
+
+
+_RANKS = Annotated[StrictInt | None, AfterValidator(lambda ranks: _some_ranks(ranks))]
+
+
+def _some_ranks(ranks: int | None) -> int | None:
+    if ranks is not None and not 2 <= ranks <= MAX_RANKS:
+        raise ValueError(f"{ranks} is not a number of ranks; write one from 2 to {MAX_RANKS}")
+    return ranks
 
 
 @cache
@@ -47,7 +69,11 @@ def file_traffic(form: Format) -> type[FileTraffic]:
         return (folder / value).absolute()
 
     path = Annotated[Path, BeforeValidator(beside_the_experiment)]
-    described = Field(alias=form.key, description=f"a file such as {example}")
-    model = create_model("FileTraffic", __base__=FileTraffic, __module__=__name__, path=(path, described))
+    fields: dict[str, Any] = {"path": (path, Field(alias=form.key, description=f"a file such as {example}"))}
+    fields["ranks"] = (_RANKS if form.takes("ranks") else None, Field(default=None, description="a number of ranks"))
+    for name, option in form.options.items():
+        fields[name] = (_STRICT.get(option.kind, option.kind), Field(default=option.default, description=option.says))
+    base = JobFileTraffic if form.takes("scale") else FileTraffic
+    model = create_model("FileTraffic", __base__=base, __module__=__name__, **fields)
     model.format, model.key, model.example = form, form.key, f"{{{form.key}: FILE{form.suffix}}}"
     return model

@@ -1,18 +1,17 @@
-"""Traffic that is a training job of `traffic.jobs`: whole iterations, scaled from a real network to the emulated one."""
+"""Traffic that is a training job of `traffic.jobs`: iterations, scaled from a real network to the emulated one."""
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from emulator.inputs import quote
 from emulator.topology import LeafSpine
-from experiments.spec.fields import Between, RateBps, TimeS, keys
-from experiments.spec.traffic.entry import TrafficEntry
+from experiments.spec.fields import Between, TimeS
+from experiments.spec.traffic.scaled import Factor, ScaledTraffic
 from traffic.collectives import COLLECTIVES, algorithm_of
-from traffic.jobs import JOBS, MODELS, JobError, Scale, Training, draw_up
+from traffic.jobs import JOBS, MODELS, JobError, Training, draw_up
 from traffic.schedule import Schedule
 
 FLOPS = 400e12
@@ -27,22 +26,13 @@ def _known(name: str, names: dict[str, Any], what: str) -> str:
     return name
 
 
-def _positive(number: float) -> float:
-    if not 0 < number < float("inf"):
-        raise ValueError(f"{number} is not above 0; write a number such as 0.025")
-    return number
-
-
 Count = Annotated[StrictInt, Between(1, 1_000_000, too_few="at least {least}", too_many="at most {most}")]
-Factor = Annotated[StrictFloat | StrictInt, AfterValidator(_positive)]
 
 
-class JobTraffic(TrafficEntry):
+class JobTraffic(ScaledTraffic):
     """A training job on all hosts of the fabric.
 
-    Bytes are multiplied by `scale`, and computing by `scale` x `network` / the fabric's host rate: so communication
-    takes the same part of a step as on the real network. Without `compute`, an iteration's computing is 6 x the parameters
-    that a token meets x `tokens` / FLOPS.
+    Without `compute`, an iteration's computing is 6 x the parameters that a token meets x `tokens` / FLOPS.
     """
 
     key: ClassVar[str] = "job"
@@ -69,9 +59,6 @@ class JobTraffic(TrafficEntry):
     overlap: StrictBool = Field(default=True, description="true or false")
     sequence_parallel: StrictBool = Field(default=False, description="true or false")
     skew: Factor = Field(default=1.0, description="how many times the mean, such as 1.5")
-    straggler: Factor = Field(default=1.0, description="a factor of rank 0's computing such as 1.5")
-    scale: Factor = Field(default=1.0, description="a factor of all bytes such as 0.025")
-    network_bps: RateBps | None = Field(default=None, alias="network", description="a rate such as 400gbit")
     algorithm: Annotated[StrictStr, AfterValidator(lambda name: _allreduce(name))] = Field(
         default="ring", description="the name of an algorithm of allreduce such as ring"
     )
@@ -100,23 +87,15 @@ class JobTraffic(TrafficEntry):
 
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
         """Return the job among as many ranks as the fabric has hosts. Raises JobError."""
-        real_bps = self.network_bps if isinstance(self.network_bps, int) else topology.host_rate_bps
-        seconds = self.scale * real_bps / topology.host_rate_bps
         return draw_up(
             JOBS[self.job],
             self.training(),
             topology.hosts,
             iterations=self.iterations,
-            scale=Scale(self.scale, seconds, {0: self.straggler}),
+            scale=self.scaling(topology),
             algorithms={"allreduce": self.algorithm},
             channels=self.channels,
         )
-
-    def blamed(self, message: str) -> tuple[str, ...]:
-        word = next(
-            (word for word in message.replace(":", " ").replace(",", " ").split() if word in keys(type(self))), ""
-        )
-        return (word or self.key,)
 
 
 _OF_TRAINING = (
