@@ -5,26 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, ValidationInfo, create_model
 
 from emulator.topology import LeafSpine
 from experiments.spec.messages import shown
 from experiments.spec.traffic.entry import TrafficEntry
+from experiments.spec.traffic.scaled import Factor, ScaledTraffic
 from traffic.formats import Format
 from traffic.schedule import Schedule
 
 
-class FileTraffic(TrafficEntry):
-    """The flows of a file. Its path is absolute once read, and written under the key of its format.
+MAX_RANKS = 65_536
 
-    `ranks` is None where the file says how many there are, or the fabric is to.
-    """
+_STRICT = {float: Factor, int: StrictInt, int | None: StrictInt | None}
+"""How options are checked that are not one of a few words."""
+
+
+class FileTraffic(TrafficEntry):
+    """The flows of a file. Its path is absolute once read, and written under the key of its format."""
 
     format: ClassVar[Format]
     path: Path
-    ranks: int | None = None
 
     def names(self) -> tuple[str, str]:
         return self.key, self.path.stem
@@ -33,12 +36,15 @@ class FileTraffic(TrafficEntry):
     def label(self) -> str:
         return self.path.stem
 
+    def settings(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"path"})
+
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
         """Among as many ranks as the file has. Raises FormatError where the file is not right."""
         collective, algorithm = self.names()
         given = {name: getattr(self, name) for name in self.format.options}
         if self.format.takes("ranks"):
-            given["ranks"] = self.ranks or topology.hosts
+            given["ranks"] = getattr(self, "ranks", None) or topology.hosts
         if isinstance(self, ScaledTraffic):
             given["scale"] = self.scaling(topology)
         return replace(self.format.read(self.path, **given), collective=collective, algorithm=algorithm)
@@ -70,7 +76,8 @@ def file_traffic(form: Format) -> type[FileTraffic]:
 
     path = Annotated[Path, BeforeValidator(beside_the_experiment)]
     fields: dict[str, Any] = {"path": (path, Field(alias=form.key, description=f"a file such as {example}"))}
-    fields["ranks"] = (_RANKS if form.takes("ranks") else None, Field(default=None, description="a number of ranks"))
+    if form.takes("ranks"):
+        fields["ranks"] = (_RANKS, Field(default=None, description="a number of ranks"))
     for name, option in form.options.items():
         fields[name] = (_STRICT.get(option.kind, option.kind), Field(default=option.default, description=option.says))
     base = JobFileTraffic if form.takes("scale") else FileTraffic
