@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from statistics import fmean, median
 
 import numpy as np
@@ -74,7 +75,7 @@ def _windows(schedule: Schedule, started_s: Sequence[float], finished_s: Sequenc
     for compute in schedule.computes:
         ends[compute.iteration] = max(ends[compute.iteration], finished_s[compute.id])
     ordered = [min(started_s), *(ends[iteration] for iteration in sorted(ends))]
-    windows = list(zip(ordered, ordered[1:], strict=False))
+    windows = list(pairwise(ordered))
     return windows[1:] or windows
 
 

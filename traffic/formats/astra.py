@@ -5,12 +5,12 @@
     conv1 -1 5 NONE 0 5 NONE 0 5 ALLREDUCE 1048576 5
 
 A layer is its name, a word without meaning, and time, collective and bytes of the forward pass, of the gradient by its
-input and of that by its weights; then the time of an update, which follows each of its collectives. HYBRID_CUSTOMIZED has
-a policy a layer besides. All ranks do the same; what a policy has them do is said where it is done below.
+input and of that by its weights; then the time of an update, which follows each of its collectives. HYBRID_CUSTOMIZED
+has a policy a layer besides. All ranks do the same; what a policy has them do is said where it is done below.
 
 Three things the file does not say: the unit of its times (nanoseconds in 1.0; in 2.0, and in Chakra's converter,
-microseconds); whether the bytes of an ALLGATHER are a rank's shard (as in ASTRA-sim) or what all gather; and how many ranks
-are a group's `inner` ones, ASTRA-sim's dimension 0.
+microseconds); whether the bytes of an ALLGATHER are a rank's shard (as in ASTRA-sim) or what all gather; and how many
+ranks are a group's `inner` ones, ASTRA-sim's dimension 0.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter, signature
-from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from traffic.schedule import Schedule

@@ -71,7 +71,7 @@ def read_goal(
             if op.kind == "calc":
                 handles[place] = graph.compute(op.rank, op.amount * _NANOSECOND, after)
             elif op.kind == "send":
-                handles[place] = graph.send(op.rank, op.peer, op.amount, after, lane=op.tag)
+                handles[place] = graph.send(op.rank, op.peer, op.amount, after, channel=op.tag)
             else:
                 handles[place] = graph.join(op.rank, after)
         return graph.schedule("goal", path.stem)
@@ -216,7 +216,7 @@ def _order(path: Path, ops: Sequence[_Op], waits: Sequence[set[int]], receives: 
     except CircleError as error:
         hint = ", or have receives eager" if receives != "eager" else ""
         raise FormatError(
-            f"{path}:{ops[error.place].line}: this operation waits for itself, through others: take a requires out{hint}"
+            f"{path}:{ops[error.place].line}: this operation waits for itself, through others: take one out{hint}"
         ) from error
 
 

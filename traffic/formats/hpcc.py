@@ -1,4 +1,4 @@
-"""Flow files of the simulators that descend from HPCC's (alibaba-edu/High-Precision-Congestion-Control, scratch/flow.txt).
+"""Flow files of simulators that descend from HPCC's (alibaba-edu/High-Precision-Congestion-Control, flow.txt).
 
     2                                how many flows follow
     0 1 3 100 200000 2.0             source, destination, priority, port, bytes, start in seconds
@@ -44,7 +44,8 @@ def read_flows(path: Path) -> Schedule:
 def _flow(line: Line) -> tuple[int, int, int, float]:
     if len(line.words) not in (5, 6):
         line.fail(f"a flow has 6 words, as in '0 1 3 100 200000 2.0': here are {len(line.words)}")
-    src, dst, *_ = (line.whole(what, word) for what, word in zip(("source", "destination", "priority"), line.words))
+    src, dst = line.whole("source", line.words[0]), line.whole("destination", line.words[1])
+    line.whole("priority", line.words[2])
     *port, size_word, start_word = line.words[3:]
     for word in port:
         line.whole("port", word)

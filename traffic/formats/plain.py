@@ -5,8 +5,9 @@
     1,,,0.25,,,0
     1,2,1000,,,,1
 
-A row is a flow, or with `seconds` a computation of rank `src`. `waits` has the rows that must be done before, in whatever
-order they are, counted from 0, with spaces between. Columns may come in any order, and all but `src` may be missing: a start is 0 s, a channel 0.
+A row is a flow, or with `seconds` a computation of rank `src`. `waits` has the rows that must be done before, in
+whatever order they are, counted from 0, with spaces between. Columns may come in any order, and all but `src` may be
+missing: a start is 0 s, a channel 0.
 Rows of equal src, dst and channel share a connection and so keep their order.
 """
 
@@ -33,10 +34,15 @@ MAX_RANKS = 65_536
 
 def read_table(path: Path) -> Schedule:
     """Return the rows of file `path` as a schedule. Raises FormatError."""
-    rows = list(csv.reader(io.StringIO(read_text(path, SAYS)), strict=False))
+    try:
+        rows = list(csv.reader(read_text(path, SAYS).splitlines()))
+    except csv.Error as error:
+        raise FormatError(f"{path}: is no table of flows, as it is not cells with commas between") from error
     header = [word.strip() for word in rows[0]] if rows else []
     if "src" not in header or len(set(header)) < len(header) or not set(header) <= set(COLUMNS):
-        raise FormatError(f"{path}:1: is no {SAYS}: its first line names columns once each, of {', '.join(COLUMNS)}")
+        raise FormatError(
+            f"{path}:1: is no table of flows: its first line names columns once each, of {', '.join(COLUMNS)}"
+        )
     if len(rows) > MAX_TASKS:
         raise FormatError(f"{path}: has {len(rows):,} rows, more than the {MAX_TASKS:,} that are read")
     tasks = [

@@ -75,15 +75,26 @@ class Graph:
         after = _all(after)
         return after[0] if len(after) == 1 else self.compute(rank, 0.0, after, label)
 
-    def send(self, src: int, dst: int, size_bytes: float, after: Iterable[int] = (), lane: Hashable = "send") -> int:
-        """Send from `src` to `dst` once all of `after` is done; what shares a lane and a pair of ranks keeps order."""
+    def send(
+        self,
+        src: int,
+        dst: int,
+        size_bytes: float,
+        after: Iterable[int] = (),
+        communicator: Hashable = "",
+        channel: int | None = None,
+    ) -> int:
+        """Send from `src` to `dst` once all of `after` is done.
+
+        It has the connection of its `communicator`, or of `channel` where nothing else of the graph has communicators.
+        """
         self._check_ranks([src, dst])
         if src == dst:
             raise JobError(f"rank {src} sends to itself: source and destination must differ")
         self._step[src] += 1
         step = self._step[src] - 1
-        size = self._sized(size_bytes)
-        return self._add(Flow(len(self._tasks), src, dst, size, step, self._lane(lane), _all(after)))
+        size, channel = self._sized(size_bytes), self._lane(communicator) if channel is None else channel
+        return self._add(Flow(len(self._tasks), src, dst, size, step, channel, _all(after)))
 
     def collective(
         self,

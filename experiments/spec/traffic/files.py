@@ -16,7 +16,6 @@ from experiments.spec.traffic.scaled import Factor, ScaledTraffic
 from traffic.formats import Format
 from traffic.schedule import Schedule
 
-
 MAX_RANKS = 65_536
 
 _STRICT = {float: Factor, int: StrictInt, int | None: StrictInt | None}

@@ -1,0 +1,47 @@
+"""Small files of every format, written here for tests; and what makes two graphs the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from traffic.schedule import Flow, Schedule
+
+TABLE = "src,dst,bytes,seconds,waits\n0,1,1000,,\n1,,,0.25,0\n1,2,1000,,1\n"
+HPCC = "2\n0 1 3 100 200000 2.0\n1 2 3 100 200000 2.5\n"
+GOAL = """\
+num_ranks 3
+rank 0 { // sends
+l1: calc 5000
+l2: send 1000b to 1 tag 7
+l2 requires l1
+}
+rank 1 {
+l1: recv 1000b from 0 tag 7
+l2: send 500b to 2 tag 7 cpu 1
+/* only once it
+   has begun */
+l2 irequires l1
+}
+rank 2 { l1: recv 500b from 1 tag 7 }
+"""
+DATA = "DATA\r\n2\r\nconv1\t-1\t5\tNONE\t0\t6\tNONE\t0\t7\t\tALLREDUCE\t4096\t1\t\r\nconv2 -1 10 NONE 0 20 NONE 0 30 ALLREDUCE 8192 2"
+MATRIX = "Nodes 4\nConnections 1\n0->1 id 1 start 0 size 1000\n"
+
+EXAMPLES = {"matrix": MATRIX, "table": TABLE, "hpcc": HPCC, "goal": GOAL, "astra": DATA}
+"""By the key of the format."""
+
+
+def shape(schedule: Schedule) -> Counter[object]:
+    """What a graph is, whatever its tasks are called: every task with all that led to it, counted."""
+    tasks = schedule.tasks
+    found: dict[int, int] = {}
+    for id in schedule.order:
+        task = tasks[id]
+        before = tuple(sorted(found[other] for other in set(task.waits_for)))
+        what = (
+            (task.src, task.dst, task.size_bytes, task.channel, task.start_s)
+            if isinstance(task, Flow)
+            else (task.rank, round(task.seconds * 1e9))
+        )
+        found[id] = hash((what, before))
+    return Counter(found.values())
