@@ -10,6 +10,7 @@ from experiments.commands.captures import captures
 from experiments.commands.common import BAD_INPUT, FAILED, INTERRUPTED, end, foot
 from experiments.commands.doctor import doctor
 from experiments.commands.exec import exec_
+from experiments.commands.import_ import import_
 from experiments.commands.predict import predict
 from experiments.commands.report import report
 from experiments.commands.run import run
@@ -59,7 +60,7 @@ def main() -> None:
     """
 
 
-for command in (run, predict, report, exec_, shell, captures, doctor, calibrate, bench, test):
+for command in (run, predict, report, exec_, shell, captures, import_, doctor, calibrate, bench, test):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -24,7 +24,10 @@ l2 irequires l1
 }
 rank 2 { l1: recv 500b from 1 tag 7 }
 """
-DATA = "DATA\r\n2\r\nconv1\t-1\t5\tNONE\t0\t6\tNONE\t0\t7\t\tALLREDUCE\t4096\t1\t\r\nconv2 -1 10 NONE 0 20 NONE 0 30 ALLREDUCE 8192 2"
+DATA = (
+    "DATA\r\n2\r\nconv1\t-1\t5\tNONE\t0\t6\tNONE\t0\t7\t\tALLREDUCE\t4096\t1\t\r\n"
+    "conv2 -1 10 NONE 0 20 NONE 0 30 ALLREDUCE 8192 2"
+)
 MATRIX = "Nodes 4\nConnections 1\n0->1 id 1 start 0 size 1000\n"
 
 EXAMPLES = {"matrix": MATRIX, "table": TABLE, "hpcc": HPCC, "goal": GOAL, "astra": DATA}

@@ -61,12 +61,35 @@ def test_what_is_no_file_or_no_text_is_refused(key: str, tmp_path: Path) -> None
     with pytest.raises(FormatError, match="cannot be read: No such file"):
         reader.read(tmp_path / "none", **options)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(FormatError, match="is not text|is no "):
+    with pytest.raises(FormatError, match="is not text"):
         reader.read(tmp_path / "bytes", **options)
     assert refused(key, "", tmp_path)
 
 
-WORDS = "0,1,2,4,-1,1e400,99999999999999999999,\n,\r\n,\t,{,},:,;,#,//,/*,*/,->,b,\0,\ufeff,\ud800,é".split(",")
+WORDS = [
+    *[
+        "0",
+        "1",
+        "2",
+        "4",
+        "-1",
+        "1e400",
+        "99999999999999999999",
+        "{",
+        "}",
+        ":",
+        ";",
+        "#",
+        "//",
+        "/*",
+        "*/",
+        "->",
+        "b",
+        "é",
+    ],
+    *"\n\t,\0\ufeff\ud800",
+    "\r\n",
+]
 bounded = settings(
     max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -133,13 +156,9 @@ def test_what_a_format_cannot_say_is_not_written() -> None:
     assert matrix is not None and goal is not None
     with pytest.raises(FormatError, match="a connection matrix has no computations: write a table or GOAL"):
         matrix(job())
+    flows = [Flow(0, 0, 1, 1), Flow(1, 0, 2, 1)]
+    flows += [Flow(2 + place, 1, 3, 1, waits_for=waits) for place, waits in enumerate([(0,), (0, 1), (0, 2)])]
     with pytest.raises(FormatError, match="3 sets of flows wait for flow 0, and a connection fires 2 triggers at most"):
-        flows = [Flow(0, 0, 1, 1), Flow(1, 0, 2, 1)]
-        flows += [
-            Flow(2, 1, 2, 1, waits_for=(0,)),
-            Flow(3, 1, 3, 1, waits_for=(0, 1)),
-            Flow(4, 2, 3, 1, waits_for=(0, 2)),
-        ]
         matrix(Schedule("x", "x", 4, 1, 1, flows))
     with pytest.raises(FormatError, match="task 1 waits for task 0 of other ranks, which GOAL cannot say"):
         goal(Schedule("x", "x", 4, 1, 1, [Flow(0, 0, 1, 1), Flow(1, 2, 3, 1, waits_for=(0,))]))
