@@ -69,12 +69,13 @@ def import_(
 
 
 def _pair(option: str) -> tuple[str, Any]:
-    import yaml
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     key, equals, value = option.partition("=")
     if not equals:
         end(f"--set {option}: write KEY=VALUE, as in unit=us", BAD_INPUT)
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
+        return key, YAML(typ="safe", pure=True).load(value)
+    except YAMLError:
         end(f"--set {option}: the value is not one that YAML knows", BAD_INPUT)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
 from emulator.inputs import quote
 from emulator.topology import LeafSpine
@@ -115,8 +117,6 @@ def _read(path: Path, form: Format, ranks: int | None, options: Mapping[str, Any
 
 def as_yaml(found: Imported) -> str:
     """Return an experiment that replays it, as a file."""
-    import yaml
-
     hosts = min(_HOSTS_PER_LEAF, -(-found.schedule.ranks // 2))
     leaves = -(-found.schedule.ranks // hosts)
     content = {
@@ -130,4 +130,6 @@ def as_yaml(found: Imported) -> str:
         "traffic": [dict(found.entry)],
         "seeds": [1, 2, 3],
     }
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    text = StringIO()
+    YAML(typ="safe", pure=True).dump(content, text)
+    return text.getvalue()

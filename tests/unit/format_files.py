@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from traffic.schedule import Flow, Schedule
@@ -30,7 +31,28 @@ DATA = (
 )
 MATRIX = "Nodes 4\nConnections 1\n0->1 id 1 start 0 size 1000\n"
 
+SIMAI = """\
+HYBRID_TRANSFORMER_FWD_IN_BCKWD model_parallel_NPU_group: 2 ep: 2 pp: 1 ga: 1 all_gpus: 4 checkpoints: 0 pp_comm: 0
+2
+embedding -1 5000 ALLREDUCE 16 1 ALLREDUCE 8192 1 NONE 0 1
+moe\t-1\t2000\tALLTOALL_EP\t8192\t1\tNONE\t0\t1\tALLGATHER_DP_EP\t8192\t1
+"""
+
+
+def inspected(rank: int, number: int, end_us: float, collective: str = "AllReduce", size_bytes: int = 4096) -> str:
+    """A line of NCCL's inspector: two processes, one communicator, 100 us a collective."""
+    header = {"id": "0x7f", "rank": rank, "n_ranks": 2, "nnodes": 1}
+    metadata = {"hostname": "a", "pid": 7 + rank, "dump_timestamp_us": end_us}
+    perf = {"coll": collective, "coll_sn": number, "coll_msg_size_bytes": size_bytes, "coll_exec_time_us": 100}
+    return json.dumps({"header": header, "metadata": metadata, "coll_perf": perf})
+
+
+INSPECTED = "\n".join(
+    [*(inspected(rank, 1, 1000 + rank) for rank in (0, 1)), "{}", *(inspected(rank, 2, 1600) for rank in (0, 1))]
+)
+
 EXAMPLES = {"matrix": MATRIX, "table": TABLE, "hpcc": HPCC, "goal": GOAL, "astra": DATA}
+EXAMPLES |= {"simai": SIMAI, "inspector": INSPECTED}
 """By the key of the format."""
 
 

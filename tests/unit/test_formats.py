@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from format_files import DATA, EXAMPLES, GOAL, TABLE, shape
+from format_files import DATA, EXAMPLES, GOAL, INSPECTED, SIMAI, TABLE, inspected, shape
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -66,30 +66,7 @@ def test_what_is_no_file_or_no_text_is_refused(key: str, tmp_path: Path) -> None
     assert refused(key, "", tmp_path)
 
 
-WORDS = [
-    *[
-        "0",
-        "1",
-        "2",
-        "4",
-        "-1",
-        "1e400",
-        "99999999999999999999",
-        "{",
-        "}",
-        ":",
-        ";",
-        "#",
-        "//",
-        "/*",
-        "*/",
-        "->",
-        "b",
-        "é",
-    ],
-    *"\n\t,\0\ufeff\ud800",
-    "\r\n",
-]
+WORDS = [*"0124{}:;#bé\n\t,\0\ufeff\ud800", "-1", "1e400", "9" * 20, "//", "/*", "*/", "->", "\r\n"]
 bounded = settings(
     max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -336,3 +313,51 @@ def test_a_transformer_of_the_tutorials_computes_as_long_as_astra_sim_says(tmp_p
 )
 def test_what_is_wrong_with_a_workload_is_said(text: str, sentence: str, tmp_path: Path) -> None:
     assert refused("astra", text, tmp_path).startswith(sentence)
+
+
+# SimAI
+
+
+def test_simai_groups_are_by_suffix_and_its_input_gradients_hold_what_follows(tmp_path: Path) -> None:
+    schedule = read("simai", SIMAI, tmp_path, ranks=8)
+    groups = [(each.collective, each.ranks, each.size_bytes) for each in schedule.collectives]
+    assert groups == [
+        *[("allreduce", 2, 4096)] * 4,  # 16 bytes forward count as 4096
+        *[("alltoall", 2, 8192)] * 4,
+        *[("allgather", 2, 8192)] * 4,  # of 8 ranks, 4 groups of 2, experts over 2 of these: 2 ranks have the same
+        *[("allreduce", 2, 8192)] * 4,
+    ]
+    pairs = {(flow.src, flow.dst) for flow in schedule.flows if flow.src == 0}
+    assert pairs == {(0, 1), (0, 2), (0, 4)}
+    assert refused("simai", SIMAI, tmp_path, ranks=6).startswith("x.txt: ep 2 does not divide 3 groups of 2")
+
+
+# NCCL's inspector
+
+
+def test_gaps_between_collectives_are_computing(tmp_path: Path) -> None:
+    schedule = read("inspector", INSPECTED, tmp_path)
+    assert [(each.collective, each.ranks) for each in schedule.collectives] == [("allreduce", 2)] * 2
+    assert seconds(schedule, 0) == pytest.approx(500e-6) and seconds(schedule, 1) == pytest.approx(499e-6)
+    assert schedule.repairs == ("1 lines without a collective are left out",)
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ([inspected(0, 1, 1000)], "communicator '0x7f' has 2 ranks and the file lines of 1"),
+        (
+            [inspected(0, 1, 1000), inspected(1, 1, 1000, "AllGather")],
+            "x.jsonl:2: collective 1 of communicator '0x7f' is allgather of 4096 bytes here, and allreduce of 4096 in",
+        ),
+        ([inspected(0, 1, 1000), inspected(1, 2, 1000)], "is there 1 times instead of once for each of 2 ranks"),
+        (
+            [inspected(0, 1, 1000), inspected(0, 2, 2000), inspected(1, 1, 2000), inspected(1, 2, 1000)],
+            "in orders that no run can have",
+        ),
+        ([inspected(0, 1, 1000, "Gather")], "coll: Gather instead of one of"),
+        (["{"], "x.jsonl:1: is no JSON"),
+    ],
+)
+def test_what_is_wrong_with_inspected_lines_is_said(lines: list[str], sentence: str, tmp_path: Path) -> None:
+    assert sentence in refused("inspector", "\n".join(lines), tmp_path)

@@ -96,8 +96,8 @@ def read_workload(
     """
     workload = parse(path)
     try:
-        play = _Play(workload, Graph(ranks, scale=scale), SECONDS[unit] * compute_scale, allgather, inner)
-        for play.graph.iteration in range(_checked(iterations)):
+        play = Play(workload, Graph(ranks, scale=scale), SECONDS[unit] * compute_scale, allgather, inner)
+        for play.graph.iteration in range(checked(iterations)):
             play.iteration()
         return play.graph.schedule("astra", path.stem)
     except JobError as error:
@@ -109,7 +109,7 @@ FORMAT = Format(key="astra", suffix=".txt", says="a training job as ASTRA-sim's 
 MAX_ITERATIONS = 100
 
 
-def _checked(iterations: int) -> int:
+def checked(iterations: int) -> int:
     if not 1 <= iterations <= MAX_ITERATIONS:
         raise JobError(f"iterations is {iterations}: write 1 to {MAX_ITERATIONS}")
     return iterations
@@ -130,8 +130,8 @@ def parse(path: Path) -> Workload:
         count.fail(f"the file says {stated} layers and has {len(layers)}: they must be as many, and 1 or more")
     model, bottom, again = 0, 0, None
     if policy in _TRANSFORMERS:
-        model = _header_number(header, "model_parallel_NPU_group")
-        again = _checkpoints(header, len(layers))
+        model = header_number(header, "model_parallel_NPU_group")
+        again = checkpoints(header, len(layers))
     if policy in _DLRM:
         bottom = header.whole("the last bottom layer", header.words[1] if len(header.words) > 1 else "")
         if not bottom < len(layers) - 1:
@@ -163,7 +163,7 @@ def read_layer(line: Line, policy: str, collectives: Mapping[str, str], suffixes
     return Layer(line.words[0], parts, line.number_of("the time of the update", line.words[11]), own)
 
 
-def _header_number(header: Line, key: str) -> int:
+def header_number(header: Line, key: str) -> int:
     words = [word.removesuffix(":") for word in header.words]
     if key not in words[:-1]:
         header.fail(f"no {key}: write it as in '{key}: 4'")
@@ -173,7 +173,7 @@ def _header_number(header: Line, key: str) -> int:
     return number
 
 
-def _checkpoints(header: Line, layers: int) -> dict[int, int]:
+def checkpoints(header: Line, layers: int) -> dict[int, int]:
     """Return, by the layer before whose gradient forward passes are run again, from which layer on."""
     lists: dict[str, list[int]] = {"checkpoints": [], "checkpoint_initiates": []}
     words = [word.removesuffix(":") for word in header.words]
@@ -196,107 +196,112 @@ def _checkpoints(header: Line, layers: int) -> dict[int, int]:
     return again
 
 
-class _Play:
+class Play:
     """A workload being carried out by all ranks: where each rank's computing is, and what was sent last of a layer."""
 
     def __init__(self, workload: Workload, graph: Graph, seconds: float, allgather: str, inner: int | None) -> None:
-        self.graph, self._workload, self._seconds, self._allgather = graph, workload, seconds, allgather
+        self.graph, self.workload, self._seconds, self._allgather = graph, workload, seconds, allgather
         self._inner = inner or workload.model or min(8, graph.ranks)
         if self._inner < 1 or graph.ranks % self._inner:
             raise JobError(
                 f"a group of {self._inner} ranks does not divide {graph.ranks}: write inner, a number that does"
             )
         self._at: dict[int, list[int]] = {rank: [] for rank in range(graph.ranks)}
-        self._updated: dict[int, dict[int, int]] = {}  # by layer, what its next forward pass waits for
+        self.updated: dict[int, dict[int, int]] = {}  # by layer, what its next forward pass waits for
 
     def iteration(self) -> None:
         """Add one pass forward and backward, as the policy has it."""
-        layers, policy = range(len(self._workload.layers)), self._workload.policy
+        layers, policy = range(len(self.workload.layers)), self.workload.policy
         if policy == "MICRO":
-            self._updated[0] = self._issue(0, "weight gradient")
-            self._wait(self._updated[0])
+            self.updated[0] = self.issue(0, "weight gradient")
+            self.wait(self.updated[0])
             return
         interaction: dict[int, int] = {}
         for layer in layers:
-            self._forward(layer, block=not (policy in _DLRM and layer == 0))
+            self.forward(layer, block=not (policy in _DLRM and layer == 0))
             if policy in _DLRM and layer == 0:
-                interaction = self._issue(0, "forward")
-            if policy in _DLRM and layer == self._workload.bottom:
-                self._wait(interaction)
+                interaction = self.issue(0, "forward")
+            if policy in _DLRM and layer == self.workload.bottom:
+                self.wait(interaction)
         if policy == "DISTRIBUTED_INFERENCE":
             return
         for layer in reversed(layers):
-            self._backward(layer)
+            self.backward(layer)
 
-    def _forward(self, layer: int, *, block: bool = True) -> None:
+    def forward(self, layer: int, *, block: bool = True) -> None:
         """Forward waits for the gradients of the pass before, and its own collective holds what follows."""
-        self._wait(self._updated.get(layer, {}))
-        self._compute(layer, "forward")
+        self.wait(self.updated.get(layer, {}))
+        self.compute(layer, "forward")
         if block:
-            self._wait(self._issue(layer, "forward"))
+            self.wait(self.issue(layer, "forward"))
 
-    def _backward(self, layer: int) -> None:
-        policy, last = self._workload.layers[layer].policy, layer == 0
+    def backward(self, layer: int) -> None:
+        policy, last = self.workload.layers[layer].policy, layer == 0
         if policy in _DLRM:
             return self._backward_of_dlrm(layer)
         if policy == "DATA":
-            self._compute(layer, "weight gradient")
-            self._updated[layer] = self._issue(layer, "weight gradient")
+            self.compute(layer, "weight gradient")
+            self.updated[layer] = self.issue(layer, "weight gradient")
             if not last:
-                self._compute(layer, "input gradient")
+                self.compute(layer, "input gradient")
             return None
-        if layer in (self._workload.again or {}):
-            for again in range((self._workload.again or {})[layer], layer):
-                self._forward(again)
-        self._compute(layer, "input gradient")
-        sent = self._issue(layer, "input gradient") if not last or policy in _TRANSFORMERS else {}
-        self._compute(layer, "weight gradient")
+        if layer in (self.workload.again or {}):
+            for again in range((self.workload.again or {})[layer], layer):
+                self.forward(again)
+        self.compute(layer, "input gradient")
+        sent = self.issue(layer, "input gradient") if not last or policy in _TRANSFORMERS else {}
+        self.compute(layer, "weight gradient")
         if policy != "MODEL":
-            self._updated[layer] = self._issue(layer, "weight gradient")
-        self._wait(sent)
+            self.updated[layer] = self.issue(layer, "weight gradient")
+        self.wait(sent)
         return None
 
     def _backward_of_dlrm(self, layer: int) -> None:
         """Layer 0's gradients are exchanged while the layers below the interaction compute theirs."""
         if layer == 0:
-            self._wait(self._updated.pop(-1, {}))
-        self._compute(layer, "weight gradient")
-        self._updated[layer] = self._issue(layer, "weight gradient")
+            self.wait(self.updated.pop(-1, {}))
+        self.compute(layer, "weight gradient")
+        self.updated[layer] = self.issue(layer, "weight gradient")
         if layer:
-            self._compute(layer, "input gradient")
-        if layer == self._workload.bottom + 1:
-            self._updated[-1] = self._issue(0, "input gradient")
+            self.compute(layer, "input gradient")
+        if layer == self.workload.bottom + 1:
+            self.updated[-1] = self.issue(0, "input gradient")
 
-    def _compute(self, layer: int, part: str) -> None:
-        of = self._workload.layers[layer]
+    def compute(self, layer: int, part: str) -> None:
+        of = self.workload.layers[layer]
         if seconds := of.parts[part].time * self._seconds:
             for rank, at in self._at.items():
                 self._at[rank] = [self.graph.compute(rank, seconds, at, f"{of.name} {part}")]
 
-    def _issue(self, layer: int, part: str) -> dict[int, int]:
+    def issue(self, layer: int, part: str) -> dict[int, int]:
         """Send what the part of a layer says; return what is done, by rank, once it and the update are."""
-        of = self._workload.layers[layer]
+        of = self.workload.layers[layer]
         sent = of.parts[part]
         done: dict[int, int] = {}
         if sent.collective:
             kind = "weights" if part == "weight gradient" else "activations"
-            for group in self._groups(layer, part):
+            for group in self.groups(layer, part):
                 shards = len(group) if sent.collective == "allgather" and self._allgather == "shard" else 1
-                communicator = (kind, len(group), group[-1] - group[0])
-                done |= self.graph.collective(sent.collective, sent.size_bytes * shards, group, self._at, communicator)
+                communicator = (kind, len(group), group.step)
+                size = self.sized(sent.size_bytes, part) * shards
+                done |= self.graph.collective(sent.collective, size, group, self._at, communicator)
             if update_s := of.update * self._seconds:
                 done = {
                     rank: self.graph.compute(rank, update_s, [task], f"{of.name} update") for rank, task in done.items()
                 }
         return done
 
-    def _wait(self, done: Mapping[int, int]) -> None:
+    def sized(self, size_bytes: int, part: str) -> int:
+        """Return what a collective of a part counts as."""
+        return size_bytes
+
+    def wait(self, done: Mapping[int, int]) -> None:
         for rank, task in done.items():
             self._at[rank] = [*self._at[rank], task]
 
-    def _groups(self, layer: int, part: str) -> list[range]:
+    def groups(self, layer: int, part: str) -> list[range]:
         """Whom a layer's collective is among: all, the inner ranks, or those at the same place of the inner ones."""
-        ranks, inner, policy = self.graph.ranks, self._inner, self._workload.layers[layer].policy
+        ranks, inner, policy = self.graph.ranks, self._inner, self.workload.layers[layer].policy
         if policy in ("MICRO", "DATA", "MODEL", "DISTRIBUTED_INFERENCE", *_DLRM):
             return [range(ranks)]
         within = [range(first, first + inner) for first in range(0, ranks, inner)]

@@ -46,10 +46,10 @@ class Format:
     def options(self) -> Mapping[str, Option]:
         """The keys that an entry may have besides the file's, by name."""
         hints = get_type_hints(self.read, include_extras=True)
+        own = self._parameters.keys() - set(_OF_THE_FABRIC)
         return {
-            name: Option(*get_args(hints[name])[:2], self._parameters[name].default)
-            for name in self._parameters
-            if name not in _OF_THE_FABRIC
+            name: Option(kind, says, self._parameters[name].default)
+            for name, (kind, says) in ((name, get_args(hints[name])[:2]) for name in self._parameters if name in own)
         }
 
     def takes(self, name: str) -> bool:

@@ -93,14 +93,14 @@ class _Parser:
         self._expect("num_ranks")
         ranks = self._whole("num_ranks")
         if not 1 <= ranks <= MAX_RANKS:
-            self._fail(f"num_ranks is {ranks}: write 1 to {MAX_RANKS}")
+            raise self._error(f"num_ranks is {ranks}: write 1 to {MAX_RANKS}")
         seen: set[int] = set()
         while (word := self._next()) is not None:
             if word != "rank":
-                self._fail(f"{quote(word)} where a rank should begin: write 'rank 0 {{'")
+                raise self._error(f"{quote(word)} where a rank should begin: write 'rank 0 {{'")
             rank = self._whole("rank")
             if rank >= ranks or rank in seen:
-                self._fail(f"rank {rank} is {'there twice' if rank in seen else f'none of the {ranks}'}")
+                raise self._error(f"rank {rank} is {'there twice' if rank in seen else f'none of the {ranks}'}")
             seen.add(rank)
             self._expect("{")
             self._rank(rank, ranks)
@@ -111,20 +111,22 @@ class _Parser:
         needs: list[tuple[int, str, str, str]] = []
         while (word := self._next()) != "}":
             if word is None:
-                self._fail(f"rank {rank} does not end: add a '}}'")
+                raise self._error(f"rank {rank} does not end: add a '}}'")
             if word in ("send", "recv", "calc"):
                 self._operation(word, rank, ranks)
                 continue
             follows = self._next()
             if follows == ":":
                 if word in labels:
-                    self._fail(f"label {quote(word)} is there twice in rank {rank}")
+                    raise self._error(f"label {quote(word)} is there twice in rank {rank}")
                 labels[word] = len(self._ops)
                 self._operation(self._next() or "", rank, ranks)
             elif follows in ("requires", "irequires"):
                 needs.append((self._line, word, follows, self._next() or ""))
             else:
-                self._fail(f"{quote(word)} begins no operation: write 'l1: send 8b to 1 tag 0' or 'l2 requires l1'")
+                raise self._error(
+                    f"{quote(word)} begins no operation: write 'l1: send 8b to 1 tag 0' or 'l2 requires l1'"
+                )
         for line, late, how, early in needs:
             for label in (late, early):
                 if label not in labels:
@@ -134,13 +136,15 @@ class _Parser:
 
     def _operation(self, kind: str, rank: int, ranks: int) -> None:
         if kind not in ("send", "recv", "calc"):
-            self._fail(f"{quote(kind)} is no operation: write send, recv or calc")
+            raise self._error(f"{quote(kind)} is no operation: write send, recv or calc")
         op = _Op(self._line, rank, kind, self._whole(kind, "b" if kind != "calc" else ""))
         if kind != "calc":
             self._expect("to" if kind == "send" else "from")
             op.peer = self._whole("the other rank")
             if op.peer >= ranks or op.peer == rank:
-                self._fail(f"rank {rank} cannot {kind} {'with itself' if op.peer == rank else f'with rank {op.peer}'}")
+                raise self._error(
+                    f"rank {rank} cannot {kind} {'with itself' if op.peer == rank else f'with rank {op.peer}'}"
+                )
         while self._tokens and self._tokens[0] in ("tag", "cpu", "nic"):
             key = self._next() or ""
             value = self._whole(key)
@@ -158,16 +162,18 @@ class _Parser:
 
     def _expect(self, word: str) -> None:
         if (found := self._next()) != word:
-            self._fail(f"{quote(found or 'the end')} instead of '{word}'")
+            raise self._error(f"{quote(found or 'the end')} instead of '{word}'")
 
     def _whole(self, what: str, unit: str = "") -> int:
         found = self._next() or "the end"
         if not re.fullmatch(r"[0-9]{1,18}" + unit, found):
-            self._fail(f"{what} must be a whole number{' of bytes such as 8b' if unit else ''}, not {quote(found)}")
+            raise self._error(
+                f"{what} must be a whole number{' of bytes such as 8b' if unit else ''}, not {quote(found)}"
+            )
         return int(found.removesuffix(unit))
 
-    def _fail(self, message: str) -> None:
-        raise FormatError(f"{self._path}:{self._line}: {message}")
+    def _error(self, message: str) -> FormatError:
+        return FormatError(f"{self._path}:{self._line}: {message}")
 
 
 def _matched(path: Path, ops: Sequence[_Op]) -> dict[int, int]:
@@ -245,10 +251,10 @@ def write_goal(schedule: Schedule) -> str:
         else:
             lines[task.rank].append(f"t{task.id}: calc {round(task.seconds / _NANOSECOND)}")
         for awaited in task.waits_for:
-            rank = next((each for each in ranks if awaited in local[each]), None)
-            if rank is None:
+            shared = [each for each in ranks if awaited in local[each]]
+            if not shared:
                 raise FormatError(f"task {task.id} waits for task {awaited} of other ranks, which GOAL cannot say")
-            requires[rank].append(f"t{task.id} requires t{awaited}")
+            requires[shared[0]].append(f"t{task.id} requires t{awaited}")
     body = ["\n".join([f"rank {rank} {{", *lines[rank], *requires[rank], "}"]) for rank in range(schedule.ranks)]
     return "\n\n".join([f"num_ranks {schedule.ranks}", *body]) + "\n"
 
