@@ -124,9 +124,7 @@ class _Parser:
             elif follows in ("requires", "irequires"):
                 needs.append((self._line, word, follows, self._next() or ""))
             else:
-                raise self._error(
-                    f"{quote(word)} begins no operation: write 'l1: send 8b to 1 tag 0' or 'l2 requires l1'"
-                )
+                raise self._error(f"{quote(word)} begins no operation: write 'l1: send 8b to 1 tag 0'")
         for line, late, how, early in needs:
             for label in (late, early):
                 if label not in labels:
@@ -142,9 +140,7 @@ class _Parser:
             self._expect("to" if kind == "send" else "from")
             op.peer = self._whole("the other rank")
             if op.peer >= ranks or op.peer == rank:
-                raise self._error(
-                    f"rank {rank} cannot {kind} {'with itself' if op.peer == rank else f'with rank {op.peer}'}"
-                )
+                raise self._error(f"rank {rank} cannot {kind} with {'itself' if op.peer == rank else op.peer}")
         while self._tokens and self._tokens[0] in ("tag", "cpu", "nic"):
             key = self._next() or ""
             value = self._whole(key)
@@ -167,9 +163,7 @@ class _Parser:
     def _whole(self, what: str, unit: str = "") -> int:
         found = self._next() or "the end"
         if not re.fullmatch(r"[0-9]{1,18}" + unit, found):
-            raise self._error(
-                f"{what} must be a whole number{' of bytes such as 8b' if unit else ''}, not {quote(found)}"
-            )
+            raise self._error(f"{what} must be a whole number{' such as 8b' if unit else ''}, not {quote(found)}")
         return int(found.removesuffix(unit))
 
     def _error(self, message: str) -> FormatError:

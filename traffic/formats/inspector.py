@@ -1,6 +1,7 @@
-"""What NCCL's inspector saw of a real job: JSON lines, of all its processes in one file (NVIDIA/nccl, inspector plugin).
+"""What NCCL's inspector saw of a real job: JSON lines, of all its processes in one file (NVIDIA/nccl, its plugin).
 
-    {"header": {"id": "0x7f", "rank": 0, "n_ranks": 2}, "metadata": {"hostname": "a", "pid": 7, "dump_timestamp_us": 900},
+    {"header": {"id": "0x7f", "rank": 0, "n_ranks": 2},
+     "metadata": {"hostname": "a", "pid": 7, "dump_timestamp_us": 900},
      "coll_perf": {"coll": "AllReduce", "coll_sn": 1, "coll_msg_size_bytes": 4096, "coll_exec_time_us": 100}}
 
 A line is a collective of one rank of a communicator; a process, told by host and pid, is a rank of the job. What lies
@@ -133,8 +134,8 @@ def _check_same(path: Path, seen: Sequence[_Seen]) -> None:
         if (other.collective, other.size_bytes) != (each.collective, each.size_bytes):
             raise FormatError(
                 f"{path}:{each.line}: collective {each.number} of communicator {quote(each.communicator)} is "
-                f"{each.collective} of {each.size_bytes} bytes here, and {other.collective} of {other.size_bytes} in line "
-                f"{other.line}"
+                f"{each.collective} of {each.size_bytes} bytes here, and {other.collective} of {other.size_bytes} in "
+                f"line {other.line}"
             )
     for turn, each in first.items():
         if count[turn] != each.of_ranks:

@@ -4,9 +4,9 @@ Rows are those of ASTRA-sim (`traffic.formats.astra`). The header has in any ord
 `model_parallel_NPU_group: 2 ep: 1 pp: 1 vpp: 1 ga: 1 all_gpus: 16 checkpoints: 0 checkpoint_initiates: 0 pp_comm 0`. A
 collective's suffix names its group: none is the tensor-parallel ranks in the forward pass and for the gradient of the
 input, and the data-parallel ones for that of the weights; `_EP` those that share experts, `_DP_EP` those that have the
-same. Three things differ from ASTRA-sim: the input's gradients hold what follows; a forward collective of fewer than 4096
-bytes counts as 4096; an ALLGATHER's bytes are what all gather. Pipeline stages are beside each other: what they send each
-other is not in the file's rows, and never sent.
+same. Three things differ from ASTRA-sim: the input's gradients hold what follows; a forward collective of fewer than
+4096 bytes counts as 4096; an ALLGATHER's bytes are what all gather. Pipeline stages are beside each other: what they
+send each other is not in the file's rows, and never sent.
 """
 
 from __future__ import annotations
