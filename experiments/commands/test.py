@@ -14,8 +14,9 @@ from experiments.commands.common import foot
     epilog=foot({"0": "all passed", "1": "something failed", "2": "no test was run"}),
 )
 @click.option("--smoke", is_flag=True, help="Run the short privileged check alone")
+@click.option("--fuzz", is_flag=True, help="Damage files for a minute, newly each time, and have them read")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def test(smoke: bool, pytest_arguments: tuple[str, ...]) -> None:
+def test(smoke: bool, fuzz: bool, pytest_arguments: tuple[str, ...]) -> None:
     """Run spraylab's own tests.
 
     Static checks; unit tests, which need no root; system tests, which need it and leave nothing behind. A failure does
@@ -25,8 +26,9 @@ def test(smoke: bool, pytest_arguments: tuple[str, ...]) -> None:
     Examples:
       spraylab test
       spraylab test --smoke
+      spraylab test --fuzz --inputs 10000
       spraylab test tests/unit/test_bound.py -k ring
     """
     from experiments.commands import selftest
 
-    sys.exit(selftest.main(list(pytest_arguments), smoke=smoke))
+    sys.exit(selftest.main(list(pytest_arguments), smoke=smoke, fuzz=fuzz))

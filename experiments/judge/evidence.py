@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
+from emulator.faults.fault import Fault, Happened
 from emulator.meters.capture import Which
 from emulator.meters.meters import Samples
 from emulator.ports import Port, Shaping
@@ -15,6 +17,7 @@ from emulator.programs import Ended
 from emulator.topology import LeafSpine
 from experiments.captures.summary import CaptureSummary
 from experiments.judge.programs import loaded_span_s
+from experiments.judge.timeline import Timeline
 from traffic.plan import TrafficPlan
 from traffic.replay import ReplayResult
 
@@ -41,7 +44,7 @@ class Measured(Generic[Result]):
     """Everything seen of one run. `before` and `after` are interface counters, a row a port as `Built.ports` lists.
 
     `result` is what came of the load itself. `captures` says of each captured port how many packets its file has and
-    how many were lost to it.
+    how many were lost to it; `faults` how each of the run's came about.
     """
 
     run_id: str
@@ -51,6 +54,7 @@ class Measured(Generic[Result]):
     samples: Samples
     shaping: Mapping[str, Shaping | None]
     captures: pd.DataFrame | None = None
+    faults: Sequence[Happened] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,16 @@ class Evidence(Generic[Result]):
     end_s: float
     asked: Which = "none"
     captured: CaptureSummary | None = None
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """What was to break."""
+        return [happened.fault for happened in self.measured.faults]
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """At which rate each port was meant to send when, and what faults took from it."""
+        return Timeline(self.ports, self.measured.faults)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from emulator.faults import Fault
 from emulator.ports import shaping_for
 from emulator.topology import LeafSpine
 from experiments.spec.units import format_size_bytes
+from experiments.theory.bound import bound_s as usual_bound_s
 from experiments.theory.bound import busiest_link_s
+from experiments.theory.capacity import bound_under_s
 from traffic.schedule import Schedule
 
 LEAST_S = 0.25
@@ -21,20 +24,26 @@ MAX_HEAD_START = 0.1
 """Most that full buckets may explain of a run, as a share of its bound: what they might hide is no more than that."""
 
 
-def head_start_s(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], bound_s: float) -> float:
-    """Return by how many seconds full buckets may let a run be sooner than its bound."""
+def head_start_s(
+    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], bound_s: float, faults: Sequence[Fault] = ()
+) -> float:
+    """Return by how many seconds full buckets may let a run be sooner than its bound, which is that under `faults`."""
+    usual_s = usual_bound_s(schedule, fabric, hosts) if faults else bound_s
+    under_s = bound_under_s(schedule, fabric, hosts, faults, full_buckets=True) if faults else 0.0
     slowest_bps = min(fabric.host_rate_bps, fabric.fabric_rate_bps)
     bucket_s = shaping_for(slowest_bps, fabric).burst_bytes * 8 / slowest_bps
     steps = 1 + max((flow.step for flow in schedule.flows), default=0)
-    floor_s = max(busiest_link_s(schedule, fabric, hosts) - bucket_s, bound_s - steps * bucket_s)
+    floor_s = max(busiest_link_s(schedule, fabric, hosts) - bucket_s, usual_s - steps * bucket_s, under_s)
     return bound_s - floor_s
 
 
-def too_short(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], bound_s: float) -> str | None:
+def too_short(
+    schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], bound_s: float, faults: Sequence[Fault] = ()
+) -> str | None:
     """Return why a run of `schedule` cannot be judged, and what size could; None where it can."""
     if not bound_s:
         return "too short: nothing is sent"
-    head_start = head_start_s(schedule, fabric, hosts, bound_s)
+    head_start = head_start_s(schedule, fabric, hosts, bound_s, faults)
     factor = max(LEAST_S, head_start / MAX_HEAD_START) / bound_s
     if factor <= 1:
         return None

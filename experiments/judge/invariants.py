@@ -35,7 +35,7 @@ INVARIANTS = (
     ),
     Invariant(
         "conservation",
-        "on every hop, packets in = packets out + drops that a counter admits to",
+        "on every hop, packets in = packets out + drops that a counter admits to, those of faults included",
         network.packets_are_conserved,
     ),
     Invariant(
@@ -84,6 +84,11 @@ INVARIANTS = (
         "captures",
         "what was to be captured was, and no packet is missing",
         network.captures_are_complete,
+    ),
+    Invariant(
+        "faults",
+        "every fault came about and was over when it was due, and the kernel said so",
+        network.faults_are_as_asked,
     ),
 )
 """In the order in which a run's reasons are listed."""

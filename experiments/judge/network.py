@@ -20,6 +20,9 @@ SHAPING_TOLERANCE = 0.001
 BURST_GRAIN_S = 1e-6
 """A bucket is set as the time it takes to fill, in whole microseconds: it may differ by what one of them fills."""
 
+MAX_FAULT_LATE_S = 0.1
+"""How late a fault may come about or be over."""
+
 CAPTURE_TOLERANCE = 0.001
 """How far the bytes of a capture may be from the interface's counters."""
 
@@ -28,6 +31,30 @@ def shaping_is_as_asked(run: Evidence[Any]) -> list[str]:
     """The shaping read back from the kernel is what was asked, on every port."""
     faults = ((port, _shaping_fault(port, run.measured.shaping[port.name])) for port in run.ports)
     return [f"{port.name}: {fault}" for port, fault in faults if fault]
+
+
+def faults_are_as_asked(run: Evidence[Any]) -> list[str]:
+    """Every fault began and ended when it was due, and the kernel then said of every port what was asked."""
+    reasons = []
+    for happened in run.measured.faults:
+        fault, words = happened.fault, happened.fault.words(run.topology)
+        if not happened.begun:
+            reasons.append(f"{words}: did not come about, for the run ended before")
+        origin_s = happened.due_s - fault.at_s
+        for changes, at_s in ((happened.begun, fault.at_s), (happened.ended, fault.end_s)):
+            late_s = max((change.confirmed_s for change in changes), default=0.0) - origin_s - at_s
+            if late_s > MAX_FAULT_LATE_S:
+                reasons.append(
+                    f"{words}: {late_s * 1e3:.0f} ms late, at most {MAX_FAULT_LATE_S * 1e3:.0f} ms is trusted"
+                )
+        for changes, began in ((happened.begun, True), (happened.ended, False)):
+            for change in changes:
+                port = run.ports[change.port]
+                asked_bps = fault.sends_bps(port.shaping.rate_bps) if began else port.shaping.rate_bps
+                if change.rate_bps is not None and abs(change.rate_bps - asked_bps) > SHAPING_TOLERANCE * asked_bps:
+                    found = f"{change.rate_bps / 1e6:g} Mb/s, {asked_bps / 1e6:g} Mb/s was asked"
+                    reasons.append(f"{words}: {port.name} was shaped to {found}")
+    return reasons
 
 
 def _shaping_fault(port: Port, found: Shaping | None) -> str | None:
@@ -49,6 +76,7 @@ def packets_are_conserved(run: Evidence[Any]) -> list[str]:
     """On every hop, packets in = packets out + drops that a counter admits to: across links and through switches."""
     delta = run.measured.after - run.measured.before
     drops = drops_packets(run.measured, len(run.ports))
+    destroyed = run.timeline.destroyed_packets
     place = {port.name: number for number, port in enumerate(run.ports)}
     reasons = []
     for number, port in enumerate(run.ports):
@@ -65,6 +93,7 @@ def packets_are_conserved(run: Evidence[Any]) -> list[str]:
     for node, numbers in nodes.items():
         entered = int(delta.rx_packets.iloc[numbers].sum())
         left = int(delta.tx_packets.iloc[numbers].sum() + delta.tx_drops.iloc[numbers].sum())
+        left += int(destroyed[numbers].sum())
         dropped = int(drops[numbers].sum())
         # A queue's drops may be counted by the interface as well; either way each is admitted to.
         if entered not in (left, left + dropped):
@@ -86,19 +115,20 @@ def ports_work_at_their_rate(run: Evidence[Any]) -> list[str]:
             continue
         time_s, sent, waiting = (samples[name].to_numpy(float) for name in ("time_s", "sent_bytes", "backlog_bytes"))
         starts, ends = windows(time_s, PORT_WINDOW_S)
-        could, did = (time_s[ends] - time_s[starts]) * port.shaping.rate_bps / 8, sent[ends] - sent[starts]
+        least, most = run.timeline.could_send_bytes(int(number), time_s[starts], time_s[ends])
+        did = sent[ends] - sent[starts]
         slack = port.shaping.burst_bytes
         # How often, up to each sample, the queue may have emptied since the one before.
         emptied = np.concatenate([[0], np.cumsum(np.diff(sent) >= waiting[:-1])])
         never_empty = emptied[ends] == emptied[starts]
-        above = did > could * (1 + RATE_TOLERANCE) + slack
-        below = never_empty & (did < could * (1 - RATE_TOLERANCE) - slack)
-        for wrong, sign, verb in ((above, -1, "exceeded"), (below, 1, "stayed below")):
+        above = did > most * (1 + RATE_TOLERANCE) + slack
+        below = never_empty & (did < least * (1 - RATE_TOLERANCE) - slack)
+        for wrong, could, sign, verb in ((above, most, -1, "exceeded"), (below, least, 1, "stayed below")):
             if wrong.any():
-                worst = np.argmin(np.where(wrong, sign * did / could, np.inf))
+                worst = np.argmin(np.where(wrong, sign * did / np.maximum(could, 1.0), np.inf))
                 first, last = time_s[[starts[worst], ends[worst]]] - run.start_s
                 reasons.append(
-                    f"{port.name} {verb} its rate: {did[worst] / could[worst]:.1%} of it "
+                    f"{port.name} {verb} its rate: {did[worst] / max(could[worst], 1.0):.1%} of it "
                     f"between {first:.2f} s and {last:.2f} s"
                 )
     return reasons

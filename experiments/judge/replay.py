@@ -46,7 +46,7 @@ def bytes_are_as_asked(run: ReplayEvidence) -> list[str]:
         reasons.append(
             f"{len(wrong)} connections received other than was asked, the first {got[first]} of {asked[first]} bytes"
         )
-    sooner_s = head_start_s(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s)
+    sooner_s = head_start_s(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s, run.faults)
     if run.measured.result.cct_s < run.bound_s * (1 - RATE_TOLERANCE) - sooner_s:
         reasons.append(f"CCT {run.measured.result.cct_s:.4f} s is below the bound of {run.bound_s:.4f} s")
     return [*reasons, *(run.measured.result.data_problems or ())]
@@ -54,22 +54,26 @@ def bytes_are_as_asked(run: ReplayEvidence) -> list[str]:
 
 def run_is_long_enough(run: ReplayEvidence) -> list[str]:
     """A run too short for its windows and its buckets says nothing."""
-    reason = too_short(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s)
+    reason = too_short(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s, run.faults)
     return [reason] if reason else []
 
 
 def senders_are_held_by_the_network(run: ReplayEvidence) -> list[str]:
     """A sender with bytes keeps its link busy, unless a receiver, the fabric or its schedule is the limit.
 
-    Where packets are lost on the way, conservation fails, and TCP's own rules hold senders back.
+    Where packets are lost on the way, conservation fails, and TCP's own rules hold senders back; and so they do where a
+    fault had connections time out.
     """
     if packets_are_conserved(run):
         return []
     replay, cct_s = run.measured.result, run.measured.result.cct_s
     spines = choose_spines(run.plan, run.topology, run.seed)
+    # Paths that a fault made unequal reorder sprayed packets beyond what TCP takes for anything but loss.
+    timed_out = {number for number, each in enumerate(replay.connections) if each.timeouts and run.timeline.changed}
     held = longest_unheld(
-        run.plan, run.ports, run.topology, spines, run.measured.samples.queues, replay.started_s, replay.finished_s
-    )
+        run.plan, run.ports, run.topology, spines, run.measured.samples.queues, replay.started_s, replay.finished_s,
+        run.timeline, timed_out,
+    )  # fmt: skip
     if held.seconds <= max(MAX_UNHELD * cct_s, LEAST_UNHELD_S):
         return []
     return [

@@ -88,6 +88,8 @@ def judge_program(run: ProgramEvidence, identity: Mapping[str, Any]) -> Judged:
 def _network_columns(run: Evidence[Any], links: pd.DataFrame) -> dict[str, Any]:
     return {
         "drops_packets": int(links.drops_packets.sum()),
+        "faults": "; ".join(fault.words(run.topology) for fault in run.faults),
+        "destroyed_packets": int(run.timeline.destroyed_packets.sum()),
         "queue_peak_bytes": int(links.queue_peak_bytes.max()),
         "cpu_idle_min": least_idle(samples_within(run)),
     }
@@ -108,8 +110,11 @@ def _congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric: LeafSp
 
 
 def _frames(run: Evidence[Any], links: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    frames = {"links": links, "queues": _queues(run)}
+    if run.timeline.changed:
+        frames["faults"] = _faults(run)
     captured = run.captured.frames if run.captured else {}
-    return {"links": links, "queues": _queues(run), **{f"captured_{name}": frame for name, frame in captured.items()}}
+    return frames | {f"captured_{name}": frame for name, frame in captured.items()}
 
 
 def _flows(run: ReplayEvidence) -> pd.DataFrame:
@@ -158,6 +163,33 @@ def links_of(run: Evidence[Any]) -> pd.DataFrame:
             "queue_peak_bytes": peaks.reindex(range(len(run.ports)), fill_value=0).to_numpy(),
         }
     )
+
+
+def _faults(run: Evidence[Any]) -> pd.DataFrame:
+    """What every fault changed, port by port, and when, in seconds from when the run is judged."""
+    origin_s = run.start_s
+    return pd.DataFrame(
+        [
+            {
+                "fault": number,
+                "kind": happened.fault.kind,
+                "event": event,
+                "due_s": happened.due_s - happened.fault.at_s + at_s - origin_s,
+                "port": run.ports[change.port].name,
+                "asked_s": change.asked_s - origin_s,
+                "confirmed_s": change.confirmed_s - origin_s,
+                "rate_bps": change.rate_bps,
+                "destroyed_packets": change.destroyed_packets,
+                "destroyed_bytes": change.destroyed_bytes,
+            }
+            for number, happened in enumerate(run.measured.faults)
+            for event, at_s, changes in (
+                ("begin", happened.fault.at_s, happened.begun),
+                ("end", happened.fault.end_s, happened.ended),
+            )
+            for change in changes
+        ]
+    ).astype({"rate_bps": "Int64"})
 
 
 def _queues(run: Evidence[Any]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ window or a pace.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 
 from emulator.ports import Port
 from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine
+from experiments.judge.timeline import Timeline
 from experiments.theory.loads import NO_SPINE, Ints
 from traffic.plan import TrafficPlan
 
@@ -49,28 +50,31 @@ def longest_unheld(
     queues: pd.DataFrame,
     started_s: Sequence[float],
     finished_s: Sequence[float],
+    timeline: Timeline | None = None,
+    timed_out: Collection[int] = (),
 ) -> Held:
     """Return the sender that was idle without cause for longest.
 
-    `spines` is as `choose_spines` gives it, `queues` the samples of `Sampler`. Flows are judged
-    over all windows that lie within their time but for what their first and last frames need, and flows whose
-    path dropped packets are not: TCP's own rules hold those.
+    `spines` is as `choose_spines` gives it, `queues` the samples of `Sampler`; `timeline` says what faults did. Flows
+    are judged over all windows that lie within their time but for what their first and last frames need, and flows
+    whose path lost packets are not, nor those over the connections `timed_out`: TCP's own rules hold those.
     """
     if not len(queues):
         return Held(0, 0.0)
     edges = np.arange(min(started_s), max(finished_s), WINDOW_S)
     if len(edges) < 2:
         return Held(0, 0.0)
-    full, waiting, dropped = _links(ports, queues, edges)
+    full, waiting, dropped = _links(timeline or Timeline(ports), len(ports), queues, edges)
     frame_s = (fabric.mtu_bytes + ETHERNET_HEADER_BYTES) * fabric.burst_frames * 8
     grace_s = _HOPS * _FRAMES_OF_GRACE * frame_s / min(fabric.host_rate_bps, fabric.fabric_rate_bps)
     paths = _paths(plan, ports, fabric, spines)
+    excused = {piece.flow for piece in plan.pieces if piece.connection in timed_out}
     unheld: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(len(edges) - 1, dtype=bool))
     for flow in plan.schedule.flows:
         first = np.searchsorted(edges, started_s[flow.id] + grace_s)
         last = np.searchsorted(edges, finished_s[flow.id] - grace_s, side="right") - 1
         path = paths[flow.id]
-        if first < last and path and not dropped[path].any():
+        if first < last and path and flow.id not in excused and not dropped[path].any():
             busy = waiting[path, first:last].any(axis=0).mean(axis=1) >= MOST_WAITING
             unheld[plan.hosts[flow.src]][first:last] |= ~full[path, first:last].any(axis=0) & ~busy
     seconds = {host: float(windows.sum() * WINDOW_S) for host, windows in unheld.items()}
@@ -78,19 +82,22 @@ def longest_unheld(
     return Held(worst, seconds.get(worst, 0.0))
 
 
-def _links(ports: Sequence[Port], queues: pd.DataFrame, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of every port: whether it was full in each window, had a queue at each instant of it, and dropped packets."""
-    full = np.zeros((len(ports), len(edges) - 1), dtype=bool)
+def _links(
+    timeline: Timeline, ports: int, queues: pd.DataFrame, edges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every port: whether it was full in each window, had a queue at each instant of it, and lost packets."""
+    full = np.zeros((ports, len(edges) - 1), dtype=bool)
     instants = edges[:-1, None] + np.arange(0, WINDOW_S, _INSTANT_S)
-    waiting = np.zeros((len(ports), *instants.shape), dtype=bool)
-    dropped = np.zeros(len(ports), dtype=bool)
+    waiting = np.zeros((ports, *instants.shape), dtype=bool)
+    dropped = timeline.on_lossy_links
     for number, samples in queues.groupby("port"):
         port = int(number)
         sent = np.interp(edges, samples.time_s, samples.sent_bytes)
-        full[port] = np.diff(sent) >= FULL * WINDOW_S * ports[port].shaping.rate_bps / 8
+        could, _ = timeline.could_send_bytes(port, edges[:-1], edges[1:])
+        full[port] = np.diff(sent) >= FULL * could
         last = np.maximum(np.searchsorted(samples.time_s, instants, side="right") - 1, 0)
         waiting[port] = samples.backlog_bytes.to_numpy()[last] > 0
-        dropped[port] = samples.drops_packets.iloc[-1] > samples.drops_packets.iloc[0]
+        dropped[port] |= samples.drops_packets.iloc[-1] > samples.drops_packets.iloc[0]
     return full, waiting, dropped
 
 

@@ -127,6 +127,11 @@ class FabricSpec(Keys):
             burst_frames=self.burst_frames,
         )
 
+    @property
+    def rates_known(self) -> bool:
+        """Whether no rate is `auto`."""
+        return not isinstance(self.host_rate_bps, Auto) and not isinstance(self.fabric_rate_bps, Auto)
+
     def shape(self) -> LeafSpine:
         """The fabric with queues of any kind, and such rates as are known: for what is sent from whom to whom."""
         plain = LeafSpine(leaves=self.leaves, spines=self.spines, hosts_per_leaf=self.hosts_per_leaf)

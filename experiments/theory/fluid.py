@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from emulator.topology import LeafSpine
+from experiments.theory.capacity import Change
 from experiments.theory.fairness import ROUNDING, Sharing, max_min_rates
 from experiments.theory.loads import Floats, Ints, LinkBytes, Routes, link_capacities_bps, routes, sum_over_links, total
 from traffic.plan import TrafficPlan
@@ -63,14 +64,16 @@ def simulate(
     *,
     tolerance: float = TOLERANCE,
     sharing: Sharing = max_min_rates,
+    changes: Sequence[Change] = (),
 ) -> FluidResult:
     """Run `plan` over the paths `spines` gives (see `experiments.theory.loads.choose_spines`).
 
     Pieces that end within `tolerance` of their own duration of one another are taken together (see `TOLERANCE`).
-    `sharing` is how connections that meet share links.
+    `sharing` is how connections that meet share links. `changes` are what links carry from some times on; they leave
+    each something.
     """
     crossed = routes(plan, fabric, spines)
-    capacities_bps = link_capacities_bps(fabric)
+    capacities_bps, to_come = link_capacities_bps(fabric), list(changes)
     connection = np.array([piece.connection for piece in plan.pieces], dtype=np.intp)
     wire_bits = np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8
 
@@ -79,6 +82,8 @@ def simulate(
     left, began = wire_bits[active], np.zeros(len(active))
     now = 0.0
     while True:
+        while to_come and to_come[0].at_s <= now:
+            capacities_bps = to_come.pop(0).rates_bps
         if not len(active):
             if progress.next_start_s is None:
                 break
@@ -92,6 +97,8 @@ def simulate(
             step = np.max(eta[eta <= latest * (1 + ROUNDING)])
             if progress.next_start_s is not None:
                 step = min(step, progress.next_start_s - now)
+            if to_come:
+                step = min(step, to_come[0].at_s - now)
             ended = eta <= step
             left = left[~ended] - rates[~ended] * step
         started = progress.advance(now + step, active[ended], now + eta[ended])

@@ -8,12 +8,15 @@ equal windows lead. Where that is narrow, the one number can be relied on; where
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from emulator.faults import Fault
 from emulator.topology import LeafSpine
+from experiments.theory.capacity import capacity_changes
 from experiments.theory.fairness import ProportionalRates
 from experiments.theory.fluid import TOLERANCE, FluidResult, simulate
 from experiments.theory.loads import Ints, choose_spines
@@ -68,16 +71,26 @@ def explained(emulated_over_predicted: float, low: float = 1.0, high: float = 1.
     return EXPLAINED[0] * low <= emulated_over_predicted <= EXPLAINED[1] * high
 
 
-def predict_run(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Predicted | None:
-    """What an emulation of `plan` with `seed` should take; None beyond MAX_PIECES."""
+def predict_run(plan: TrafficPlan, fabric: LeafSpine, seed: int, faults: Sequence[Fault] = ()) -> Predicted | None:
+    """What an emulation of `plan` with `seed` should take; None beyond MAX_PIECES, and for `faults` beyond a model."""
     spines = choose_spines(plan, fabric, seed)
-    exact = without_jitter(plan, fabric, spines)
-    return with_range(exact, plan, fabric, spines, seed) if exact else None
+    exact = without_jitter(plan, fabric, spines, faults)
+    return with_range(exact, plan, fabric, spines, seed, faults=faults) if exact else None
 
 
-def without_jitter(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> FluidResult | None:
-    """The fluid model of `plan` as it is; None beyond MAX_PIECES."""
-    return simulate(plan, fabric, spines) if len(plan.pieces) <= MAX_PIECES else None
+def without_jitter(
+    plan: TrafficPlan, fabric: LeafSpine, spines: Ints, faults: Sequence[Fault] = ()
+) -> FluidResult | None:
+    """The fluid model of `plan` as it is; None beyond MAX_PIECES, and where it cannot tell what comes of `faults`.
+
+    It knows no losses; nor what becomes of equal shares over links that differ, which hangs on how TCP takes packets
+    that overtake each other.
+    """
+    if len(plan.pieces) > MAX_PIECES or not all(fault.predictable for fault in faults):
+        return None
+    if faults and plan.scheme.spreads:
+        return None
+    return simulate(plan, fabric, spines, changes=capacity_changes(fabric, faults))
 
 
 def with_range(
@@ -90,6 +103,7 @@ def with_range(
     jitter: float = JITTER,
     repeats: int = REPEATS,
     most_pieces: int = MAX_JITTERED_PIECES,
+    faults: Sequence[Fault] = (),
 ) -> Predicted:
     """Return `exact`, and the least and most of it, of `repeats` with other sizes and of proportional fairness.
 
@@ -103,8 +117,11 @@ def with_range(
     if jitter:
         draws = (np.random.default_rng((seed, repeat)) for repeat in range(repeats))
         tolerance = min(TOLERANCE, jitter / 10)  # more would hide what the sizes do
-        times_s += [simulate(jittered(plan, jitter, draw), fabric, spines, tolerance=tolerance).cct_s for draw in draws]
-        times_s.append(simulate(plan, fabric, spines, sharing=ProportionalRates()).cct_s)
+        changes = capacity_changes(fabric, faults)
+        for draw in draws:
+            other = jittered(plan, jitter, draw)
+            times_s.append(simulate(other, fabric, spines, tolerance=tolerance, changes=changes).cct_s)
+        times_s.append(simulate(plan, fabric, spines, sharing=ProportionalRates(), changes=changes).cct_s)
     return Predicted(exact.cct_s, min(times_s), max(times_s))
 
 

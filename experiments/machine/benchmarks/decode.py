@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from emulator.inherited import environment, which
 from emulator.proc import peak_memory_bytes
 from experiments.captures import headers, pcap
 from experiments.captures.concurrency import flow_starts, incast_degree
@@ -114,7 +113,7 @@ def _spraylab_analyses(path: Path) -> Tool:
 
 
 def _tshark(path: Path) -> Tool | None:
-    program = shutil.which("tshark")
+    program = which("tshark")
     if program is None:
         return None
     fields = [word for layer, names in TSHARK_FIELDS.items() for name in names for word in ("-e", f"{layer}.{name}")]
@@ -122,11 +121,15 @@ def _tshark(path: Path) -> Tool | None:
     command = [program, "-n", "-r", str(path), *no_analysis, "-T", "fields", *fields]
 
     def decode() -> int:
-        return subprocess.run(command, capture_output=True, check=True, timeout=TIMEOUT_S).stdout.count(b"\n")
+        return _printed(command).count("\n")
 
-    about = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
-    version = next((word for word in about.stdout.split() if word[0].isdigit()), "").rstrip(".")
+    version = next((word for word in _printed([program, "--version"]).split() if word[0].isdigit()), "").rstrip(".")
     return version, decode, "-T fields, to text; its own start-up included"
+
+
+def _printed(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S, env=environment())
+    return done.stdout
 
 
 def _dpkt(path: Path) -> Tool | None:
@@ -220,18 +223,7 @@ def _packets(
     number: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.void]:
     """Records of one kind: 0 data, 1 ack, 2 ack with one SACK block."""
-    fields = _RECORD | {name: (at + 16, form) for name, (at, form) in headers.FIELDS.items()}
-    if kind == 2:
-        fields |= {"sack": (82, ">u4"), "sack_start": (86, ">u4"), "sack_end": (90, ">u4")}
-    layout = np.dtype(
-        {
-            "names": list(fields),
-            "offsets": [at for at, _ in fields.values()],
-            "formats": [form for _, form in fields.values()],
-            "itemsize": captured_bytes + 16,
-        }
-    )
-    rows = np.zeros(len(flow), layout)
+    rows = np.zeros(len(flow), _layout(kind, captured_bytes))
     header_bytes = 44 if kind == 2 else 32
     payload = SEGMENT_BYTES if kind == 0 else 0
     source = 10 << 24 | flow // FLOWS_PER_HOST
@@ -268,5 +260,22 @@ def _packets(
     return rows
 
 
-if __name__ == "__main__":
-    print(json.dumps(_here(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))
+def _layout(kind: int, captured_bytes: int) -> np.dtype[np.void]:
+    """Where a record of this kind has its fields."""
+    fields = _RECORD | {name: (at + 16, form) for name, (at, form) in headers.FIELDS.items()}
+    if kind == 2:
+        fields |= {"sack": (82, ">u4"), "sack_start": (86, ">u4"), "sack_end": (90, ">u4")}
+    return np.dtype(
+        {
+            "names": list(fields),
+            "offsets": [at for at, _ in fields.values()],
+            "formats": [form for _, form in fields.values()],
+            "itemsize": captured_bytes + 16,
+        }
+    )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the row of one case as JSON."""
+    tool, path, packets = arguments
+    print(json.dumps(_here(tool, Path(path), int(packets))))

@@ -11,10 +11,10 @@ import resource
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from controllers.dataplane import build
+from emulator.proc import read_machine_cpu
 from emulator.sandbox import Sandbox, raise_open_files
 from emulator.topology import LeafSpine
 from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of, permutation
@@ -66,7 +66,7 @@ def _many(fabric: LeafSpine, dataplane: str) -> dict[str, Any]:
 def _row(what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic) -> dict[str, Any]:
     hosts = place("packed", fabric, fabric.hosts)
     plan = plan_traffic(traffic.schedule, fabric, hosts, scheme_of(traffic.scheme))
-    with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
+    with tempfile.TemporaryFile() as log, Sandbox(log) as sandbox:
         cost = sandbox.call(measure, fabric, dataplane, plan, traffic.seed, timeout_s=_TIMEOUT_S)
     gb_hops = sum(flow.size_bytes * _hops(fabric, flow.src, flow.dst) for flow in traffic.schedule.flows) / 1e9
     row = {
@@ -92,7 +92,7 @@ def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> 
     transport = Transport()
     built = build(transport.order(fabric, dataplane), sys.stderr, seed)
     load = ReplayLoad(plan, transport)
-    built.program(seed, load.hashed)
+    built.program(seed, load.hashed, forwarding=load.forwarding)
     opening = time.monotonic()
     with load.ready(built, seed) as play:
         opened = time.monotonic()
@@ -119,9 +119,8 @@ def _played(steps: Playing) -> ReplayResult:
 
 
 def _machine_s() -> float:
-    """CPU time of all cores, but for idle, waiting and niced processes."""
-    user, _, system, _, _, irq, softirq = (int(field) for field in Path("/proc/stat").read_text().split()[1:8])
-    return (user + system + irq + softirq) / _TICKS_PER_S
+    """CPU time of all cores, but for idle and waiting."""
+    return read_machine_cpu().busy_ticks / _TICKS_PER_S
 
 
 def _hops(fabric: LeafSpine, src: int, dst: int) -> int:

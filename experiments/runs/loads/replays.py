@@ -7,20 +7,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.faults import Fault
+from emulator.files import Folder
+from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.judge.floor import too_short
 from experiments.judge.rows import Judged, judge_replay
 from experiments.runs.messages import Job, Playing
-from experiments.runs.plan import Run, estimate_s, plan_runs
+from experiments.runs.plan import RUN_OVERHEAD_S, Run, estimate_s, plan_runs
 from experiments.runs.work import Seen, Work, refuse
 from experiments.spec.budget import too_many_connections, too_many_flows, too_many_pieces, too_many_runs
-from experiments.spec.experiment import Experiment
+from experiments.spec.experiment import Experiment, Point
+from experiments.spec.faults import contradiction
+from experiments.spec.sweep import as_text
+from experiments.spec.yamlfile import dotted
 from experiments.theory.bound import bound_s
+from experiments.theory.capacity import bound_under_s
 from experiments.theory.prediction import Predicted, predict_run
 from traffic.connections import NamespaceSockets
 from traffic.payload import Anything, RealData
@@ -51,6 +58,10 @@ class ReplayLoad:
             for connection in self.plan.connections
             if connection.path_tag == UNTAGGED
         ]
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        return self.plan.scheme.switch
 
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
@@ -110,14 +121,18 @@ class ReplayWork(Work):
         """Return the least time that any scheme could take."""
         return self.ideal(run)[2]
 
+    def faults(self, run: Run) -> Sequence[Fault]:
+        """Return what breaks in `run`, which its bound knows of."""
+        return ()
+
     def prepare(self, run: Run) -> None:
         plan = self.plan(run)
-        predicted = predict_run(plan, self.topology, run.seed) if self.predicts else None
+        predicted = predict_run(plan, self.topology, run.seed, self.faults(run)) if self.predicts else None
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify)
-        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id)
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run))
 
     def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
         prepared = self._prepared[run.run_id]
@@ -137,7 +152,7 @@ class ReplayWork(Work):
         found = {}
         for run in {(run.traffic, run.seed): run for run in self.runs}.values():  # schemes send the same
             schedule, hosts, bound = self.ideal(run)
-            if reason := too_short(schedule, self.topology, hosts, bound):
+            if reason := too_short(schedule, self.topology, hosts, bound, self.faults(run)):
                 found[run.label] = reason
         return found
 
@@ -145,33 +160,51 @@ class ReplayWork(Work):
 class Replays(ReplayWork):
     """An experiment's traffic. Schedules and bounds are found once for each traffic and seed, for all schemes."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        """Raises SpecError for more runs than there can be."""
+    def __init__(self, experiment: Experiment, point: Point | None = None) -> None:
+        """At `point` of a sweep, rows have a column for each of its values. Raises SpecError for too many runs."""
         super().__init__()
+        self._setting = (
+            {"point": point.label, **{key: as_text(value) for key, value in point.setting.items()}} if point else {}
+        )
         self.take(experiment)
         self.verify = experiment.verify
         refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
-        self.runs = plan_runs(experiment)
-        self._ideal = lru_cache(maxsize=None)(self._schedule_hosts_bound)
+        self.runs = plan_runs(experiment, point.label if point else "")
+        self._ideal = lru_cache(maxsize=None)(self._found)
 
     def ideal(self, run: Run) -> tuple[Schedule, Sequence[int], float]:
-        return self._ideal(run.traffic, run.seed)
+        return self._ideal(run.traffic, run.seed)[:3]
 
-    def _schedule_hosts_bound(self, traffic: int, seed: int) -> tuple[Schedule, list[int], float]:
+    def faults(self, run: Run) -> Sequence[Fault]:
+        return self._ideal(run.traffic, run.seed)[3]
+
+    def _found(self, traffic: int, seed: int) -> tuple[Schedule, list[int], float, list[Fault]]:
+        """The schedule, the hosts, the bound under what breaks, and what breaks when, by the bound without it."""
         schedule = self.experiment.schedule(traffic, seed)
         hosts = self.experiment.hosts(schedule, seed)
-        return schedule, hosts, bound_s(schedule, self.topology, hosts)
+        whole_s = bound_s(schedule, self.topology, hosts)
+        if self.experiment.strains:
+            schedule = self.experiment.strained(schedule, whole_s, seed)
+            whole_s = bound_s(schedule, self.topology, hosts)
+        faults = self.experiment.broken(whole_s)
+        under_s = bound_under_s(schedule, self.topology, hosts, faults) if faults else 0.0
+        return schedule, hosts, max(whole_s, under_s), faults
+
+    def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
+        strained = bool(self.experiment.strains)
+        strain = {"strain": str(self.experiment.strain) if strained else ""} if strained or self._setting else {}
+        return {**super().identity(run, plan, dataplane), **self._setting, **strain}
 
     def estimate_s(self, run: Run) -> float:
         return estimate_s(self.experiment, run, self.bound_s(run))
 
     def columns(self, run: Run) -> dict[str, str]:
-        plan = self.plan(run)
+        plan, faults = self.plan(run), self.faults(run)
         return {
             "flows": str(len(plan.schedule.flows)),
             "connections": str(len(plan.connections)),
             "bound": f"{self.bound_s(run):.2f} s",
-        }
+        } | ({"faults": "\n".join(fault.words(self.topology) for fault in faults)} if faults else {})
 
     def check_emulable(self) -> None:
         super().check_emulable()
@@ -180,6 +213,25 @@ class Replays(ReplayWork):
             self.check_listable(run)
         for run in first:
             refuse(too_many_connections(self.plan(run), self.topology), self.name, run.label)
+        self._check_faults()
+
+    def _check_faults(self) -> None:
+        """Raises SpecError for what cannot break, or breaks twice, or too late to matter, or leaves nothing."""
+        if not self.experiment.faults:
+            return
+        for problem in self.experiment.impossible_faults():
+            refuse(problem.message, self.name, dotted(problem.path))
+        for run in self.runs:
+            refuse(contradiction(self.faults(run), self.topology), self.name)
+            if not isfinite(self.bound_s(run)):
+                refuse("faults: they leave some leaf without a link for good; end one, or keep one", self.name)
+            ends_s = self.estimate_s(run) - RUN_OVERHEAD_S
+            if late := [fault for fault in self.faults(run) if fault.at_s >= ends_s]:
+                refuse(
+                    f"faults: {late[0].words(self.topology)} is after the end of {run.run_id}, which takes about "
+                    f"{ends_s:.2g} s; write a time before that, or a part of the bound such as 30%",
+                    self.name,
+                )
 
     def check_listable(self, run: Run) -> None:
         """Raises SpecError for traffic of more flows than can be listed."""

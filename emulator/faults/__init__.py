@@ -1,0 +1,8 @@
+"""What can break in a fabric while a load plays: a file a kind, and a clock that has each happen when it is due."""
+
+from __future__ import annotations
+
+from emulator.faults.degrade import Degrade
+from emulator.faults.fault import Fault
+
+__all__ = ["Degrade", "Fault"]

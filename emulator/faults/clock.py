@@ -1,0 +1,100 @@
+"""Has faults happen when they are due, beside whatever plays the load."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from emulator.errors import EmulatorError
+from emulator.faults.fault import Change, Fault, Happened, InForce
+
+if TYPE_CHECKING:
+    from emulator.fabric import Fabric
+
+_JOIN_TIMEOUT_S = 30.0  # longer than the kernel may take to answer over netlink
+
+
+class Clock:
+    """The faults of one run, on a thread of their own; without any there is no thread. A context manager.
+
+    `start` when the load begins, `halt` when it has ended, `settle` once its last packets are counted. Leaving it ends
+    what is still in force, whatever came before.
+    """
+
+    def __init__(self, faults: Sequence[Fault], fabric: Fabric) -> None:
+        self._faults, self._fabric = faults, fabric
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._origin_s = 0.0
+        self._begun: dict[int, Sequence[Change]] = {}
+        self._ended: dict[int, Sequence[Change]] = {}
+        self._in_force: dict[int, InForce] = {}
+        self._problem: EmulatorError | None = None
+
+    def __enter__(self) -> Clock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(EmulatorError):  # what came before is what the user is to hear of
+            self.halt()
+        with contextlib.suppress(EmulatorError):
+            self._end_all()
+
+    def start(self) -> None:
+        """Begin to count the seconds."""
+        self._origin_s = time.monotonic()
+        if self._faults:
+            self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
+            self._thread.start()
+
+    def halt(self) -> None:
+        """Let nothing more happen; what is in force stays so. Raises EmulatorError where a fault could not happen."""
+        self._over.set()
+        if self._thread:
+            self._thread.join(_JOIN_TIMEOUT_S)
+            if self._thread.is_alive():
+                raise EmulatorError(f"a fault was still beginning or ending {_JOIN_TIMEOUT_S:g} s after the load ended")
+            self._thread = None
+        if self._problem:
+            problem, self._problem = self._problem, None
+            raise problem
+
+    def settle(self) -> list[Happened]:
+        """End what is in force; return how every fault came about. Raises EmulatorError."""
+        self._end_all()
+        return [
+            Happened(fault, self._origin_s + fault.at_s, self._begun.get(number, ()), self._ended.get(number, ()))
+            for number, fault in enumerate(self._faults)
+        ]
+
+    def _run(self) -> None:
+        """Begin and end each in its turn; at the same instant, what ends does so before what begins."""
+        ends = [(fault.end_s, False, number) for number, fault in enumerate(self._faults)]
+        begins = [(fault.at_s, True, number) for number, fault in enumerate(self._faults)]
+        try:
+            for due_s, begins_now, number in sorted(ends + begins):
+                if due_s == float("inf") or self._over.wait(max(0.0, self._origin_s + due_s - time.monotonic())):
+                    return
+                if begins_now:
+                    self._begin(number)
+                else:
+                    self._end(number)
+        except EmulatorError as error:
+            self._problem = error
+        except OSError as error:
+            self._problem = EmulatorError(f"a fault could not happen: {error}")
+
+    def _begin(self, number: int) -> None:
+        self._in_force[number] = in_force = self._faults[number].begin(self._fabric)
+        self._begun[number] = in_force.changes
+
+    def _end(self, number: int) -> None:
+        self._ended[number] = self._in_force[number].end()
+        del self._in_force[number]
+
+    def _end_all(self) -> None:
+        for number in list(self._in_force):
+            self._end(number)

@@ -1,0 +1,217 @@
+"""The faults of an experiment: what breaks on which links, when and for how long.
+
+A kind is a class here, whose keys are what an experiment may say of it, and one in `emulator.faults`, which does it.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, SerializeAsAny, StrictStr, model_validator
+
+from emulator.faults import Degrade, Fault
+from emulator.faults.fault import Direction
+from emulator.inputs import quote
+from emulator.ports import least_rate_bps
+from emulator.topology import LeafSpine, Link
+from experiments.spec.fields import Keys
+from experiments.spec.messages import Problem, meant, shown
+from experiments.spec.units import format_rate_bps, format_time_s, parse_rate_bps, parse_time_s
+
+_MOST_PERCENT = 100_000
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An amount as an experiment has it: of its own unit, or in percent of something."""
+
+    value: float
+    percent: bool = False
+
+    def of(self, whole: float) -> float:
+        """Return the amount, if `whole` is what it is a part of."""
+        return self.value / 100 * whole if self.percent else self.value
+
+
+def _amount(parse: Callable[[str], float], example: str) -> BeforeValidator:
+    """A check that a value is a part in percent, or what `parse` takes; zero as well."""
+
+    def read(value: object) -> Amount:
+        if isinstance(value, Amount):
+            return value
+        text = "" if value is None else str(value).strip()
+        if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?%", text):
+            if float(match[1]) > _MOST_PERCENT:
+                raise ValueError(f"{quote(text)} is too large; write {example}")
+            return Amount(float(match[1]), percent=True)
+        if re.fullmatch(r"0+(\.0+)? ?(us|ms|s)", text):
+            return Amount(0.0)
+        return Amount(parse(text))
+
+    return BeforeValidator(read)
+
+
+def _written(write: Callable[[float], str]) -> PlainSerializer:
+    return PlainSerializer(lambda amount: f"{amount.value!r}%" if amount.percent else _zero_or(write, amount.value))
+
+
+def _zero_or(write: Callable[[float], str], value: float) -> str:
+    return write(value) if value else "0s"
+
+
+Moment = Annotated[Amount, _amount(parse_time_s, "a time such as 2s or 30%"), _written(format_time_s)]
+"""A time in seconds, or in percent of a run's bound."""
+
+PartOfRate = Annotated[
+    Amount, _amount(parse_rate_bps, "a rate such as 5mbit or 50%"), _written(lambda rate: format_rate_bps(int(rate)))
+]
+"""A rate in bits/s, or in percent of a link's."""
+
+
+class FaultEntry(Keys):
+    """One entry: a kind, and what all of them have. Exactly one of `link`, `spine`, `leaf` says what is hit."""
+
+    kind: str
+    at: Moment = Field(description="a time such as 2s, or 30% of a run's bound")
+    lasts: Moment | None = Field(default=None, alias="for", description="a time such as 2s, or 30% of a run's bound")
+    link: StrictStr | None = Field(default=None, description="a link such as leaf1-spine1")
+    spine: int | None = Field(default=None, strict=True, description="the number of a spine, from 1")
+    leaf: int | None = Field(default=None, strict=True, description="the number of a leaf, from 1")
+    direction: Direction = "both"
+
+    @model_validator(mode="after")
+    def _hits_one_thing(self) -> FaultEntry:
+        named = [key for key in ("link", "spine", "leaf") if getattr(self, key) is not None]
+        if not named:
+            raise ValueError("says not what is hit; write one of link: leaf1-spine1, spine: 1, leaf: 1")
+        if len(named) > 1:
+            raise ValueError(f"names both a {named[0]} and a {named[1]}; keep one")
+        if self.lasts is not None and not self.lasts.value:
+            raise ValueError("ends as it begins; write a time such as 2s for `for`, or leave it out")
+        return self
+
+    def wrong(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
+        """Return what cannot be on this fabric: a key, and a sentence."""
+        if self.link is not None and self._link(fabric) is None:
+            links = f"leaf1-spine1 to leaf{fabric.leaves}-spine{fabric.spines}"
+            names = [f"leaf{leaf + 1}-spine{spine + 1}" for leaf, spine in fabric.links()]
+            yield "link", f"{shown(self.link)} is no link of this fabric, which has {links}{meant(self.link, names)}"
+        for key, number, most in (("spine", self.spine, fabric.spines), ("leaf", self.leaf, fabric.leaves)):
+            if number is not None and not 1 <= number <= most:
+                yield key, f"{number} is no {key} of this fabric, which has {key} 1 to {most}"
+
+    def beyond(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
+        """Return what cannot be at this fabric's rates: a key, and a sentence."""
+        return iter(())
+
+    def links(self, fabric: LeafSpine) -> tuple[Link, ...]:
+        """Return the links it is about."""
+        link = self._link(fabric)
+        if link is not None:
+            return (link,)
+        return tuple(
+            (leaf, spine)
+            for leaf, spine in fabric.links()
+            if self.spine in (None, spine + 1) and self.leaf in (None, leaf + 1)
+        )
+
+    def _link(self, fabric: LeafSpine) -> Link | None:
+        match = re.fullmatch(r"leaf([1-9][0-9]*)-spine([1-9][0-9]*)", self.link or "")
+        if not match:
+            return None
+        leaf, spine = int(match[1]) - 1, int(match[2]) - 1
+        return (leaf, spine) if leaf < fabric.leaves and spine < fabric.spines else None
+
+    @property
+    def of_bound(self) -> bool:
+        """Whether its times hang on a run's bound."""
+        return self.at.percent or (self.lasts is not None and self.lasts.percent)
+
+    def faults(self, fabric: LeafSpine, bound_s: float) -> list[Fault]:
+        """Return what is to happen in a run on `fabric` whose bound, without faults, is `bound_s`."""
+        common = {
+            "at_s": self.at.of(bound_s),
+            "for_s": None if self.lasts is None else self.lasts.of(bound_s),
+            "links": self.links(fabric),
+            "direction": self.direction,
+        }
+        return self._made(fabric, common)
+
+    @abstractmethod
+    def _made(self, fabric: LeafSpine, common: dict[str, Any]) -> list[Fault]:
+        """Return the faults; `common` is what all kinds have."""
+
+
+class DegradeEntry(FaultEntry):
+    """Links that become slower."""
+
+    kind: Literal["degrade"]
+    rate: PartOfRate = Field(description="a rate such as 5mbit, or 50% of the link's")
+
+    def beyond(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
+        rate_bps = int(self.rate.of(fabric.fabric_rate_bps))
+        least_bps, most_bps = least_rate_bps(fabric.mtu_bytes), fabric.fabric_rate_bps
+        if not least_bps <= rate_bps < most_bps:
+            span = f"from {format_rate_bps(least_bps)} to below {format_rate_bps(most_bps)}"
+            yield "rate", f"{format_rate_bps(max(rate_bps, 1))} is no slower rate of these links: write one {span}"
+
+    def _made(self, fabric: LeafSpine, common: dict[str, Any]) -> list[Fault]:
+        return [Degrade(**common, rate_bps=int(self.rate.of(fabric.fabric_rate_bps)))]
+
+
+ENTRIES: dict[str, type[FaultEntry]] = {Degrade.kind: DegradeEntry}
+"""Every kind of entry, by its kind."""
+
+
+def fault_kind_of(entry: object) -> type[FaultEntry]:
+    """Return the kind that an entry is meant to be of. Raises ValueError."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{shown(entry)} is no fault; write such as {{at: 30%, link: leaf1-spine1, kind: ...}}")
+    kind = entry.get("kind")
+    if kind not in ENTRIES:
+        what = "is missing its kind" if kind is None else f"{shown(kind)} is no kind of fault"
+        raise ValueError(f"{what}; write one of {', '.join(ENTRIES)} as kind{meant(str(kind), ENTRIES)}")
+    return ENTRIES[str(kind)]
+
+
+def _read(entry: object) -> FaultEntry:
+    return entry if isinstance(entry, FaultEntry) else fault_kind_of(entry).model_validate(entry)
+
+
+Faults = Annotated[SerializeAsAny[FaultEntry], PlainValidator(_read)]
+
+
+def impossible_faults(entries: Sequence[FaultEntry], fabric: LeafSpine, *, rates_known: bool) -> Iterator[Problem]:
+    """Return what of `entries` cannot be on this fabric, whose rates may not be known yet."""
+    for number, entry in enumerate(entries):
+        for key, message in (*entry.wrong(fabric), *(entry.beyond(fabric) if rates_known else ())):
+            yield Problem(("faults", number, key), message)
+
+
+def faults_of(entries: Sequence[FaultEntry], fabric: LeafSpine, bound_s: float) -> list[Fault]:
+    """Return what is to happen in a run whose bound, without faults, is `bound_s`."""
+    return [fault for entry in entries for fault in entry.faults(fabric, bound_s)]
+
+
+def contradiction(faults: Sequence[Fault], fabric: LeafSpine) -> str | None:
+    """Return which two of `faults` are of one kind on the same packets at one time."""
+    for one, other in combinations(faults, 2):
+        if one.meets(other):
+            return (
+                f"faults: {one.words(fabric)} and {other.words(fabric)} contradict each other: let one end before the "
+                "other begins, or keep one"
+            )
+    return None
+
+
+def without_bound(entries: Sequence[FaultEntry]) -> str | None:
+    """Return which of `entries` hangs on a bound, where there is none."""
+    for number, entry in enumerate(entries):
+        if entry.of_bound:
+            return f"faults.{number}: a program has no bound to take a part of; write its times in seconds, such as 2s"
+    return None

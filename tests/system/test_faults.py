@@ -1,0 +1,77 @@
+"""When things break while a load plays: they do when they are due, the run ends, and every packet is accounted for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from emulator.files import Folder
+from experiments.judge.rows import Judged
+from experiments.runs.loads.replays import Replays
+from experiments.runs.messages import Failed
+from experiments.runs.outside import Done, conducted
+from experiments.spec.experiment import restore_experiment
+
+EVERY_SCHEME = ["ecmp", "spray", "ethereal", "subflow-4"]
+FABRIC = {"leaves": 2, "spines": 2, "hosts_per_leaf": 2, "host_rate": "20mbit"}
+BUSY = ("machine", "replay")  # what others do to a machine that several share
+
+
+@pytest.fixture(params=["ovs", "linux"])
+def plane(request: pytest.FixtureRequest) -> str:
+    asked: str = request.param
+    return asked
+
+
+def performed(folder: Path, plane: str, faults: list[Mapping[str, Any]], **more: Any) -> dict[str, Judged]:
+    """What came of an AllToAll under every scheme while `faults` happened, by scheme; all of it can be trusted."""
+    content = {
+        "name": "faults", "fabric": {**FABRIC, "dataplane": plane}, "seeds": [1], "schemes": EVERY_SCHEME,
+        "traffic": [{"collective": "alltoall", "size": "3MB"}], "stall_timeout": "30s", "faults": faults, **more,
+    }  # fmt: skip
+    work = Replays(restore_experiment(content, "test"))
+    work.check_emulable()
+    found = {}
+    log = (folder / "run.log").open("w+b")
+    for outcome in conducted(work, work.runs, log, Folder(folder) / "captures"):
+        assert not isinstance(outcome, Failed), outcome.reason
+        if isinstance(outcome, Done):
+            row = outcome.judged.row
+            found[row["scheme"]] = outcome.judged
+            reasons = [each for each in row["fidelity_reasons"].split("; ") if not each.startswith(BUSY)]
+            assert not any(reasons), (row["scheme"], reasons)
+            if row["fidelity"] != "pass":
+                warnings.warn(f"{row['run_id']} is not judged by {row['fidelity_reasons']}", stacklevel=2)
+    assert list(found) == EVERY_SCHEME
+    return found
+
+
+def sent_while(judged: Judged, port: str, start_s: float, end_s: float) -> float:
+    """Bits that a port sent between two moments of the run."""
+    samples = judged.frames["queues"]
+    samples = samples[samples.port == port]
+    first, last = (samples[samples.time_s >= moment].iloc[0] for moment in (start_s, end_s))
+    return float((last.sent_bytes - first.sent_bytes) * 8 / (last.time_s - first.time_s))
+
+
+def changes(judged: Judged, event: str) -> pd.DataFrame:
+    frame = judged.frames["faults"]
+    return frame[frame.event == event]
+
+
+def test_a_link_that_degrades_and_recovers(tmp_path: Path, plane: str) -> None:
+    """Both ends, at once, to the rate asked; and nobody loses a packet by it."""
+    slow = {"at": "20%", "for": "60%", "link": "leaf1-spine1", "kind": "degrade", "rate": "50%"}
+    for scheme, judged in performed(tmp_path, plane, [slow]).items():
+        begun, ended = changes(judged, "begin"), changes(judged, "end")
+        assert sorted(begun.port) == sorted(ended.port) == ["leaf1-eth3", "spine1-eth1"]
+        assert set(begun.rate_bps) == {10_000_000} and set(ended.rate_bps) == {20_000_000}
+        assert (begun.confirmed_s - begun.due_s).max() < 0.05
+        start_s, end_s = begun.confirmed_s.max() + 0.05, ended.asked_s.min() - 0.05
+        assert sent_while(judged, "leaf1-eth3", start_s, end_s) < 10_000_000 * 1.1, scheme
+        assert judged.row["drops_packets"] == judged.row["destroyed_packets"] == 0
