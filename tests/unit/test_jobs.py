@@ -13,7 +13,7 @@ from experiments.theory.told import critical_path_s
 from traffic.jobs import JOBS, MODELS, JobError, Scale, Training, draw_up
 from traffic.jobs.job import buckets
 from traffic.jobs.split import shares
-from traffic.schedule import Schedule
+from traffic.schedule import Flow, Schedule
 
 RANKS = 16
 
@@ -174,3 +174,24 @@ def test_without_a_time_computing_follows_from_parameters_and_tokens() -> None:
 def test_what_is_wrong_with_an_entry_is_said(entry: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         read_entry(entry)
+
+
+def test_several_jobs_are_on_ranks_of_their_own_and_none_waits_for_another() -> None:
+    job = {"job": "ddp", "model": "resnet50", "compute": "1s", "ranks": 4}
+    both = read_entry({"together": [job, job | {"job": "zero1"}]})
+    fabric = LeafSpine(2, 2, 4, host_rate_bps=50_000_000)
+    schedule = both.schedule(fabric, "packed", 1)
+    alone = [read_entry(each).schedule(fabric, "packed", 1) for each in (job, job | {"job": "zero1"})]
+    assert both.label == "ddp-resnet50+zero1-resnet50"
+    assert schedule.ranks == 8 and len(schedule.tasks) == sum(len(each.tasks) for each in alone)
+    assert [task.id for task in schedule.tasks] == list(range(len(schedule.tasks))) and schedule.order
+    tasks = schedule.tasks
+    for flow in schedule.flows:
+        assert (flow.src < 4) == (flow.dst < 4)
+        for other in flow.waits_for:
+            earlier = tasks[other]
+            assert ((earlier.src if isinstance(earlier, Flow) else earlier.rank) < 4) == (flow.src < 4)
+    first = [(f.src, f.dst, f.size_bytes) for f in alone[1].flows]
+    assert [(f.src - 4, f.dst - 4, f.size_bytes) for f in schedule.flows if f.src >= 4] == first
+    with pytest.raises(ValueError, match="is not a list of 1 to 64 entries"):
+        read_entry({"together": []})

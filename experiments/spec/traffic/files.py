@@ -7,16 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, ValidationInfo, create_model
+from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, create_model
 
 from emulator.topology import LeafSpine
 from experiments.spec.messages import shown
 from experiments.spec.traffic.entry import TrafficEntry
-from experiments.spec.traffic.scaled import Factor, ScaledTraffic
+from experiments.spec.traffic.scaled import Factor, Ranks, ScaledTraffic
 from traffic.formats import Format
 from traffic.schedule import Schedule
-
-MAX_RANKS = 65_536
 
 _STRICT = {float: Factor, int: StrictInt, int | None: StrictInt | None}
 """How options are checked that are not one of a few words."""
@@ -57,15 +55,6 @@ class JobFileTraffic(FileTraffic, ScaledTraffic):
     """The flows and computations of a file."""
 
 
-_RANKS = Annotated[StrictInt | None, AfterValidator(lambda ranks: _some_ranks(ranks))]
-
-
-def _some_ranks(ranks: int | None) -> int | None:
-    if ranks is not None and not 2 <= ranks <= MAX_RANKS:
-        raise ValueError(f"{ranks} is not a number of ranks; write one from 2 to {MAX_RANKS}")
-    return ranks
-
-
 @cache
 def file_traffic(form: Format) -> type[FileTraffic]:
     """Entries that name a file of this format."""
@@ -80,7 +69,7 @@ def file_traffic(form: Format) -> type[FileTraffic]:
     path = Annotated[Path, BeforeValidator(beside_the_experiment)]
     fields: dict[str, Any] = {"path": (path, Field(alias=form.key, description=f"a file such as {example}"))}
     if form.takes("ranks"):
-        fields["ranks"] = (_RANKS, Field(default=None, description="a number of ranks"))
+        fields["ranks"] = (Ranks, Field(default=None, description="a number of ranks"))
     for name, option in form.options.items():
         fields[name] = (_STRICT.get(option.kind, option.kind), Field(default=option.default, description=option.says))
     base = JobFileTraffic if form.takes("scale") else FileTraffic

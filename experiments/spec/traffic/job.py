@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, 
 from emulator.inputs import quote
 from emulator.topology import LeafSpine
 from experiments.spec.fields import Between, TimeS
-from experiments.spec.traffic.scaled import Factor, ScaledTraffic
+from experiments.spec.traffic.scaled import Factor, Ranks, ScaledTraffic
 from traffic.collectives import COLLECTIVES, algorithm_of
 from traffic.jobs import JOBS, MODELS, JobError, Training, draw_up
 from traffic.schedule import Schedule
@@ -30,7 +30,7 @@ Count = Annotated[StrictInt, Between(1, 1_000_000, too_few="at least {least}", t
 
 
 class JobTraffic(ScaledTraffic):
-    """A training job on all hosts of the fabric.
+    """A training job, on all hosts of the fabric unless it has `ranks`.
 
     Without `compute`, an iteration's computing is 6 x the parameters that a token meets x `tokens` / FLOPS.
     """
@@ -44,6 +44,7 @@ class JobTraffic(ScaledTraffic):
     model: Annotated[StrictStr, AfterValidator(lambda name: _known(name, MODELS, "model"))] = Field(
         description="the name of a model such as resnet50"
     )
+    ranks: Ranks = Field(default=None, description="a number of ranks")
     compute_s: TimeS | None = Field(default=None, alias="compute", description="a time such as 250ms")
     iterations: Annotated[
         StrictInt, Between(1, MAX_ITERATIONS, too_few="a job has at least {least}", too_many="at most {most}")
@@ -90,7 +91,7 @@ class JobTraffic(ScaledTraffic):
         return draw_up(
             JOBS[self.job],
             self.training(),
-            topology.hosts,
+            self.ranks or topology.hosts,
             iterations=self.iterations,
             scale=self.scaling(topology),
             algorithms={"allreduce": self.algorithm},

@@ -12,12 +12,23 @@ from experiments.spec.fields import RateBps, keys
 from experiments.spec.traffic.entry import TrafficEntry
 from traffic.jobs import Scale
 
+MAX_RANKS = 65_536
+
 
 def _positive(number: float) -> float:
     if not 0 < number < float("inf"):
         raise ValueError(f"{number} is not above 0; write a number such as 0.025")
     return number
 
+
+def _some_ranks(ranks: int | None) -> int | None:
+    if ranks is not None and not 2 <= ranks <= MAX_RANKS:
+        raise ValueError(f"{ranks} is not a number of ranks; write one from 2 to {MAX_RANKS}")
+    return ranks
+
+
+Ranks = Annotated[StrictInt | None, AfterValidator(_some_ranks)]
+"""None where the fabric's hosts are as many."""
 
 Factor = Annotated[StrictFloat | StrictInt, AfterValidator(_positive)]
 
