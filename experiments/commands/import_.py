@@ -37,9 +37,9 @@ def _words() -> dict[str, str]:
 def import_(
     file: Path, key: str | None, ranks: int | None, options: tuple[str, ...], network: str, out: Path | None
 ) -> None:
-    """Say what is in a file of traffic or of a training job, and write an experiment that replays it.
+    """Make an experiment of another tool's file.
 
-    Shown are collectives and their groups, bytes, computing, the longest chain of computing, and what was wrong with
+    FILE lists flows, or is a training job. Shown are collectives and their groups, bytes, computing, the longest chain of computing, and what was wrong with
     the file and could be mended. The experiment has a fabric with as many hosts as there are ranks, and a job is scaled
     so that a run takes about 20 seconds at 50 Mb/s, its computing with its bytes. Needs no root.
 
