@@ -39,9 +39,10 @@ def import_(
 ) -> None:
     """Make an experiment of another tool's file.
 
-    FILE lists flows, or is a training job. Shown are collectives and their groups, bytes, computing, the longest chain of computing, and what was wrong with
-    the file and could be mended. The experiment has a fabric with as many hosts as there are ranks, and a job is scaled
-    so that a run takes about 20 seconds at 50 Mb/s, its computing with its bytes. Needs no root.
+    FILE lists flows, or is a training job. Shown are collectives and their groups, bytes, computing, the longest chain
+    of computing, and what was wrong with the file and could be mended. The experiment has a fabric with as many hosts
+    as there are ranks, and a job is scaled so that a run takes about 20 seconds at 50 Mb/s, its computing with its
+    bytes. Needs no root.
 
     Formats: {formats}.
 
