@@ -15,6 +15,7 @@ from experiments.commands.completion import completion
 from experiments.commands.doctor import doctor
 from experiments.commands.exec import exec_
 from experiments.commands.frontier import frontier
+from experiments.commands.import_ import import_
 from experiments.commands.init import init
 from experiments.commands.list import list_
 from experiments.commands.predict import predict
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 _COMMANDS = (
-    *(init, run, predict, frontier, show, report, exec_, shell, captures, list_),
+    *(init, import_, run, predict, frontier, show, report, exec_, shell, captures, list_),
     *(doctor, calibrate, bench, test, schema, completion),
 )
 for command in _COMMANDS:

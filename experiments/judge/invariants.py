@@ -56,6 +56,12 @@ INVARIANTS = (
         ReplayEvidence,
     ),
     Invariant(
+        "timers",
+        "what ranks compute ends when it is due, to within a hundredth of the run",
+        replay.computations_end_in_time,
+        ReplayEvidence,
+    ),
+    Invariant(
         "bytes",
         "the bytes that arrived are the bytes that were asked for, and no run beats its bound",
         replay.bytes_are_as_asked,

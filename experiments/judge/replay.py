@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from experiments.judge.evidence import ReplayEvidence
 from experiments.judge.floor import head_start_s, too_short
 from experiments.judge.network import RATE_TOLERANCE, packets_are_conserved
@@ -11,6 +13,25 @@ from experiments.theory.loads import choose_spines
 
 MAX_UNHELD, LEAST_UNHELD_S = 0.1, 0.4
 """Most of a run's time, and of any run, that a sender may have bytes while no link on their way is full."""
+
+MAX_LATE = 0.01
+"""Most that the ends of a rank's computations may come late, all together, as a share of a run's time."""
+
+
+def computations_end_in_time(run: ReplayEvidence) -> list[str]:
+    """What a rank computes takes as long as it was asked to: lateness would count as the network's."""
+    result = run.measured.result
+    late_s: dict[int, float] = defaultdict(float)
+    for compute in run.plan.schedule.computes:
+        if compute.seconds:
+            late_s[compute.rank] += result.finished_s[compute.id] - result.started_s[compute.id] - compute.seconds
+    if not late_s or max(late_s.values()) <= MAX_LATE * result.cct_s:
+        return []
+    rank, seconds = max(late_s.items(), key=lambda item: item[1])
+    return [
+        f"computations of rank {rank} ended {seconds:.2g} s late of {result.cct_s:.3g} s: at most {MAX_LATE:.0%} is "
+        "trusted"
+    ]
 
 
 def bytes_are_as_asked(run: ReplayEvidence) -> list[str]:

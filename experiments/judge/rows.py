@@ -17,6 +17,7 @@ from experiments.judge.network import drops_packets, sent_bytes
 from experiments.judge.windows import least_idle, samples_within
 from experiments.theory.loads import LinkBytes, ratio_to_ideal
 from experiments.theory.prediction import Predicted, agreement, predicted_columns
+from experiments.theory.steps import step_columns
 
 PASS, FAIL = "pass", "fail"
 
@@ -47,6 +48,7 @@ def judge_replay(run: ReplayEvidence, identity: Mapping[str, Any], predicted: Pr
         "cct_over_bound": result.cct_s / run.bound_s,
         **predicted_columns(predicted),
         **agreement(result.cct_s, predicted),
+        **step_columns(schedule, result.started_s, result.finished_s, run.bound_s),
         "algbw_bps": schedule.size_bytes * 8 / result.cct_s,
         "busbw_bps": schedule.size_bytes * 8 / result.cct_s * schedule.busbw_factor,
         "congestion_ratio": _congestion_ratio(run.ports, links, run.topology),

@@ -20,6 +20,7 @@ EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f}
 
 _MEDIANS = (
     *("cct_over_bound", "congestion_ratio", "emulated_over_predicted"),
+    *("step_s", "step_over_bound", "exposed_s", "overlap"),
     *("loaded_s", "duration_s", "wire_bytes"),
     *("subflows", "cut_flows", "retransmitted_segments"),
 )
@@ -111,6 +112,14 @@ RATIOS = (
     Column("congestion\nratio", "congestion_ratio", lambda row: _ratio(row.congestion_ratio)),
     Column("emulated /\npredicted", "emulated_over_predicted", _against_prediction),
 )
+STEPS = (
+    Column("step", "step_s", lambda row: f"{row.step_s:.3g} s"),
+    Column("step /\nbound", "step_over_bound", lambda row: _ratio(row.step_over_bound)),
+    Column("exposed", "exposed_s", lambda row: f"{row.exposed_s:.3g} s"),
+    Column("overlap", "overlap", lambda row: f"{row.overlap:.0%}"),
+)
+"""Of training jobs: see `experiments.theory.steps`."""
+
 TIMEOUTS = Column("time-outs,\nmost", "timeouts", _counted("timeouts"), events=True)
 DROPS = Column("drops,\nmost", "drops_packets", _counted("drops_packets"), events=True)
 COUNTS = (
@@ -124,7 +133,7 @@ COUNTS = (
 """Of a run: TCP's connections, flows cut, segments sent again; time-outs and packets dropped, of the run with most."""
 
 
-def shown(lines: pd.DataFrame, columns: Sequence[Column] = (*RATIOS, *COUNTS)) -> list[Column]:
+def shown(lines: pd.DataFrame, columns: Sequence[Column] = (*RATIOS, *STEPS, *COUNTS)) -> list[Column]:
     """Those of `columns` that have something to say of `lines`, a frame as `summary` makes it."""
     return [column for column in columns if column.worth_showing(lines)]
 
@@ -135,9 +144,9 @@ def fidelity(row: Any) -> str:
 
 
 def render(runs: pd.DataFrame) -> Group:
-    """`summary` for 80 columns, as two tables: how close to the best, and what it took."""
+    """`summary` for 80 columns, as tables: how close to the best, what steps of training took, and what it took."""
     lines = summary(runs)
-    ratios, counts = shown(lines, RATIOS), shown(lines, COUNTS)
+    ratios, steps, counts = (shown(lines, columns) for columns in (RATIOS, STEPS, COUNTS))
     mark = f"; ! has a run that is not explained: {EXPLANATION}" if lines.unexplained.any() else ""
     if CCT in ratios:
         title = "CCT / bound and congestion ratio: 1.00 is the best any scheme could reach"
@@ -149,8 +158,20 @@ def render(runs: pd.DataFrame) -> Group:
         [(row.traffic, [row.scheme, *_styled(row, ratios), _trust(row)]) for row in lines.itertuples()],
         f"medians (and ranges) of the runs whose fidelity is pass{mark}",
     )
+    tables = [best]
+    if steps:
+        with_steps = [row for row in lines.itertuples() if not pd.isna(row.step_s)]
+        tables.append(
+            _table(
+                "Steps of training",
+                ["scheme", *(column.heading for column in steps)],
+                [(row.traffic, [row.scheme, *_styled(row, steps)]) for row in with_steps],
+                "medians of the same runs; exposed: of a step, what the rank with most of it did not compute; overlap: "
+                "of the time in which ranks communicate, what they compute meanwhile",
+            )
+        )
     if not counts:
-        return Group(best)
+        return Group(*_apart(tables))
     rare = "; of time-outs and drops, the most of any run" if {TIMEOUTS, DROPS} & {*counts} else ""
     took = _table(
         "What it took",
@@ -158,7 +179,11 @@ def render(runs: pd.DataFrame) -> Group:
         [(row.traffic, [row.scheme, *_styled(row, counts)]) for row in lines.itertuples()],
         f"medians of the same runs{rare}",
     )
-    return Group(best, "", took)
+    return Group(*_apart([*tables, took]))
+
+
+def _apart(tables: Sequence[Table]) -> list[Table | str]:
+    return [each for table in tables for each in (table, "")][:-1]
 
 
 def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, list[Cell]]], caption: str) -> Table:

@@ -34,6 +34,7 @@ from experiments.theory.prediction import (
     with_range,
     without_jitter,
 )
+from experiments.theory.steps import COLUMNS, step_columns
 from traffic.collectives import Outline
 from traffic.placement import place
 from traffic.plan import TrafficPlan
@@ -197,6 +198,7 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
             "subflows": len(plan.connections),
             "cut_flows": plan.cut_flows,
             **_times(plan.schedule, bound_s, predicted),
+            **(step_columns(plan.schedule, exact.start_s, exact.end_s, bound_s) if exact else dict.fromkeys(COLUMNS)),
             "congestion_ratio": congestion_ratio(loads, plan.schedule, fabric, plan.hosts),
             "fct_p50_s": fct_p50_s,
             "fct_p99_s": fct_p99_s,
@@ -215,6 +217,7 @@ def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Itera
             "subflows": counted.connections(scheme),
             "cut_flows": counted.cut_flows(scheme),
             **_times(schedule, counted.bound_s(), None),
+            **dict.fromkeys(COLUMNS),
             "congestion_ratio": counted.congestion_ratio(scheme, run.seed),
             "fct_p50_s": None,
             "fct_p99_s": None,

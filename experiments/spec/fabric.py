@@ -162,8 +162,14 @@ class FabricSpec(Keys):
         return not isinstance(self.host_rate_bps, Auto) and not isinstance(self.fabric_rate_bps, Auto)
 
     def shape(self) -> LeafSpine:
-        """The fabric with rates and queues of any kind: for who sends to whom, which they are nothing to."""
-        return LeafSpine(leaves=self.leaves, spines=self.spines, hosts_per_leaf=self.hosts_per_leaf)
+        """The fabric with queues of any kind, and such rates as are known: for what is sent from whom to whom."""
+        plain = LeafSpine(leaves=self.leaves, spines=self.spines, hosts_per_leaf=self.hosts_per_leaf)
+        host_bps, fabric_bps = self.host_rate_bps, self.fabric_rate_bps
+        return replace(
+            plain,
+            host_rate_bps=plain.host_rate_bps if isinstance(host_bps, Auto) else host_bps,
+            fabric_rate_bps=plain.fabric_rate_bps if isinstance(fabric_bps, Auto) else fabric_bps,
+        )
 
 
 def _known(rate_bps: int | Auto) -> int:
