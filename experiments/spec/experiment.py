@@ -120,9 +120,9 @@ class Experiment(Keys):
         fabric = self.fabric.topology() if known else self.fabric.shape()
         return list(impossible_faults(self.faults, fabric, rates_known=known))
 
-    def broken(self, bound_s: float) -> list[Fault]:
-        """What breaks in a run whose bound, were all whole, is `bound_s`."""
-        return faults_of(self.faults, self.fabric.topology(), bound_s) if self.faults else []
+    def broken(self, bound_s: float, seed: int) -> list[Fault]:
+        """What breaks in the run of `seed` whose bound, were all whole, is `bound_s`."""
+        return faults_of(self.faults, self.fabric.topology(), bound_s, seed) if self.faults else []
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
         """The flows of one entry of `traffic`, as every scheme of this seed sends them."""

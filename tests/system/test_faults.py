@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from emulator.bpf import dropped
 from experiments.judge.rows import Judged
 from experiments.runs.loads.replays import Replays
 from experiments.runs.messages import Failed
@@ -73,3 +74,26 @@ def test_a_link_that_degrades_and_recovers(tmp_path: Path, plane: str) -> None:
         start_s, end_s = begun.confirmed_s.max() + 0.05, ended.asked_s.min() - 0.05
         assert sent_while(judged, "leaf1-eth3", start_s, end_s) < 10_000_000 * 1.1, scheme
         assert judged.row["drops_packets"] == judged.row["destroyed_packets"] == 0
+
+
+def test_a_blackhole_takes_what_comes_and_books_it_to_the_packet(tmp_path: Path, plane: str) -> None:
+    """Everything that a link carries for a while is lost, and sent again."""
+    hole = {"at": "20%", "for": "300ms", "link": "leaf1-spine1", "kind": "blackhole"}
+    for scheme, judged in performed(tmp_path, plane, [hole]).items():
+        ended = changes(judged, "end")
+        assert sorted(ended.port) == ["leaf1-eth3", "spine1-eth1"]
+        assert judged.row["destroyed_packets"] == ended.destroyed_packets.sum() > 20, scheme
+        assert judged.row["retransmitted_segments"] > 10
+        assert judged.row["drops_packets"] == 0, "queues dropped nothing"
+
+
+def test_a_link_that_loses_some_packets_loses_those_that_its_seed_says(tmp_path: Path, plane: str) -> None:
+    lossy = {"at": "0s", "link": "leaf1-spine2", "kind": "loss", "share": "5%", "direction": "up"}
+    for scheme, judged in performed(tmp_path, plane, [lossy]).items():
+        [end] = changes(judged, "end").itertuples()
+        links = judged.frames["links"].set_index("port")
+        place = list(links.index).index("spine2-eth1")
+        came = int(links.rx_packets["spine2-eth1"])
+        assert end.port == "spine2-eth1"
+        assert end.destroyed_packets == sum(dropped(number, 0.05, 1 << 32 | place) for number in range(came)), scheme
+        assert judged.row["destroyed_packets"] == end.destroyed_packets > 0

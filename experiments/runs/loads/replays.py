@@ -174,7 +174,7 @@ class Replays(ReplayWork):
         schedule = self.experiment.schedule(traffic, seed)
         hosts = self.experiment.hosts(schedule, seed)
         whole_s = bound_s(schedule, self.topology, hosts)
-        faults = self.experiment.broken(whole_s)
+        faults = self.experiment.broken(whole_s, seed)
         under_s = bound_under_s(schedule, self.topology, hosts, faults) if faults else 0.0
         return schedule, hosts, max(whole_s, under_s), faults
 
