@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from emulator.command import COMMAND_TIMEOUT_S
 from emulator.dataplane import Dataplane
 from emulator.errors import EmulatorError
+from emulator.inherited import environment, which
 from emulator.order import FabricOrder
 from emulator.topology import LeafSpine
 
@@ -40,7 +40,7 @@ def choose(asked: str, topology: LeafSpine, userspace_limit_bps: int | None = No
     userspace_limit_bps = userspace_limit_bps or USERSPACE_LIMIT_BPS
     if asked == "linux":
         return Choice("linux", "as asked")
-    if shutil.which("ovs-vswitchd") is None:
+    if which("ovs-vswitchd") is None:
         if asked == "ovs":
             raise EmulatorError("fabric.dataplane: Open vSwitch is not installed; write linux, or install it")
         return Choice("linux", "Open vSwitch is not installed")
@@ -62,7 +62,9 @@ def choose(asked: str, topology: LeafSpine, userspace_limit_bps: int | None = No
 
 def kernel_datapath() -> bool:
     """Return whether this kernel has Open vSwitch's module (asking may load it)."""
-    answer = subprocess.run(["ovs-dpctl", "dump-dps"], capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    answer = subprocess.run(
+        ["ovs-dpctl", "dump-dps"], capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False, env=environment()
+    )
     return answer.returncode == 0
 
 

@@ -1,6 +1,7 @@
 """Forwarding tables of leaves and spines: pure functions of the fabric, failed links and all, for any data plane.
 
-A leaf's table: own hosts first; else a path tag sends the packet to that spine; else hash the 5-tuple over the spines.
+A leaf's table: own hosts first; else a path tag sends the packet to that spine; else hash the 5-tuple over the spines,
+or do what a scheme asks for instead.
 A spine's table: one prefix a leaf. Rules are listed in falling priority: the first that matches decides.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from emulator.forwarding import Forwarding, Spraying
 from emulator.topology import LeafSpine
 
 
@@ -33,6 +35,18 @@ class Hash:
 
 
 @dataclass(frozen=True, slots=True)
+class Rotate:
+    """Send each packet of a connection up to the next of `spines` in turn, beginning with the one that a hash picks."""
+
+    spines: tuple[int, ...]
+
+    @property
+    def turns(self) -> list[tuple[int, int]]:
+        """Pairs of a spine and the one after it."""
+        return list(zip(self.spines, (*self.spines[1:], *self.spines[:1]), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class Downlink:
     """Send down to a leaf."""
 
@@ -44,7 +58,7 @@ class Drop:
     """Discard."""
 
 
-Action = Deliver | Uplink | Hash | Downlink | Drop
+Action = Deliver | Uplink | Hash | Rotate | Downlink | Drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +70,19 @@ class Rule:
     action: Action
 
 
-def leaf_table(fabric: LeafSpine, leaf: int) -> list[Rule]:
-    """Return what a leaf does with packets; of the rules that fit one, the first counts."""
+def leaf_table(fabric: LeafSpine, leaf: int, forwarding: Forwarding | None = None) -> list[Rule]:
+    """Return what a leaf does with packets; of the rules that fit one, the first counts.
+
+    `forwarding` takes the place of the hash.
+    """
     rules = [Rule(f"{fabric.host_ip(host)}/32", None, Deliver(host)) for host in fabric.hosts_of(leaf)]
     # Without this, a packet to an address nobody has would go round between leaf and spine for ever.
     rules.append(Rule(fabric.leaf_prefix(leaf), None, Drop()))
     if not fabric.failed:
-        return rules + _upward(None, range(fabric.spines))
+        return rules + _upward(None, range(fabric.spines), forwarding)
     for other in range(fabric.leaves):
         if other != leaf:
-            rules += _upward(fabric.leaf_prefix(other), fabric.live_spines(leaf, other))
+            rules += _upward(fabric.leaf_prefix(other), fabric.live_spines(leaf, other), forwarding)
     return rules
 
 
@@ -78,7 +95,17 @@ def spine_table(fabric: LeafSpine, spine: int) -> list[Rule]:
     ]
 
 
-def _upward(destination: str | None, spines: range | list[int]) -> list[Rule]:
-    """A tag names its spine; without one, or when that spine is lost, the hash decides among the live ones."""
+def _upward(destination: str | None, spines: range | list[int], forwarding: Forwarding | None) -> list[Rule]:
+    """A tag names its spine; without one, or when that spine is lost, the leaf decides among the live ones."""
     tagged = [Rule(destination, spine + 1, Uplink(spine)) for spine in spines]
-    return [*tagged, Rule(destination, None, Hash(tuple(spines)) if spines else Drop())]
+    return [*tagged, Rule(destination, None, _untagged(tuple(spines), forwarding))]
+
+
+def _untagged(spines: tuple[int, ...], forwarding: Forwarding | None) -> Action:
+    if not spines:
+        return Drop()
+    match forwarding:
+        case None:
+            return Hash(spines)
+        case Spraying():
+            return Rotate(spines)

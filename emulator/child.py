@@ -1,8 +1,8 @@
 """A process of ours, and the one channel over which Python objects pass to it and back.
 
-`Child(MODULE, ...)` starts `python -m emulator.child MODULE DESCRIPTOR`, which hands its end of the channel to the
-module's `serve`. What `serve` is to do comes over the channel; when the other end goes away, so does the process. An
-EmulatorError that passes is raised where it is received.
+`Child(MODULE, ...)` starts a Python that calls `main` here, which hands its end of the channel to the module's `serve`.
+What `serve` is to do comes over the channel; when the other end goes away, so does the process. An EmulatorError that
+passes is raised where it is received.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import contextlib
 import importlib
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
 from emulator.errors import EmulatorError
+from emulator.inherited import environment, python
 
 _END_TIMEOUT_S = 5.0
 
@@ -50,11 +50,12 @@ class Child:
         self._channel, theirs = _channel()
         with theirs:
             self._process = subprocess.Popen(
-                [*by, sys.executable, "-P", "-m", "emulator.child", module, str(theirs.fileno())],
+                [*by, *python("emulator.child", module, theirs.fileno())],
                 pass_fds=[theirs.fileno(), *descriptors],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=environment(),
                 start_new_session=session,
             )
 
@@ -109,9 +110,10 @@ def _channel() -> tuple[Connection, Connection]:
     return Connection(ours.detach()), Connection(theirs.detach())
 
 
-def main(module: str, descriptor: int) -> None:
-    """Serve whoever started this process."""
-    channel = Connection(descriptor)
+def main(arguments: Sequence[str]) -> None:
+    """Serve whoever started this process: `arguments` are the module and the channel's descriptor."""
+    module, descriptor = arguments
+    channel = Connection(int(descriptor))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # whoever it was has gone
         try:
             importlib.import_module(module).serve(channel)
@@ -119,7 +121,3 @@ def main(module: str, descriptor: int) -> None:
             channel.send(error)
             while True:  # until it has been read
                 channel.recv()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

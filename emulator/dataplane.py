@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from emulator.forwarding import Forwarding
 from emulator.topology import LeafSpine
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class Dataplane(Protocol):
     def start(self, fabric: Fabric) -> None:
         """Begin to forward, now that nodes and links are there and every port is up."""
 
-    def program(self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints]) -> None:
+    def program(
+        self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints], forwarding: Forwarding | None
+    ) -> None:
         """Have every switch hold its table: see `Fabric.program`."""
 
     def warmed_up(self) -> int | None:

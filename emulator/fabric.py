@@ -15,6 +15,7 @@ from emulator.control import control_ruleset
 from emulator.dataplane import Dataplane, Endpoints
 from emulator.errors import EmulatorError
 from emulator.ethtool import Offload, switch_off
+from emulator.forwarding import Forwarding
 from emulator.namespaces import hold_namespaces, inside, quiet_ipv6, set_sysctls
 from emulator.netlink import Netlink
 from emulator.nft import load
@@ -23,6 +24,7 @@ from emulator.order import FabricOrder
 from emulator.ports import Port, Shaping, shaping_for
 from emulator.shaping import control_first, read_back, shape
 from emulator.topology import ETHERNET_HEADER_BYTES, FABRIC_PREFIX, LeafSpine
+from emulator.vigil import watch
 from emulator.warmup import warm_up
 
 _SINGLE_FRAMES = (Offload.TCP_SEGMENTATION, Offload.GENERIC_SEGMENTATION, Offload.GENERIC_MERGING)
@@ -57,6 +59,9 @@ class Fabric:
         self.plane = plane
         self._lap("switches", started)
         self.pids = self._namespaces()
+        for name, pid in self.pids.items():
+            if pid != SANDBOX_PID:
+                watch(pid, f"the process that holds {name}")
         self.host_pids = [self.pids[topology.host_name(host)] for host in range(topology.hosts)]
         self.netlink = self._enter_namespaces(order.sysctls)
         self._lap("namespaces", started)
@@ -78,14 +83,20 @@ class Fabric:
         self.buffer_bytes = self.plane.warmed_up()
         self._lap("ready", started)
 
-    def program(self, seed: int, connections: Sequence[Endpoints] = (), topology: LeafSpine | None = None) -> None:
+    def program(
+        self,
+        seed: int,
+        connections: Sequence[Endpoints] = (),
+        topology: LeafSpine | None = None,
+        forwarding: Forwarding | None = None,
+    ) -> None:
         """Have every switch hold the tables of `topology`, hashing with `seed`; return once all do.
 
         `topology` is the fabric's own, or that without some links. `connections` are those that will be hashed: with
-        the same seed, they take the same paths on every data plane. Raises EmulatorError if a switch refuses a rule or
-        does not answer in time.
+        the same seed, they take the same paths on every data plane. `forwarding` is what leaves do instead of hashing.
+        Raises EmulatorError if a switch refuses a rule or does not answer in time.
         """
-        self.plane.program(topology or self.topology, seed, connections)
+        self.plane.program(topology or self.topology, seed, connections, forwarding)
 
     def burst(self, frames: int) -> None:
         """Have hosts send up to so many frames of a connection as one, for connections that open from now on."""

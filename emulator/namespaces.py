@@ -7,13 +7,14 @@ import ctypes
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emulator.errors import EmulatorError
+from emulator.inherited import environment, script
 
 _CLONE_NEWNET = 0x40000000
+_MS_BIND, _MS_REC = 0x1000, 0x4000
 _HOLDER_TIMEOUT_S = 60.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,10 +40,19 @@ def inside(pid: int) -> Iterator[None]:
         os.close(home)
 
 
+def bind(source: str | Path, target: str | Path) -> None:
+    """Have at `target` what is at `source`, with all that is mounted there (mount(2)). Raises OSError."""
+    _checked(_libc.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND | _MS_REC, None), "mount")
+
+
 def _setns(descriptor: int) -> None:
-    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+    _checked(_libc.setns(descriptor, _CLONE_NEWNET), "setns")
+
+
+def _checked(result: int, call: str) -> None:
+    if result != 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"setns: {os.strerror(code)}")
+        raise OSError(code, f"{call}: {os.strerror(code)}")
 
 
 def hold_namespaces(count: int) -> list[int]:
@@ -51,9 +61,10 @@ def hold_namespaces(count: int) -> list[int]:
     Raises EmulatorError.
     """
     holder = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(Path(__file__).with_name("holder.py")), str(count)],
+        script(Path(__file__).with_name("holder.py"), count),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        env=environment(),
         text=True,
     )
     assert holder.stdout

@@ -1,8 +1,9 @@
 """What a host's NIC can do to the packets that leave it, for senders that know nothing of paths: tag them with one.
 
-`PerPacket` gives each packet that leaves for another leaf a tag of its own. `PerConnection` gives one to each
-connection, round-robin over the paths to each leaf, which keeps it; what answers a connection takes the path it came
-by, as under Ethereal (arXiv 2407.00550), but no connection is split.
+`PerPacket` gives each packet that leaves for another leaf a tag of its own; `SingleFrames` leaves that to the leaf, and
+sees to it that packets are single. `PerConnection` gives one to each connection, round-robin over the paths to each
+leaf, which keeps it; what answers a connection takes the path it came by, as under Ethereal (arXiv 2407.00550), but no
+connection is split.
 
 Written in nftables, in the sending host's own network namespace. Data and bare acknowledgements are sprayed
 by counters of their own: if one served both, a host that alternates between them would send all its data over half of
@@ -41,6 +42,19 @@ def at_work(nic: Nic | None, fabric: Fabric, seed: int) -> AbstractContextManage
 
 
 @dataclass(frozen=True)
+class SingleFrames:
+    """Every frame travels alone, and has no tag: for switches that give each a path of its own."""
+
+    @contextmanager
+    def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
+        fabric.burst(1)
+        try:
+            yield
+        finally:
+            fabric.burst(fabric.topology.burst_frames)
+
+
+@dataclass(frozen=True)
 class PerPacket:
     """Every frame that leaves a host for another leaf takes a path of its own, and so travels alone."""
 
@@ -48,12 +62,11 @@ class PerPacket:
 
     @contextmanager
     def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
-        fabric.burst(1)
-        try:
-            with _loaded(fabric, "spray", lambda host: spray_ruleset(fabric.topology, host, self.order, seed)):
-                yield
-        finally:
-            fabric.burst(fabric.topology.burst_frames)
+        with (
+            SingleFrames().at_work(fabric, seed),
+            _loaded(fabric, "spray", lambda host: spray_ruleset(fabric.topology, host, self.order, seed)),
+        ):
+            yield
 
 
 @dataclass(frozen=True)

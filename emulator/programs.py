@@ -12,14 +12,14 @@ import selectors
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from emulator.command import run
 from emulator.errors import EmulatorError
+from emulator.inherited import PATH, script
 from emulator.proc import process_ids, read_process_stat
 from emulator.topology import FABRIC_PREFIX, LeafSpine
 
@@ -35,17 +35,21 @@ _HAND_OVER_BYTES = 1 << 20
 
 _WORLD = Path("/run/spraylab")  # on the sandbox's own tmpfs
 _TABLE, _AGENT = _WORLD / "table", "spraylab-rsh"
-_ENTER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("enter.py")), str(_TABLE)]
+_ENTER = script(Path(__file__).with_name("enter.py"), _TABLE)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A program to start: `command` on `hosts`, rank by rank; it is ended after `timeout_s`."""
+    """A program to start: `command` on `hosts`, rank by rank; it is ended after `timeout_s`.
+
+    `surroundings` are the environment variables of the user who asked for it.
+    """
 
     command: tuple[str, ...]
     hosts: tuple[int, ...]
     timeout_s: float
     master_port: int
+    surroundings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,13 @@ def register(topology: LeafSpine, host_pids: Sequence[int]) -> None:
 
 
 def environment(topology: LeafSpine, launch: Launch, rank: int) -> dict[str, str]:
-    """Return the environment variables that the process of `rank` finds on top of those it would find anyway.
+    """Return the environment variables of the process of `rank`: those of the user, and on top of them ours.
 
-    They are torchrun's, and those that let mpirun reach the other hosts.
+    Ours are torchrun's, and those that let mpirun reach the other hosts.
     """
     addresses = [topology.host_ip(host) for host in launch.hosts]
     return {
+        **launch.surroundings,
         "RANK": str(rank),
         "WORLD_SIZE": str(len(launch.hosts)),
         "LOCAL_RANK": "0",
@@ -124,7 +129,7 @@ def environment(topology: LeafSpine, launch: Launch, rank: int) -> dict[str, str
         "MASTER_ADDR": addresses[0],
         "MASTER_PORT": str(launch.master_port),
         "SPRAYLAB_HOSTS": ",".join(addresses),
-        "PATH": f"{_WORLD / 'bin'}:{os.environ.get('PATH', os.defpath)}",
+        "PATH": f"{_WORLD / 'bin'}:{launch.surroundings.get('PATH', PATH)}",
         "TMPDIR": str(_WORLD / "tmp"),
         "OMPI_MCA_plm_rsh_agent": _AGENT,
         "OMPI_MCA_orte_default_hostfile": str(_WORLD / "hostfile"),
@@ -185,7 +190,7 @@ class _Program:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment(self._topology, self._launch, rank)},
+                env=environment(self._topology, self._launch, rank),
                 start_new_session=True,
             )
             assert process.stdout

@@ -11,17 +11,17 @@ import contextlib
 import os
 import resource
 import signal
-import subprocess
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType, GeneratorType
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from emulator.child import Child, ChildEnded
+from emulator.command import run
 from emulator.errors import EmulatorError
-from emulator.namespaces import quiet_ipv6
+from emulator.namespaces import bind, quiet_ipv6
 
 _START_TIMEOUT_S = 20.0
 # setpriv: the sandbox dies with us. --kill-child: the world inside dies with unshare.
@@ -29,7 +29,11 @@ _APART = (
     *("setpriv", "--pdeathsig", "KILL", "--"),
     *("unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc", "--"),
 )
+_LAST_BYTES = 8192  # of the log, of which the last line is shown
 AMPLE_OPEN_FILES = 2**20
+_RUN = "/run"
+# Open vSwitch's sockets and `ip netns` names; and by whom programs would be told of the host's network, not of ours.
+_MEETING_PLACES = frozenset({"openvswitch", "netns", "systemd", "dbus", "nscd", "spraylab", "spraylab-controller.sock"})
 
 T = TypeVar("T")
 
@@ -37,29 +41,28 @@ T = TypeVar("T")
 class Sandbox:
     """A private world, for as long as the `with` block lasts. Needs root.
 
-    `log` is the file that the world inside, daemons and all, writes to what it has to say. Functions given to `call`
-    and `stream` are pickled by name: they live at the top level of an importable module. `descriptors` are open files
-    that the world inside has too, under the same numbers.
+    `log` is an open file, which can be read too: the world inside, daemons and all, writes to it what it has to say.
+    Functions given to `call` and `stream` are pickled by name: they live at the top level of an importable module.
+    `descriptors` are open files that the world inside has too, under the same numbers.
     """
 
-    def __init__(self, log: Path, descriptors: Sequence[int] = ()) -> None:
+    def __init__(self, log: BinaryIO, descriptors: Sequence[int] = ()) -> None:
         self._log = log
         self._descriptors = descriptors
 
     def __enter__(self) -> Sandbox:
         if os.geteuid() != 0:
             raise EmulatorError("building a fabric needs root: start this with sudo")
-        with self._log.open("ab") as log:
-            # Its own session: Ctrl-C reaches us alone, and we decide what to do about it.
-            self._child = Child(
-                "emulator.sandbox", "the sandbox", log, by=_APART, descriptors=self._descriptors, session=True
-            )
+        # Its own session: Ctrl-C reaches us alone, and we decide what to do about it.
+        self._child = Child(
+            "emulator.sandbox", "the sandbox", self._log, by=_APART, descriptors=self._descriptors, session=True
+        )
         try:
             self._child.receive(_START_TIMEOUT_S)
         except ChildEnded as error:
             raise EmulatorError(f"no private namespaces could be made here: {self._last_words()}") from error
         except EmulatorError as error:
-            raise EmulatorError(f"the sandbox did not start; the last words of unshare are in {self._log}") from error
+            raise EmulatorError(f"the sandbox did not start; its last words: {self._last_words()}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,18 +96,50 @@ class Sandbox:
             ) from error
 
     def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
-        return lines[-1] if lines else f"nothing was said in {self._log}"
+        descriptor = self._log.fileno()
+        size_bytes = os.fstat(descriptor).st_size
+        end = os.pread(descriptor, _LAST_BYTES, max(0, size_bytes - _LAST_BYTES))
+        lines = end.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
 
 
 def _prepare() -> None:
-    """Inside: hide the host's runtime files, and keep the kernel from sending packets of its own."""
+    """Inside: hide what the host's daemons are met by, and keep the kernel from sending packets of its own."""
     raise_open_files()
-    # All of /run: Open vSwitch's sockets, `ip netns` names, and whatever else daemons would meet by.
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "spraylab", "/run"], check=True, timeout=10)
-    subprocess.run(["mount", "-t", "sysfs", "spraylab", "/sys"], check=False, timeout=10, stderr=subprocess.DEVNULL)
+    _hide_meeting_places()
+    with contextlib.suppress(EmulatorError):  # where it is refused, /sys shows less
+        run(["mount", "-t", "sysfs", "spraylab", "/sys"])
     quiet_ipv6()
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=10)
+    run(["ip", "link", "set", "lo", "up"])
+
+
+def _hide_meeting_places() -> None:
+    """Have a /run of our own, in which is what the host has there, but not what its daemons are met by.
+
+    Working directories, programs and results may lie there: USB disks and /run/user do.
+    """
+    before = os.open(_RUN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    run(["mount", "-t", "tmpfs", "-o", "mode=755", "spraylab", _RUN])
+    try:
+        with os.scandir(f"/proc/self/fd/{before}") as entries:
+            for entry in entries:
+                if entry.name not in _MEETING_PLACES:
+                    _show(entry, Path(_RUN) / entry.name)
+    finally:
+        os.close(before)
+
+
+def _show(entry: os.DirEntry[str], place: Path) -> None:
+    """Have at `place` what is hidden below it; sockets and the like, and what cannot be shown, stay hidden."""
+    with contextlib.suppress(OSError):
+        if entry.is_symlink():
+            place.symlink_to(Path(entry.path).readlink())
+        elif entry.is_dir():
+            place.mkdir()
+            bind(entry.path, place)
+        elif entry.is_file():
+            place.touch()
+            bind(entry.path, place)
 
 
 def raise_open_files() -> None:

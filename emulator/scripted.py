@@ -7,17 +7,16 @@ have got, and what it yields is what the sandbox would have yielded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class Scripted:
-    """Called with a log's path, as `Sandbox` is, it gives a context manager whose `stream` runs `script`, here."""
+    """Called with a log, as `Sandbox` is, it gives a context manager whose `stream` runs `script`, here."""
 
     def __init__(self, script: Callable[..., Iterator[Any]]) -> None:
         self._script = script
 
-    def __call__(self, _log: Path) -> Scripted:
+    def __call__(self, _log: BinaryIO) -> Scripted:
         return self
 
     def __enter__(self) -> Scripted:

@@ -14,6 +14,8 @@ from controllers.linux.rules import Neighbour, Route
 from controllers.tables import leaf_table, spine_table
 from emulator import netlink
 from emulator.dataplane import Endpoints
+from emulator.forwarding import Forwarding
+from emulator.namespaces import inside, set_sysctls
 from emulator.nft import load
 from emulator.nodes import Shellless
 from emulator.topology import LeafSpine
@@ -82,20 +84,25 @@ class Routers:
                 with contextlib.suppress(OSError), open(setting, "w") as file:  # noqa: PTH123 - it is only speed
                     file.write(f"{(1 << cores) - 1:x}")
 
-    def program(self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints]) -> None:
-        wanted = (topology, seed, tuple(connections))
+    def program(
+        self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints], forwarding: Forwarding | None
+    ) -> None:
+        wanted = (topology, seed, tuple(connections), forwarding)
         if self._in_force == wanted:
             return
         self._in_force = None
         marks = router.connection_marks(topology, connections, seed)
         rulesets = {}
         for leaf in range(topology.leaves):
-            name, rules = topology.leaf_name(leaf), leaf_table(topology, leaf)
+            name, rules = topology.leaf_name(leaf), leaf_table(topology, leaf, forwarding)
             self._set_routes(name, router.routes(topology, rules))
             rulesets[self._fabric.pids[name]] = router.ruleset(rules, seed, marks[leaf])
         for spine in range(topology.spines):
             self._set_routes(topology.spine_name(spine), router.routes(topology, spine_table(topology, spine)))
         load(rulesets)
+        for pid in rulesets if forwarding else ():
+            with inside(pid):
+                set_sysctls(router.TRACKER_SYSCTLS)
         self._in_force = wanted
 
     def warmed_up(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controllers.hashing import hashed_spines
-from controllers.tables import Deliver, Downlink, Drop, Hash, Rule, Uplink
+from controllers.tables import Deliver, Downlink, Drop, Hash, Rotate, Rule, Uplink
 from emulator.dataplane import Endpoints
 from emulator.netlink import MAIN_TABLE
 from emulator.topology import LeafSpine
@@ -31,6 +31,9 @@ SYSCTLS = {
     "net.ipv4.conf.default.send_redirects": "0",
     "net.ipv4.ip_early_demux": "0",  # no packet is for the router itself: do not look for its socket
 }
+
+TRACKER_SYSCTLS = {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}
+"""What is late, as sprayed packets are, still belongs to its connection. There once a ruleset asks for connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ def routes(fabric: LeafSpine, rules: Iterable[Rule]) -> set[Route]:
                 found.add(Route(MAIN_TABLE, rule.destination, fabric.spine_port_to_leaf(leaf), via))
             case Uplink(spine):
                 found.add(Route(mark_of(spine), EVERYWHERE, fabric.leaf_port_to_spine(spine), spine_ip(spine)))
-            case Hash() | Drop():
+            case Hash() | Rotate() | Drop():
                 pass  # a choice among uplinks that have rules of their own; the main table discards the rest
     return found
 
@@ -116,8 +119,8 @@ def ruleset(rules: Sequence[Rule], seed: int, known: Iterable[str]) -> str:
         match rule.action:
             case Uplink(spine):
                 tagged.setdefault(rule.destination, []).append(spine)
-            case Hash(spines):
-                lines = _choice(tagged[rule.destination], spines, seed)
+            case Hash() | Rotate():
+                lines = _choice(tagged[rule.destination], rule.action, seed)
                 if rule.destination is None:
                     last = lines
                 else:
@@ -157,16 +160,29 @@ def _by_destination(verdicts: dict[str, str]) -> list[str]:
     return [f"    ip daddr vmap {{ {entries} }}"]
 
 
-def _choice(tagged: Sequence[int], spines: Sequence[int], seed: int) -> list[str]:
-    """A tag names its spine; else the connection is known; else a hash decides. (A failed look-up ends its rule.)"""
+def _choice(tagged: Sequence[int], action: Hash | Rotate, seed: int) -> list[str]:
+    """A tag names its spine; else something is known of the connection; else a hash decides.
+
+    (A failed look-up ends its rule.)
+    """
+    spines = action.spines
     tags = ", ".join(f"{spine + 1} : {mark_of(spine)}" for spine in tagged)
     places = ", ".join(f"{place} : {mark_of(spine)}" for place, spine in enumerate(spines))
     spine = f"mod {len(spines)} seed {seed:#x} map {{ {places} }}"
+    if isinstance(action, Rotate):  # where its last packet went is the connection's own mark
+        turns = ", ".join(f"{mark_of(last)} : {mark_of(spine)}" for last, spine in action.turns)
+        known, kept = (
+            [f"    ct mark set ct mark map {{ {turns} }} meta mark set ct mark accept"],
+            " ct mark set meta mark",
+        )
+    else:
+        known, kept = ["    meta mark set ip saddr . ip daddr . tcp sport . tcp dport map @connections accept"], ""
+    ends = "ip saddr . ip daddr . th sport . th dport"
     return [
         f"    meta mark set ip dscp map {{ {tags} }} accept",
-        "    meta mark set ip saddr . ip daddr . tcp sport . tcp dport map @connections accept",
-        f"    meta l4proto {{ tcp, udp }} meta mark set jhash ip saddr . ip daddr . th sport . th dport {spine} accept",
-        f"    meta mark set jhash ip saddr . ip daddr {spine}",
+        *known,
+        f"    meta l4proto {{ tcp, udp }} meta mark set jhash {ends} {spine}{kept} accept",
+        f"    meta mark set jhash ip saddr . ip daddr {spine}{kept}",
     ]
 
 

@@ -1,8 +1,8 @@
-"""The OpenFlow controller, a process of its own: `python -m controllers.ovs.app SOCKET PORT`.
+"""The OpenFlow controller, a process of its own that calls `main` with its socket and port.
 
-A thin os-ken application. Over the Unix socket it is told what the fabric is and which seed to hash with, a JSON object
-a line, and answers each line once every switch has confirmed its table with a barrier. A switch that connects later, or
-comes back, is given the table that is in force.
+A thin os-ken application. Over the Unix socket it is told what the fabric is, which seed to hash with and what leaves
+do instead, a JSON object a line, and answers each line once every switch has confirmed its table with a barrier. A
+switch that connects later, or comes back, is given the table that is in force.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import socketserver
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_D
 from os_ken.ofproto import ofproto_v1_3
 
 from controllers.ovs.openflow import program, switch_table
+from emulator.forwarding import Forwarding, restored
 from emulator.topology import LeafSpine
 
 LOG = logging.getLogger("spraylab.controller")
@@ -30,10 +30,11 @@ LOG = logging.getLogger("spraylab.controller")
 
 @dataclass(frozen=True)
 class Intent:
-    """What every switch should hold: the tables of `fabric`, hashing with `seed`."""
+    """What every switch should hold: the tables of `fabric`, hashing with `seed`, or what leaves do instead."""
 
     fabric: LeafSpine
     seed: int
+    forwarding: Forwarding | None
 
     @property
     def switches(self) -> int:
@@ -77,7 +78,7 @@ class Programmer(app_manager.OSKenApp):
         intent = self._intent
         if intent is None:
             return
-        rules = switch_table(intent.fabric, dpid)
+        rules = switch_table(intent.fabric, dpid, intent.forwarding)
         messages = program(datapath, intent.fabric, rules, intent.seed)
         for message in messages:
             datapath.set_xid(message)
@@ -128,7 +129,7 @@ class _ControlHandler(socketserver.StreamRequestHandler):
         for line in self.rfile:
             order = json.loads(line)
             failed = frozenset((leaf, spine) for leaf, spine in order["fabric"].pop("failed"))
-            intent = Intent(LeafSpine(**order["fabric"], failed=failed), order["seed"])
+            intent = Intent(LeafSpine(**order["fabric"], failed=failed), order["seed"], restored(order["forwarding"]))
             error = self.server.programmer.apply(intent, order["timeout_s"])
             self.wfile.write(json.dumps({"error": error}).encode() + b"\n")
 
@@ -143,10 +144,3 @@ def main(arguments: list[str]) -> None:
         default_config_dirs=[],
     )
     app_manager.AppManager.run_apps(["controllers.ovs.app", "os_ken.controller.ofp_handler"])
-
-
-if __name__ == "__main__":
-    # Run as the module the application manager will import, so that there is one Programmer class and not two.
-    from controllers.ovs import app
-
-    app.main(sys.argv[1:])

@@ -9,6 +9,8 @@ from controllers.ovs.client import OPENFLOW_PORT, Controller
 from controllers.ovs.daemon import OpenVSwitch
 from controllers.ovs.nodes import FabricController, FabricSwitch
 from emulator.dataplane import Endpoints
+from emulator.forwarding import Forwarding
+from emulator.namespaces import set_sysctls
 from emulator.topology import LeafSpine
 
 if TYPE_CHECKING:
@@ -34,17 +36,30 @@ class Bridges:
         self._ovs = OpenVSwitch(log)
         self.version = self._ovs.version
         self.watched_pids = [self._ovs.daemon.pid]
-        self._in_force: tuple[LeafSpine, int] | None = None
+        self._in_force: object = None
 
     def start(self, fabric: Fabric) -> None:
         fabric.net.addController("controller", FabricController, ip="127.0.0.1", port=OPENFLOW_PORT)
         self._controller.wait_ready()
 
-    def program(self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints]) -> None:
-        if self._in_force != (topology, seed):
-            self._in_force = None
-            self._controller.program(topology, seed)
-            self._in_force = topology, seed
+    def program(
+        self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints], forwarding: Forwarding | None
+    ) -> None:
+        wanted = (topology, seed, forwarding)
+        if self._in_force == wanted:
+            return
+        self._in_force = None
+        self._controller.program(topology, seed, forwarding)
+        if forwarding is not None:
+            self._trust_tcp()
+        self._in_force = wanted
+
+    def _trust_tcp(self) -> None:
+        """Have connection trackers count what is late, as sprayed packets are, to its connection."""
+        if self.name == "ovs-user":
+            self._ovs.disable_sequence_checks()
+        else:
+            set_sysctls({"net.netfilter.nf_conntrack_tcp_be_liberal": "1"})
 
     def warmed_up(self) -> int | None:
         return self._ovs.raise_buffers() if self.whole_frames else None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
 from emulator.errors import EmulatorError
+from emulator.forwarding import Forwarding, as_json
+from emulator.inherited import environment, python
 from emulator.topology import LeafSpine
+from emulator.vigil import watch
 
 OPENFLOW_PORT = 6653
 _START_TIMEOUT_S = 20.0
@@ -25,24 +27,32 @@ class Controller:
     def __init__(self, log: TextIO, control_socket: Path = Path("/run/spraylab-controller.sock")) -> None:
         self._path = control_socket
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "controllers.ovs.app", str(control_socket), str(OPENFLOW_PORT)],
+            python("controllers.ovs.app", control_socket, OPENFLOW_PORT),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env=environment(),
         )
+        watch(self.process.pid, "the OpenFlow controller")
         self._connection: socket.socket | None = None
 
     def wait_ready(self) -> None:
         """Return once it takes orders. Raises EmulatorError if it does not come up."""
         self._connect()
 
-    def program(self, fabric: LeafSpine, seed: int) -> None:
+    def program(self, fabric: LeafSpine, seed: int, forwarding: Forwarding | None) -> None:
         """Have every switch hold the tables of `fabric`, hashing with `seed`; return once all have confirmed.
 
-        Raises EmulatorError if a switch refuses a rule or does not answer in time.
+        `forwarding` is what leaves do instead of hashing. Raises EmulatorError if a switch refuses a rule or does not
+        answer in time.
         """
         fabric_as_json = {**asdict(fabric), "failed": sorted(fabric.failed)}
-        order = {"fabric": fabric_as_json, "seed": seed, "timeout_s": _PROGRAM_TIMEOUT_S}
+        order = {
+            "fabric": fabric_as_json,
+            "seed": seed,
+            "forwarding": as_json(forwarding),
+            "timeout_s": _PROGRAM_TIMEOUT_S,
+        }
         connection = self._connect()
         try:
             connection.sendall(json.dumps(order).encode() + b"\n")

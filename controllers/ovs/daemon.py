@@ -12,7 +12,9 @@ from typing import TextIO
 
 from emulator.command import run
 from emulator.errors import EmulatorError
+from emulator.inherited import environment
 from emulator.proc import packet_sockets, read_table, sockets_of
+from emulator.vigil import watch
 
 _RUN = Path("/run/openvswitch")
 _START_TIMEOUT_S = 15.0
@@ -32,25 +34,21 @@ class OpenVSwitch:
     def __init__(self, log: TextIO) -> None:
         _RUN.mkdir(parents=True, exist_ok=True)
         database, sockets = _RUN / "conf.db", _RUN / "db.sock"
-        environment = {
-            **os.environ,
-            **_MALLOC,
-            "OVS_RUNDIR": str(_RUN),
-            "OVS_LOGDIR": str(_RUN),
-            "OVS_DBDIR": str(_RUN),
-        }
+        surroundings = environment(**_MALLOC, OVS_RUNDIR=str(_RUN), OVS_LOGDIR=str(_RUN), OVS_DBDIR=str(_RUN))
         run(["ovsdb-tool", "create", str(database), _schema()])
         self._server = subprocess.Popen(
             ["ovsdb-server", f"--remote=punix:{sockets}", str(database)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=surroundings,
         )  # fmt: skip
         _wait_for(sockets, self._server, "ovsdb-server")
+        watch(self._server.pid, "ovsdb-server")
         run(["ovs-vsctl", "--no-wait", "init"])
         self.daemon = subprocess.Popen(
             ["ovs-vswitchd", f"unix:{sockets}", f"--unixctl={_RUN}/vswitchd.ctl", "-vpoll_loop:err"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=surroundings,
         )  # fmt: skip
         _wait_for(_RUN / "vswitchd.ctl", self.daemon, "ovs-vswitchd")
+        watch(self.daemon.pid, "ovs-vswitchd")
         self.version = run(["ovs-vswitchd", "--version"]).split("\n", 1)[0].split()[-1]
 
     def raise_buffers(self) -> int:
@@ -69,6 +67,13 @@ class OpenVSwitch:
             return min((_deepen(pidfd, open_sockets[inode]) for inode in inodes), default=0)
         finally:
             os.close(pidfd)
+
+    def disable_sequence_checks(self) -> None:
+        """Have the userspace datapath count TCP packets to their connection whatever their sequence numbers.
+
+        What is late, as sprayed packets are, would belong to none.
+        """
+        run(["ovs-appctl", "-t", str(_RUN / "vswitchd.ctl"), "dpctl/ct-disable-tcp-seq-chk"])
 
 
 def _schema() -> str:

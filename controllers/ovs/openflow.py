@@ -3,6 +3,10 @@
 The hash is Nicira's `multipath` action: unlike a select group's, its result follows from the packet and a basis alone,
 so a seed fixes every path, on both datapaths of Open vSwitch. It writes the choice into a register, and a second table
 (one for each set of live spines) sends each choice to its port.
+
+What changes from packet to packet has to be remembered, and the one thing that OpenFlow lets a packet write for the
+next one, without asking anybody, is its connection's mark in the connection tracker (ovs-actions(7), `ct`). Under
+`Rotate` it is where the last packet went, spine + 1; each leaf has a zone of its own, as all may share one datapath.
 """
 
 from __future__ import annotations
@@ -12,92 +16,150 @@ from typing import Any
 
 from os_ken.ofproto import nicira_ext
 
-from controllers.tables import Action, Deliver, Downlink, Drop, Hash, Rule, Uplink, leaf_table, spine_table
+from controllers.tables import Action, Deliver, Downlink, Drop, Hash, Rotate, Rule, Uplink, leaf_table, spine_table
+from emulator.forwarding import Forwarding
 from emulator.topology import SPINE_DPID_BASE, LeafSpine
 
+_IPV4 = {"eth_type": 0x0800}  # asked for before anything that only IPv4 has
+_COMMIT = 1  # of the flags of `ct`
+_NO_TABLE = 0xFF  # `ct` goes on with the next action
 
-def switch_table(fabric: LeafSpine, dpid: int) -> list[Rule]:
+
+def switch_table(fabric: LeafSpine, dpid: int, forwarding: Forwarding | None = None) -> list[Rule]:
     """Return the table of the switch with this datapath id."""
     if dpid > SPINE_DPID_BASE:
         return spine_table(fabric, dpid - SPINE_DPID_BASE - 1)
-    return leaf_table(fabric, dpid - 1)
+    return leaf_table(fabric, dpid - 1, forwarding)
 
 
 def program(datapath: Any, fabric: LeafSpine, rules: Sequence[Rule], seed: int) -> list[Any]:
     """Make the messages that replace whatever `datapath` holds by `rules`, ending with a barrier request."""
-    ofp, parser = datapath.ofproto, datapath.ofproto_parser
-    messages: list[Any] = [
-        parser.OFPFlowMod(
-            datapath, command=ofp.OFPFC_DELETE, table_id=ofp.OFPTT_ALL, out_port=ofp.OFPP_ANY, out_group=ofp.OFPG_ANY
-        )
-    ]
-    spine_sets: list[tuple[int, ...]] = []
-    for rank, rule in enumerate(rules):
-        match: dict[str, Any] = {"eth_type": 0x0800}
-        if rule.destination:
-            address, _, length = rule.destination.partition("/")
-            mask = (0xFFFFFFFF << (32 - int(length))) & 0xFFFFFFFF
-            match["ipv4_dst"] = (address, ".".join(str(mask >> shift & 255) for shift in (24, 16, 8, 0)))
-        if rule.path_tag is not None:
-            match["ip_dscp"] = rule.path_tag
-        instructions = _instructions(datapath, fabric, rule.action, seed, spine_sets)
-        messages.append(
+    return _Program(datapath, fabric, rules, seed).messages()
+
+
+class _Program:
+    """What `program` makes: the table of rules, and a table for each set of spines that one of them chooses among."""
+
+    def __init__(self, datapath: Any, fabric: LeafSpine, rules: Sequence[Rule], seed: int) -> None:
+        self._datapath, self._ofp, self._parser = datapath, datapath.ofproto, datapath.ofproto_parser
+        self._fabric, self._rules, self._seed = fabric, rules, seed
+        choices = (rule.action for rule in rules if isinstance(rule.action, Hash | Rotate))
+        self._tables = {action: 1 + number for number, action in enumerate(dict.fromkeys(choices))}
+        self._tracks = any(isinstance(action, Rotate) for action in self._tables)
+
+    def messages(self) -> list[Any]:
+        ofp, parser = self._ofp, self._parser
+        messages: list[Any] = [
             parser.OFPFlowMod(
-                datapath,
-                table_id=0,
-                priority=len(rules) - rank,
-                match=parser.OFPMatch(**match),
-                instructions=instructions,
+                self._datapath,
+                command=ofp.OFPFC_DELETE,
+                table_id=ofp.OFPTT_ALL,
+                out_port=ofp.OFPP_ANY,
+                out_group=ofp.OFPG_ANY,
             )
+        ]
+        for rank, rule in enumerate(self._rules):
+            messages.append(self._flow(0, len(self._rules) - rank, _match(rule), self._instructions(rule.action)))
+        for action, table in self._tables.items():
+            messages += self._hashed(action, table) if isinstance(action, Hash) else self._rotated(action, table)
+        messages.append(parser.OFPBarrierRequest(self._datapath))
+        return messages
+
+    def _instructions(self, action: Action) -> list[Any]:
+        """What a rule of the first table does."""
+        fabric, parser = self._fabric, self._parser
+        match action:
+            case Deliver(host):
+                # The connection tracker wants to see both directions, and how a connection begins.
+                seen = [self._keep()] if self._tracks else []
+                mac = parser.OFPActionSetField(eth_dst=fabric.host_mac(host))
+                return self._apply(*seen, mac, self._output(fabric.leaf_port_to_host(host)))
+            case Uplink(spine):
+                return self._apply(self._up(spine))
+            case Downlink(leaf):
+                return self._apply(self._output(fabric.spine_port_to_leaf(leaf)))
+            case Hash(spines):
+                go_on = parser.OFPInstructionGotoTable(self._tables[action])
+                return [*self._apply(self._choose(len(spines))), go_on]
+            case Rotate():
+                return self._apply(self._track(self._tables[action]))
+            case Drop():
+                return []
+
+    def _hashed(self, action: Hash, table: int) -> list[Any]:
+        """Send each choice to its port."""
+        return [
+            self._flow(table, 1, {"reg0": choice}, self._apply(self._up(spine)))
+            for choice, spine in enumerate(action.spines)
+        ]
+
+    def _rotated(self, action: Rotate, table: int) -> list[Any]:
+        """Send what has a mark to the spine after it; have the rest hashed, and come by once more."""
+        parser, spines = self._parser, action.spines
+        again = parser.NXActionResubmitTable(table_id=table)
+        hashed = self._apply(parser.OFPActionSetField(reg1=1), self._choose(len(spines)), again)
+        return [
+            *(
+                self._flow(table, 3, _IPV4 | {"reg1": 1, "reg0": choice}, self._apply(*self._marked(spine)))
+                for choice, spine in enumerate(spines)
+            ),
+            *(
+                self._flow(table, 2, _IPV4 | {"ct_mark": last + 1}, self._apply(*self._marked(spine)))
+                for last, spine in action.turns
+            ),
+            self._flow(table, 1, _IPV4, hashed),
+        ]
+
+    def _marked(self, spine: int) -> list[Any]:
+        """Keep in mind that the connection's last packet went up to `spine`, and send it there."""
+        return [self._keep(self._parser.OFPActionSetField(ct_mark=spine + 1)), self._up(spine)]
+
+    def _keep(self, *changes: Any) -> Any:
+        """Have the connection tracker know the packet's connection from now on, with these changes to it."""
+        return self._track(_NO_TABLE, _COMMIT, changes)
+
+    def _track(self, table: int, flags: int = 0, changes: Sequence[Any] = ()) -> Any:
+        """Ask the connection tracker, in this leaf's zone, and go on in `table`."""
+        zone = {"zone_src": "", "zone_ofs_nbits": self._datapath.id}
+        return self._parser.NXActionCT(flags=flags, **zone, recirc_table=table, alg=0, actions=list(changes))
+
+    def _choose(self, links: int) -> Any:
+        """Hash the packet to one of so many links, whose number a register then has."""
+        return self._parser.NXActionMultipath(
+            fields=nicira_ext.NX_HASH_FIELDS_SYMMETRIC_L4,
+            basis=self._seed,
+            algorithm=nicira_ext.NX_MP_ALG_MODULO_N,
+            max_link=links - 1,
+            arg=0,
+            ofs_nbits=nicira_ext.ofs_nbits(0, 31),
+            dst="reg0",
         )
-    for number, spines in enumerate(spine_sets):
-        for choice, spine in enumerate(spines):
-            out = parser.OFPActionOutput(fabric.leaf_port_to_spine(spine))
-            messages.append(
-                parser.OFPFlowMod(
-                    datapath,
-                    table_id=1 + number,
-                    priority=1,
-                    match=parser.OFPMatch(reg0=choice),
-                    instructions=[parser.OFPInstructionActions(ofp.OFPIT_APPLY_ACTIONS, [out])],
-                )
-            )
-    messages.append(parser.OFPBarrierRequest(datapath))
-    return messages
+
+    def _up(self, spine: int) -> Any:
+        return self._output(self._fabric.leaf_port_to_spine(spine))
+
+    def _output(self, port: int) -> Any:
+        return self._parser.OFPActionOutput(port)
+
+    def _apply(self, *actions: Any) -> list[Any]:
+        return [self._parser.OFPInstructionActions(self._ofp.OFPIT_APPLY_ACTIONS, list(actions))]
+
+    def _flow(self, table: int, priority: int, match: dict[str, Any], instructions: list[Any]) -> Any:
+        return self._parser.OFPFlowMod(
+            self._datapath,
+            table_id=table,
+            priority=priority,
+            match=self._parser.OFPMatch(**match),
+            instructions=instructions,
+        )
 
 
-def _instructions(
-    datapath: Any, fabric: LeafSpine, action: Action, seed: int, spine_sets: list[tuple[int, ...]]
-) -> list[Any]:
-    ofp, parser = datapath.ofproto, datapath.ofproto_parser
-
-    def apply(*actions: Any) -> Any:
-        return parser.OFPInstructionActions(ofp.OFPIT_APPLY_ACTIONS, list(actions))
-
-    match action:
-        case Deliver(host):
-            return [
-                apply(
-                    parser.OFPActionSetField(eth_dst=fabric.host_mac(host)),
-                    parser.OFPActionOutput(fabric.leaf_port_to_host(host)),
-                )
-            ]
-        case Uplink(spine):
-            return [apply(parser.OFPActionOutput(fabric.leaf_port_to_spine(spine)))]
-        case Downlink(leaf):
-            return [apply(parser.OFPActionOutput(fabric.spine_port_to_leaf(leaf)))]
-        case Hash(spines):
-            if spines not in spine_sets:
-                spine_sets.append(spines)
-            choose = parser.NXActionMultipath(
-                fields=nicira_ext.NX_HASH_FIELDS_SYMMETRIC_L4,
-                basis=seed,
-                algorithm=nicira_ext.NX_MP_ALG_MODULO_N,
-                max_link=len(spines) - 1,
-                arg=0,
-                ofs_nbits=nicira_ext.ofs_nbits(0, 31),
-                dst="reg0",
-            )
-            return [apply(choose), parser.OFPInstructionGotoTable(1 + spine_sets.index(spines))]
-        case Drop():
-            return []
+def _match(rule: Rule) -> dict[str, Any]:
+    match: dict[str, Any] = dict(_IPV4)
+    if rule.destination:
+        address, _, length = rule.destination.partition("/")
+        mask = (0xFFFFFFFF << (32 - int(length))) & 0xFFFFFFFF
+        match["ipv4_dst"] = (address, ".".join(str(mask >> shift & 255) for shift in (24, 16, 8, 0)))
+    if rule.path_tag is not None:
+        match["ip_dscp"] = rule.path_tag
+    return match

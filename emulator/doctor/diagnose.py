@@ -23,6 +23,7 @@ from pathlib import Path
 from emulator.doctor import kernel, resources
 from emulator.doctor.finding import Finding, as_json, install, render, works
 from emulator.doctor.kernel import Refused, ask
+from emulator.inherited import python as isolated_python
 
 __all__ = ["Finding", "as_json", "diagnose", "render", "works"]
 
@@ -130,10 +131,15 @@ def _mininet(complaints: Sequence[str], *, importable: bool) -> Finding:
 
 
 def _import_failures(modules: Sequence[str]) -> dict[str, str]:
-    """Imports modules in a process of its own (see the end of this file): name -> complaint, of those that fail."""
-    answer = ask([sys.executable, "-P", "-m", "emulator.doctor.diagnose", *modules], timeout_s=_IMPORT_TIMEOUT_S)
+    """Imports modules in a process of its own (see `main`): name -> complaint, of those that fail."""
+    answer = ask(isolated_python("emulator.doctor.diagnose", *modules), timeout_s=_IMPORT_TIMEOUT_S)
     failures: dict[str, str] = json.loads(answer.splitlines()[-1])
     return failures
+
+
+def main(modules: Sequence[str]) -> None:
+    """Print which of `modules` cannot be imported, and why."""
+    print(json.dumps(_import_all(modules)))
 
 
 def _import_all(modules: Sequence[str]) -> dict[str, str]:
@@ -153,6 +159,3 @@ _CHECKS: tuple[Callable[[], Finding | list[Finding]], ...] = (
     resources.open_files, resources.processes, resources.memory, resources.disk, resources.cores, resources.clock,
     resources.leftovers,
 )  # fmt: skip
-
-if __name__ == "__main__":
-    print(json.dumps(_import_all(sys.argv[1:])))

@@ -12,7 +12,6 @@ import gzip
 import os
 import platform
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from emulator.doctor import resources
 from emulator.doctor.finding import Finding, as_root, install, is_root
 from emulator.errors import EmulatorError
+from emulator.inherited import environment, which
 from emulator.sandbox import Sandbox
 
 _TIMEOUT_S = 10.0
@@ -116,13 +116,13 @@ def kernel_features() -> list[Finding]:
 
 def _try() -> tuple[Finding, dict[str, str], str]:
     """What came of starting a sandbox; of each feature tried, its complaint; why the others were not tried."""
-    programs = [name for name in ("setpriv", "unshare", "mount", "ip") if shutil.which(name) is None]
+    programs = [name for name in ("setpriv", "unshare", "mount", "ip") if which(name) is None]
     if not is_root():
         return _namespaces_configured(), {}, "without root"
     if programs:
         return Finding("namespaces", "degraded", f"not checked without {', '.join(programs)}"), {}, "without a sandbox"
     try:
-        with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "log") as sandbox:
+        with tempfile.TemporaryFile() as log, Sandbox(log) as sandbox:
             tried = sandbox.call(_try_features, timeout_s=_SANDBOX_TIMEOUT_S)
     except EmulatorError as error:
         found = resources.namespaces()
@@ -305,12 +305,13 @@ def ask(command: Sequence[str], text: str = "", timeout_s: float = _TIMEOUT_S) -
 
     Raises FileNotFoundError if it is not on the PATH, Refused if it fails or hangs.
     """
-    if shutil.which(command[0]) is None:  # exec(3) would speak of permissions where a folder of the PATH is closed
+    if which(command[0]) is None:  # exec(3) would speak of permissions where a folder of the PATH is closed
         raise FileNotFoundError(command[0])
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
-        )
+            command, input=text, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False,
+            env=environment(),
+        )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise Refused(f"no answer in {timeout_s:g} s") from error
     except OSError as error:

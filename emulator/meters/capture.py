@@ -38,13 +38,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from emulator.caller import become_caller
 from emulator.child import Child
 from emulator.errors import EmulatorError
+from emulator.files import Folder
 from emulator.namespaces import inside
 from emulator.ports import Port
 
@@ -79,7 +79,7 @@ class Captures:
     def __init__(
         self,
         points: Sequence[Port],
-        directory: Path,
+        directory: Folder,
         log: TextIO,
         snap_bytes: int = SNAP_BYTES,
         buffer_bytes: int = BUFFER_BYTES,
@@ -176,13 +176,14 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "pcap_dispatch": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]),
     "pcap_stats": (ctypes.c_int, [ctypes.c_void_p, ctypes.POINTER(_Statistics)]),
     "pcap_close": (None, [ctypes.c_void_p]),
-    "pcap_dump_open": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]),
+    "pcap_dump_fopen": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p]),
     "pcap_dump_file": (ctypes.c_void_p, [ctypes.c_void_p]),
     "pcap_dump_flush": (ctypes.c_int, [ctypes.c_void_p]),
     "pcap_dump_close": (None, [ctypes.c_void_p]),
 }
 _libc = ctypes.CDLL(None)
 _libc.ferror.argtypes = [ctypes.c_void_p]
+_libc.fdopen.argtypes, _libc.fdopen.restype = [ctypes.c_int, ctypes.c_char_p], ctypes.c_void_p
 
 
 @functools.cache
@@ -230,9 +231,12 @@ class _Capture:
         if status < 0:
             raise EmulatorError(f"cannot capture on {self.name}: {self._pcap.pcap_geterr(self._handle).decode()}")
 
-    def open_file(self, directory: Path) -> None:
-        self._path = directory / f"{self.name}.pcap"
-        self._file = self._pcap.pcap_dump_open(self._handle, os.fsencode(self._path))
+    def open_file(self, directory: Folder) -> None:
+        name = f"{self.name}.pcap"
+        self._path = directory.path / name
+        with directory.empty(name) as file:
+            stream = _libc.fdopen(os.dup(file.fileno()), b"wb")
+        self._file = self._pcap.pcap_dump_fopen(self._handle, stream)
         if not self._file:
             raise EmulatorError(f"cannot write a capture: {self._pcap.pcap_geterr(self._handle).decode()}")
 
@@ -286,11 +290,11 @@ def serve(channel: Connection) -> None:
         captures = list(pool.map(lambda point: _Capture(point, snap_bytes, buffer_bytes), points))
     become_caller()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.make()
+        for capture in captures:
+            capture.open_file(directory)
     except OSError as error:
-        raise EmulatorError(f"cannot write captures to {directory}: {error.strerror}") from error
-    for capture in captures:
-        capture.open_file(directory)
+        raise EmulatorError(f"cannot write captures to {error.filename or directory.path}: {error.strerror}") from error
     channel.send(None)
     while not channel.poll(_PERIOD_S):
         for capture in captures:

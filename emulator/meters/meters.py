@@ -23,6 +23,7 @@ from emulator.proc import (
     sockets_of,
 )
 from emulator.shaping import bucket_counts, queues
+from emulator.vigil import watch
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
@@ -66,6 +67,7 @@ class Sampler:
         self._child = Child("emulator.meters.sampler", "the sampler", log)
         order = SamplingOrder(self._pids, self._watched, programs, SAMPLE_PERIOD_S)
         self._child.ask(order, _REPLY_TIMEOUT_S)
+        watch(self._child.pid, "the sampler")
 
     def start(self) -> None:
         """Begin to sample. Raises EmulatorError if the sampler is gone."""
@@ -115,7 +117,7 @@ def _cpu(sample: RawSample) -> dict[str, float]:
         "late_s": sample.woke_s - sample.due_s,
         "idle_s": idle_ticks / TICKS_PER_S,
         "busy_s": (machine.total_ticks - idle_ticks) / TICKS_PER_S,
-        "process_s": sum(process_stat(stat).cpu_ticks for stat in sample.process_cpu) / TICKS_PER_S,
+        "process_s": sum(process_stat(stat).cpu_ticks for stat in sample.process_cpu if stat) / TICKS_PER_S,
     }
 
 

@@ -13,7 +13,7 @@ import gc
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -44,8 +44,9 @@ class RawSample:
     """One wake-up: when it was due and when it came; the kernel's answers for each namespace, each with its time.
 
     Times are of CLOCK_MONOTONIC, in seconds. `machine_cpu` is the first line of /proc/stat; `process_cpu` the
-    /proc/PID/stat, and `packet_sockets` the /proc/PID/net/packet, of the watched processes. `yielding_ticks` is the CPU
-    time, in clock ticks, of all niced processes of the sandbox: users' programs, where they run.
+    /proc/PID/stat, and `packet_sockets` the /proc/PID/net/packet, of the watched processes, empty where one has ended.
+    `yielding_ticks` is the CPU time, in clock ticks, of all niced processes of the sandbox: users' programs, where they
+    run.
     """
 
     due_s: float
@@ -104,8 +105,8 @@ def _sample(
                 woke,
                 [reader.read() for reader in readers],
                 read_start("/proc/stat").split(b"\n", 1)[0],
-                [read_start(f"/proc/{pid}/stat") for pid in watched],
-                [read_table(f"/proc/{pid}/net/packet") for pid in watched],
+                [_of_process(read_start, pid, "stat") for pid in watched],
+                [_of_process(read_table, pid, "net/packet") for pid in watched],
                 yielding.ticks() if yielding else 0,
             )
         )
@@ -117,6 +118,14 @@ def _sample(
         # Sleep on the channel, so that the end of a run is noticed at once.
         if select.select([channel], [], [], max(0.0, due - time.monotonic()))[0]:
             due = time.monotonic()
+
+
+def _of_process(read: Callable[[str], bytes], pid: int, name: str) -> bytes:
+    """Nothing is told of one that has ended: others will say so, and what else there is to sample goes on."""
+    try:
+        return read(f"/proc/{pid}/{name}")
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def serve(channel: Connection) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from pandas.api.types import union_categoricals
 from emulator.proc import available_memory_bytes
 from experiments.captures import headers, odd, pcap, pcapng
 from experiments.captures.containers import Bytes, Container, Records, cut
-from experiments.captures.files import OTHER_COMPRESSION, CaptureError, contents
+from experiments.captures.files import OTHER_COMPRESSION, CaptureError, contents, open_capture
 
 CHUNK_RECORDS = 1 << 14  # headers of one chunk stay in the processor's cache
 BYTES_A_PACKET = 800  # of memory that the frame and every analysis of it take at most
@@ -46,16 +48,17 @@ class Capture:
     ipv6_addresses: dict[int, str] = field(default_factory=dict)
 
 
-def read_capture(path: Path | str, link: str = "", direction: str = "") -> Capture:
-    """Decode the pcap or pcapng file at `path`; `link` and `direction` say where it was taken.
+def read_capture(source: Path | str | BinaryIO, link: str = "", direction: str = "") -> Capture:
+    """Decode a pcap or pcapng file, its path or opened; `link` and `direction` say where it was taken.
 
     Compressed with gzip or not. A damaged or truncated file gives the packets before the damage and a problem that says
     where it is. Raises CaptureError if the file is no capture at all, or one too large for this machine's memory,
     OSError if it cannot be read.
     """
-    path = Path(path)
+    path = Path(source if isinstance(source, Path | str) else source.name)
     try:
-        data, problems = contents(path)
+        with open_capture(path) if isinstance(source, Path | str) else contextlib.nullcontext(source) as file:
+            data, problems = contents(file)
         container = _find_records(data)
         packets = sum(len(run.positions) for run in container.runs)
         _check_memory(packets)

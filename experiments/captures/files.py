@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gzip
 import os
-import stat
 import tempfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 import numpy as np
 
-from emulator.caller import as_caller
+from emulator.files import OddFileError, open_input
 from experiments.captures.containers import Bytes
 
 GZIP = b"\x1f\x8b"
@@ -20,44 +19,31 @@ OTHER_COMPRESSION = (b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh", b"\x04\x22\x4d\x1
 MAX_FILE_BYTES = 1 << 40  # it is mapped, not read
 MAX_UNPACKED_BYTES = 4 << 30  # of a gzip file: goes to the folder for temporary files
 _PIECE_BYTES = 1 << 20
-_KINDS = {
-    stat.S_ISDIR: "a folder",
-    stat.S_ISFIFO: "a pipe",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-    stat.S_ISSOCK: "a socket",
-}
 
 
 class CaptureError(ValueError):
     """The file is not a packet capture."""
 
 
-def contents(path: Path) -> tuple[Bytes, list[str]]:
-    """What the file at `path` holds, and what is wrong with its compression.
-
-    Raises CaptureError if it is no regular file, or too large; OSError if it cannot be read.
-    """
-    with as_caller():
-        _check(path.stat())  # first, as it does something to open some devices
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
-    with file:
-        _check(os.fstat(file.fileno()))  # again, as it may be another by now
-        if file.read(2) != GZIP:
-            return _mapped(file), []
-        file.seek(0)
-        with tempfile.TemporaryFile() as unpacked:
-            problems = _unpack(file, unpacked)
-            unpacked.flush()
-            return _mapped(unpacked), problems
+def open_capture(path: Path) -> BinaryIO:
+    """Open the file at `path`. Raises CaptureError if it is no regular file; OSError if it cannot be opened."""
+    try:
+        return open_input(path)
+    except OddFileError as error:
+        raise CaptureError(f"{error.kind}, not a file: give a pcap or pcapng file") from None
 
 
-def _check(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for test, name in _KINDS.items() if test(found.st_mode)), "something else")
-        raise CaptureError(f"{kind}, not a file: give a pcap or pcapng file")
-    if found.st_size > MAX_FILE_BYTES:
-        raise CaptureError(f"{found.st_size} bytes large: at most {MAX_FILE_BYTES} are read")
+def contents(file: BinaryIO) -> tuple[Bytes, list[str]]:
+    """What `file` holds, and what is wrong with its compression. Raises CaptureError if it is too large."""
+    if (size_bytes := os.fstat(file.fileno()).st_size) > MAX_FILE_BYTES:
+        raise CaptureError(f"{size_bytes} bytes large: at most {MAX_FILE_BYTES} are read")
+    if file.read(2) != GZIP:
+        return _mapped(file), []
+    file.seek(0)
+    with tempfile.TemporaryFile() as unpacked:
+        problems = _unpack(file, unpacked)
+        unpacked.flush()
+        return _mapped(unpacked), problems
 
 
 def _mapped(file: IO[bytes]) -> Bytes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from emulator.files import Folder
 from emulator.ports import Port
 from emulator.topology import LeafSpine
 from experiments.captures.concurrency import flow_starts, incast_degree
@@ -33,7 +33,7 @@ class CaptureSummary:
     frames: dict[str, pd.DataFrame] = field(repr=False)
 
 
-def analyse(directory: Path, ports: Sequence[Port], fabric: LeafSpine) -> CaptureSummary:
+def analyse(directory: Folder, ports: Sequence[Port], fabric: LeafSpine) -> CaptureSummary:
     """Everything the captures in `directory` (one file a port, named as it) can tell of `ports`.
 
     These are the ports that were to be captured, as `capture_points` names them: one whose file is missing or cannot
@@ -45,14 +45,17 @@ def analyse(directory: Path, ports: Sequence[Port], fabric: LeafSpine) -> Captur
     captures: dict[Port, Capture] = {}
     problems = []
     for port in ports:
-        path = directory / f"{port.name}.pcap"
         try:
-            captures[port] = read_capture(path, link=port.name)
+            with directory.open(f"{port.name}.pcap") as file:
+                captures[port] = read_capture(file, link=port.name)
         except FileNotFoundError:
             problems.append(f"{port.name}: was to be captured, and its file is missing")
             continue
-        except (CaptureError, OSError) as error:
+        except CaptureError as error:
             problems.append(f"{port.name}: {error}")
+            continue
+        except OSError as error:
+            problems.append(f"{port.name}: its capture {error.strerror or error}")
             continue
         problems += [f"{port.name}: {problem}" for problem in captures[port].problems]
     wire_bytes = {port.name: int(capture.frame.wire_bytes.sum()) for port, capture in captures.items()}

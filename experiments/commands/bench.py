@@ -22,7 +22,7 @@ class _Benchmark:
     root: bool = True
 
 
-_BENCHMARKS = {
+BENCHMARKS = {
     "accuracy": _Benchmark("emulated times over predicted, for many kinds of traffic"),
     "predict": _Benchmark("how time and memory of predictions grow with hosts", root=False),
     "decode": _Benchmark("packets decoded a second, beside tshark, dpkt and scapy", root=False),
@@ -32,8 +32,8 @@ _BENCHMARKS = {
     "bursts": _Benchmark("what it costs in truth to have frames travel together"),
     "replay": _Benchmark("CPU seconds a gigabyte, and how they grow with hosts"),
 }
-_LISTED = "\n".join(["\b", *(f"  {name:9} {benchmark.says}" for name, benchmark in _BENCHMARKS.items())])
-_ROOTLESS = " and ".join(name for name, benchmark in _BENCHMARKS.items() if not benchmark.root)
+_LISTED = "\n".join(["\b", *(f"  {name:9} {benchmark.says}" for name, benchmark in BENCHMARKS.items())])
+_ROOTLESS = " and ".join(name for name, benchmark in BENCHMARKS.items() if not benchmark.root)
 
 _HELP = f"""Measure spraylab itself on this machine.
 
@@ -50,7 +50,7 @@ Examples:
 
 
 @click.command(help=_HELP, epilog=foot({"0": "done", "1": "a fabric could not be built"}))
-@click.argument("name", type=click.Choice(list(_BENCHMARKS)), metavar="NAME")
+@click.argument("name", type=click.Choice(list(BENCHMARKS)), metavar="NAME")
 @click.option(
     "--json",
     "json_file",
@@ -67,7 +67,7 @@ def bench(name: str, json_file: Path | None) -> None:
 
     from experiments.results.folder import write_file
 
-    if _BENCHMARKS[name].root:
+    if BENCHMARKS[name].root:
         become_root()
     rows = importlib.import_module(f"experiments.machine.benchmarks.{name}").run()
     console = Console()

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
 
-FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
+FAILED, BAD_INPUT, REFUSED = 1, 2, 3
 
 set_option = click.option(
     "--set",
@@ -101,7 +102,7 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
     return give
 
 
-_COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted"}
+_COMMON_STATUSES = {"2": "bad input: nothing was built", "130": "interrupted; by another signal, 128 + its number"}
 
 
 class Worded(click.Command):
@@ -140,6 +141,14 @@ def read_experiment(name_or_path: str, overrides: Sequence[str]) -> Experiment:
     return with_rates(load_experiment(name_or_path, overrides))
 
 
+def complete_experiments(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return what a shell completes where an experiment is named: names of the catalog, and files."""
+    from experiments.spec.experiment import catalog_names
+
+    names = [CompletionItem(name) for name in catalog_names() if incomplete and name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
+
+
 def become_root() -> None:
     """Start this same command again under sudo, unless it is root already."""
     if os.geteuid() == 0:
@@ -147,7 +156,7 @@ def become_root() -> None:
     sudo = shutil.which("sudo")
     if sudo is None:
         end("building a fabric needs root, and there is no sudo here: start this as root", BAD_INPUT)
-    command = [sys.executable, "-E", "-P", "-B", "-m", "experiments.cli", *sys.argv[1:]]
+    command = [sys.executable, "-I", "-B", "-m", "experiments.cli", *sys.argv[1:]]
     os.execv(sudo, [sudo, "--", *command])
 
 

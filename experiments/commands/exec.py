@@ -6,7 +6,15 @@ import shutil
 
 import click
 
-from experiments.commands.common import How, Worded, foot, performs_runs, read_experiment, set_option
+from experiments.commands.common import (
+    How,
+    Worded,
+    complete_experiments,
+    foot,
+    performs_runs,
+    read_experiment,
+    set_option,
+)
 
 
 def _named(context: click.Context, _parameter: click.Parameter, command: tuple[str, ...]) -> tuple[str, ...]:
@@ -41,7 +49,7 @@ def _words() -> dict[str, str]:
         },
     ),
 )
-@click.argument("experiment", required=False)
+@click.argument("experiment", required=False, shell_complete=complete_experiments)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...", callback=_named)
 @set_option
 @click.option(
@@ -88,8 +96,9 @@ def exec_(
 
     from experiments.commands.performing import perform
     from experiments.results.folder import ResultsFolder
+    from experiments.results.inputs import restored
     from experiments.runs.loads.programs import Program, Programs, parse_hosts
-    from experiments.spec.experiment import restore_experiment
+    from experiments.spec.experiment import experiment_file
     from experiments.spec.messages import SpecError
 
     folder = None
@@ -98,9 +107,9 @@ def exec_(
             raise click.UsageError("--resume takes everything from its folder: give nothing else of the kind with it")
         folder, source = ResultsFolder.open(how.resume), str(how.resume / "manifest.json")
         program = Program.restored(folder.manifest().get("program"), source)
-        loaded = restore_experiment(folder.manifest()["experiment"], source)
+        loaded, file = restored(folder), None
     else:
-        loaded = read_experiment(str(experiment), overrides)
+        loaded, file = read_experiment(str(experiment), overrides), experiment_file(str(experiment))
         program = Program(command, parse_hosts(hosts, loaded.fabric.topology()), _timeout_s(timeout))
     if shutil.which(program.command[0]) is None:
         raise SpecError(f"{program.command[0]}: no such program; name one on the PATH, or by its path")
@@ -109,7 +118,7 @@ def exec_(
         left_out = f"left out: {', '.join(work.left_out)}, as an unmodified program's connections cannot be split"
         console.print(left_out, highlight=False)
     about = {"program": {**program.as_json(), "schemes": list(work.schemes)}}
-    perform(work, console, how, folder, about=about, kind="-exec")
+    perform(work, console, how, folder, file=file, about=about, kind="-exec")
 
 
 def _timeout_s(text: str) -> float:

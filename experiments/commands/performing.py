@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,12 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from emulator.errors import EmulatorError
+from emulator.files import Folder
 from emulator.sandbox import Sandbox
-from experiments.commands.common import FAILED, INTERRUPTED, REFUSED, How, become_root, end
+from experiments.commands import signals
+from experiments.commands.common import FAILED, REFUSED, How, become_root, end
 from experiments.commands.progress import shown
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
-from experiments.results.folder import CAPTURES, LOG, ResultsFolder, default_path
+from experiments.results.folder import CAPTURES, ResultsFolder, default_path
+from experiments.results.inputs import begun
 from experiments.results.manifest import manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
@@ -35,14 +39,16 @@ def perform(
     how: How,
     resumed: ResultsFolder | None,
     *,
+    file: Path | None = None,
     about: Mapping[str, Any] | None = None,
     kind: str = "",
     sandbox: Sandboxes = Sandbox,
 ) -> None:
     """Perform what is left of `work` as root, answer, and end with the exit status that is due.
 
-    `resumed` is the folder that `how` says to go on with; without it a new one is made, `about` is added to its
-    manifest, and `kind` to its name. `sandbox` is as for `conducted`. Raises SpecError, ResultsError, EmulatorError.
+    `resumed` is the folder that `how` says to go on with. Without it a new one is made: `file`, from which the
+    experiment was read, is copied into it, `about` is added to its manifest, and `kind` to its name. `sandbox` is as
+    for `conducted`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
     if warning := calibration.warning(work.experiment):
@@ -53,16 +59,16 @@ def perform(
     become_root()
     if resumed is None:
         new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **(about or {})}
-        folder = ResultsFolder.create(how.out or default_path(work.name + kind), new)
+        folder = begun(how.out or default_path(work.name + kind), new, work.experiment, file)
     else:
         folder = resumed
         if how.within is not None:
             folder.write_manifest({**folder.manifest(), "within": how.within})
     try:
         failed = conduct(work, folder, console, sandbox)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         answer(folder, work, console)
-        end("interrupted; everything built is gone again", INTERRUPTED)
+        end(f"{interrupt}; everything built is gone again", signals.status(interrupt))
     except EmulatorError:
         answer(folder, work, console)
         raise
@@ -71,6 +77,23 @@ def perform(
         sys.exit(failed[-1].status or FAILED)
     if refused := refusal(verdict, how.fail_on):
         end(refused, REFUSED)
+
+
+def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
+    """Perform each, and end with the first exit status that is not 0; an interruption ends them all.
+
+    Raises what they raise, and goes no further.
+    """
+    statuses: list[Any] = []
+    for perform_one in performances:
+        try:
+            perform_one()
+        except SystemExit as ended:
+            if signals.ended(ended.code):
+                raise
+            statuses.append(ended.code)
+    if any(statuses):
+        sys.exit(next(filter(None, statuses)))
 
 
 def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox) -> list[Failed]:
@@ -83,7 +106,7 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
     todo = [run for run in work.runs if run.run_id not in finished]
     if not todo:
         return []
-    with folder.in_use():
+    with folder.in_use() as log:
         if changed := note_machine(folder):
             console.print(
                 f"[yellow]warning:[/yellow] {escape(str(folder.path))} goes on elsewhere than it was begun: "
@@ -92,22 +115,16 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
                 soft_wrap=True,
             )
         limit_bps = calibration.userspace_limit_bps(work.topology.hosts)
-        outcomes = conducted(work, todo, folder.path / LOG, folder.path.absolute() / CAPTURES, limit_bps, sandbox)
+        captures = Folder(folder.path.absolute()) / CAPTURES
+        outcomes = conducted(work, todo, log, captures, limit_bps, sandbox)
         seen = shown(recorded(folder, work, todo, outcomes, console.print), work, todo, console)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
 
 
 def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
-    """Print the table, a line a collective, the sentence, what did not finish, and where everything is."""
+    """Print what `tell` does, and where everything is; write the report."""
     runs = folder.runs()
-    verdict = of_results(runs, folder.manifest())
-    if len(runs):
-        console.print(render(runs), end="\n\n")
-        for row in runs[runs.fidelity != PASS].itertuples():
-            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
-    for line in lines(verdict):
-        console.print(escape(line), highlight=False)
-    console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+    verdict = tell(folder, console)
     if len(runs):
         with console.status("writing the report"):
             from experiments.results.report import report_path, write_report  # matplotlib takes a while to import
@@ -116,15 +133,29 @@ def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
         console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
     else:
         folder.write_verdict(as_json(verdict))
-    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
-        named = ", ".join(failed.run_id.head(_MOST_NAMED))
-        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
-        console.print(f"[red]{named}{more} did not finish:[/red] {escape(str(reason))}", highlight=False)
     if len(runs) < len(work.runs):
         done = f"{len(runs)} of {len(work.runs)} runs are done"
         again = f"spraylab {work.command} --resume {folder.path}"
         console.print(f"{done}; go on with: {again}", highlight=False, soft_wrap=True)
     console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
+    return verdict
+
+
+def tell(folder: ResultsFolder, console: Console, within: float | None = None) -> Verdict:
+    """Print the table, a line a collective, the sentence, and what did not finish; `within` as for `of_results`."""
+    runs = folder.runs()
+    verdict = of_results(runs, folder.manifest(), within)
+    if len(runs):
+        console.print(render(runs), end="\n\n")
+        for row in runs[runs.fidelity != PASS].itertuples():
+            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
+    for line in lines(verdict):
+        console.print(escape(line), highlight=False)
+    console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+    for reason, failed in folder.failed_runs().groupby("reason", sort=False):
+        named = ", ".join(failed.run_id.head(_MOST_NAMED))
+        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+        console.print(f"[red]{named}{more} did not finish:[/red] {escape(str(reason))}", highlight=False)
     return verdict
 
 

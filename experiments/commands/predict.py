@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.common import Share, foot, read_experiment, set_option
+from experiments.commands.common import Share, complete_experiments, foot, read_experiment, set_option
 
 
 @click.command(epilog=foot({"0": "done", "2": "bad input, or FILE cannot be written"}))
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=complete_experiments)
 @set_option
 @click.option(
     "--results",
@@ -34,7 +34,7 @@ from experiments.commands.common import Share, foot, read_experiment, set_option
 def predict(
     experiment: str, overrides: tuple[str, ...], results: Path | None, jitter: float | None, csv: Path | None
 ) -> None:
-    """Say what theory expects of an experiment, without emulating it.
+    """Say what theory expects of an experiment, emulating nothing.
 
     EXPERIMENT is a YAML file, or a name of the catalog. For every collective and scheme: the collective completion time
     (CCT) under ideal fair sharing, its ratio to the bound (the least time that any scheme could take), and the
@@ -56,7 +56,7 @@ def predict(
     from rich.progress import track
 
     from experiments.results.folder import ResultsFolder, write_file
-    from experiments.runs.loads.replays import Replays
+    from experiments.runs.loads.sweeps import replay_work
     from experiments.runs.predict import beside_results, prediction_table, predictions
 
     to_pipe = str(csv) == "-"
@@ -64,7 +64,7 @@ def predict(
     loaded = read_experiment(experiment, overrides)
     runs = ResultsFolder.open(results).runs() if results else None
     rows = track(
-        predictions(loaded, jitter), "predicting", total=len(Replays(loaded).runs), console=console, transient=True
+        predictions(loaded, jitter), "predicting", total=len(replay_work(loaded).runs), console=console, transient=True
     )
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:

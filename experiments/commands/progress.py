@@ -36,6 +36,8 @@ def shown(outcomes: Iterator[Outcome], work: Work, todo: Sequence[Run], console:
                 case messages.Failed(run_id, reason):
                     console.print(f"[red]{run_id} did not finish:[/red] {escape(reason)}", highlight=False)
                     bar.done(run_id)
+                case messages.Lost(reason):
+                    console.print(f"[yellow]the fabric is built anew:[/yellow] {escape(reason)}", highlight=False)
             yield outcome
 
 

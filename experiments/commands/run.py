@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
+
 import click
 
-from experiments.commands.common import BAD_INPUT, How, end, foot, performs_runs, read_experiment, set_option
+from experiments.commands.common import (
+    BAD_INPUT,
+    How,
+    complete_experiments,
+    end,
+    foot,
+    performs_runs,
+    read_experiment,
+    set_option,
+)
 
 
 @click.command(
@@ -17,6 +29,7 @@ from experiments.commands.common import BAD_INPUT, How, end, foot, performs_runs
         },
         {
             "DIR/manifest.json": "the experiment, command, machine and versions",
+            "DIR/inputs/": "EXPERIMENT and the files it names, as they were",
             "DIR/runs.csv": "a row a run; columns in _s are seconds, _bps bits/s",
             "DIR/verdict.json": "the outcome, overall and by collective, for programs",
             "DIR/failed_runs.csv": "runs that did not finish, if any, and why",
@@ -27,16 +40,17 @@ from experiments.commands.common import BAD_INPUT, How, end, foot, performs_runs
         },
     )
 )
-@click.argument("experiment", required=False)
+@click.argument("experiments", nargs=-1, metavar="EXPERIMENT...", shell_complete=complete_experiments)
 @set_option
 @performs_runs("NAME", dry_run="the runs, with bounds and likely durations in seconds")
-def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
+def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> None:
     """Run an experiment and say what came of it.
 
     EXPERIMENT is a YAML file, or a name of the catalog such as quick. Every collective in it is replayed under every
     scheme with every seed; each run is measured, and has fidelity pass only if its numbers can be trusted. At the end
     come the medians of those that can, and one sentence: ECMP is enough, or splitting is, or spraying pays. That
     takes trust in two thirds of all runs, and per collective and scheme in two seeds (in the one, if there is one).
+    Several experiments are run one after another, each into a folder of its own.
 
     Asks sudo for root. Everything privileged happens in private namespaces that are gone when the command ends, however
     it ends. Results are written after every run, and are yours.
@@ -47,27 +61,34 @@ def run(experiment: str | None, overrides: tuple[str, ...], how: How) -> None:
       spraylab run quick --set fabric.spines=8 --set 'seeds=[1]'
       spraylab run my.yaml --out results/mine
       spraylab run --resume results/mine
+      spraylab run one.yaml other.yaml
       spraylab run quick --within 10% --fail-on spraying-pays
     """
     from rich.console import Console
 
-    from experiments.commands.performing import perform
+    from experiments.commands.performing import one_after_another, perform
     from experiments.results.folder import ResultsFolder
-    from experiments.runs.loads.replays import Replays
-    from experiments.spec.experiment import restore_experiment
+    from experiments.results.inputs import restored
+    from experiments.runs.loads.sweeps import replay_work
+    from experiments.runs.work import Work
+    from experiments.spec.experiment import experiment_file
 
     folder = None
     if how.resume:
-        if experiment or overrides or how.out:
+        if experiments or overrides or how.out:
             raise click.UsageError(
                 "--resume takes everything from its folder: give no experiment, --set or --out with it"
             )
         folder = ResultsFolder.open(how.resume)
         if "program" in folder.manifest():
             end(f"{how.resume} was begun by exec: go on with spraylab exec --resume {how.resume}", BAD_INPUT)
-        work = Replays(restore_experiment(folder.manifest()["experiment"], str(how.resume / "manifest.json")))
-    elif experiment:
-        work = Replays(read_experiment(experiment, overrides))
+        works: list[tuple[Work, Path | None]] = [(replay_work(restored(folder)), None)]
+    elif experiments:
+        works = [(replay_work(read_experiment(name, overrides)), experiment_file(name)) for name in experiments]
     else:
         raise click.UsageError("name an experiment, such as: spraylab run quick")
-    perform(work, Console(), how, folder)
+    if how.out and len(works) > 1:
+        raise click.UsageError("--out names one folder: give it with one experiment, or none with several")
+    for work, _ in works[1:]:
+        work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
+    one_after_another([functools.partial(perform, work, Console(), how, folder, file=file) for work, file in works])

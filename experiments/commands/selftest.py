@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+
+from emulator.inherited import environment, which
+from experiments.commands import signals
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "tests" / "unit"
@@ -20,8 +24,8 @@ FUZZ = ROOT / "tests" / "fuzz"
 ROOTLESS = (UNIT, FUZZ, BROWSER)
 FUZZED_INPUTS = "4000"  # files a reader: about a minute for all readers together
 
-# -E and -P: neither PYTHONPATH nor the current directory may put another `experiments` or `traffic` first.
-PYTHON = (sys.executable, "-E", "-P")
+# -I: neither PYTHONPATH nor the current directory may put another `experiments` or `traffic` first.
+PYTHON = (sys.executable, "-I")
 TOOLS = Path(sys.executable).parent  # not resolved: an environment's python leads elsewhere
 CHECKS = {
     "ruff": [*PYTHON, "-m", "ruff", "check", "."],
@@ -34,7 +38,6 @@ CHECKS = {
 """What is looked at without running it, by the name in the summary; .pre-commit-config.yaml has the same."""
 TIMEOUT_S = "3600"
 NO_TESTS_RAN = 5  # pytest.ExitCode.NO_TESTS_COLLECTED
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def main(args: list[str], *, smoke: bool = False, fuzz: bool = False) -> int:
     `args` go to pytest: options to both its runs, a path under tests/unit or tests/system only to its own, and then the
     other part does not run. `smoke` is the system tests marked `smoke` and nothing else, `fuzz` a minute of new damage
     for everything that reads files.
-    Returns the exit status: 0, 1 after a failure, 2 if no test was run, 130 after Ctrl-C.
+    Returns the exit status: 0, 1 after a failure, 2 if no test was run, 128 + n after signal n.
     """
     options, unit_paths, system_paths = divide(args)
     if fuzz:
@@ -68,9 +71,9 @@ def main(args: list[str], *, smoke: bool = False, fuzz: bool = False) -> int:
         if smoke or run_all or system_paths:
             marker = ["-m", "smoke"] if smoke else []
             results.append(run_pytest("system tests", system_paths or [str(SYSTEM)], [*marker, *options], as_root=True))
-    except KeyboardInterrupt:
-        print("\nspraylab: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        print(f"\nspraylab: {interrupt}", file=sys.stderr)
+        return signals.status(interrupt)
     return summarize(results)
 
 
@@ -107,7 +110,8 @@ def run_pytest(name: str, paths: list[str], options: list[str], *, as_root: bool
         command = [*PYTHON, "-m", "pytest", f"--junitxml={report}", *options, *paths]
         if as_root:
             # nothing of root's stays in a user's checkout
-            command = ["env", "PYTHONDONTWRITEBYTECODE=1", *PYTHON, "-B", *command[3:], "-p", "no:cacheprovider"]
+            command = ["env", "PYTHONDONTWRITEBYTECODE=1", *PYTHON, "-B", *command[len(PYTHON) :]]
+            command += ["-p", "no:cacheprovider"]
         result = run(name, command, as_root=as_root)
         status = 0 if result.exit_status == NO_TESTS_RAN and options else result.exit_status
         return Result(name, status, result.seconds, read_counts(report))
@@ -119,7 +123,7 @@ def run(name: str, command: list[str], *, as_root: bool = False) -> Result:
     # --foreground: Ctrl-C reaches the part as well; coreutils' timeout since sudo's children are not ours to end.
     command = ["timeout", "--foreground", "--kill-after=60", TIMEOUT_S, *command]
     if as_root and os.geteuid() != 0:
-        if shutil.which("sudo") is None:
+        if which("sudo") is None:
             print("spraylab: the system tests need root: start this as root, or install sudo", file=sys.stderr)
             return Result(name, 1, 0.0)
         command = ["sudo", *command]
@@ -132,11 +136,15 @@ def run(name: str, command: list[str], *, as_root: bool = False) -> Result:
         user=uid,
         group=gid,
         extra_groups=[] if gid is not None else None,
+        env=environment() if as_root and os.geteuid() == 0 else None,  # else it is the user's, or sudo's affair
     )
     try:
         status = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # it was interrupted too; let it tidy up
+    except KeyboardInterrupt as interrupt:
+        if signals.status(interrupt) != 128 + signal.SIGINT:  # Ctrl-C has interrupted it too
+            with contextlib.suppress(PermissionError):  # sudo's are not ours to interrupt
+                process.send_signal(signal.SIGINT)
+        process.wait()  # let it tidy up
         raise
     return Result(name, status, time.monotonic() - started)
 

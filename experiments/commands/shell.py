@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from experiments.commands.common import Worded, become_root, foot, read_experiment, set_option
+from experiments.commands.common import Worded, become_root, complete_experiments, foot, read_experiment, set_option
 
 
 def _plain() -> str:
@@ -20,7 +20,7 @@ def _words() -> dict[str, str]:
 
 
 @click.command(cls=Worded, words=_words, epilog=foot({"0": "done", "1": "the fabric could not be built"}))
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=complete_experiments)
 @set_option
 @click.option(
     "--scheme",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from emulator.caller import as_caller
+from emulator.caller import home
+from emulator.files import Folder
 from emulator.inputs import InputError, read_input
 from emulator.ports import least_rate_bps
 from emulator.topology import MAX_EMULATED_HOSTS
-from experiments.results.folder import write_file
+from experiments.results.folder import ResultsError, write_file
 from experiments.results.manifest import machine
 from experiments.spec.experiment import Experiment
 from experiments.spec.fabric import MAX_BURST_FRAMES
@@ -134,8 +134,12 @@ def save(found: Sequence[Mapping[str, Any]]) -> Path:
     before = load()
     kept = {_key(row): dict(row) for row in [*(before.rows if before else ()), *found]}
     path = calibration_file()
-    with as_caller():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if path is None:
+        raise ResultsError("cannot keep what was found: this user has no home folder; set XDG_STATE_HOME to a folder")
+    try:
+        Folder(path.parent).make()
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
     write_file(path, json.dumps({"machine": machine(), "rows": list(kept.values())}, indent=2) + "\n")
     return path
 
@@ -152,6 +156,8 @@ def load() -> Calibration | None:
 def _read() -> tuple[Calibration | None, str | None]:
     """What is known of this machine, and a sentence if there is a file that cannot be used."""
     path = calibration_file()
+    if path is None:
+        return None, None
     try:
         content = json.loads(read_input(path, _MOST_BYTES))
         if content["machine"] != machine():
@@ -179,11 +185,13 @@ class _Row(BaseModel):
     measured: str = Field(pattern="^[0-9-]{10}$")
 
 
-def calibration_file() -> Path:
-    """In the state folder of the user, or of the one who called sudo (XDG Base Directory Specification)."""
+def calibration_file() -> Path | None:
+    """In the state folder of the user, or of the one who called sudo (XDG Base Directory Specification).
+
+    None for a user who has no home folder.
+    """
     state = os.environ.get("XDG_STATE_HOME", "")
     if state.startswith("/"):
         return Path(state) / _FILE
-    caller = os.environ.get("SUDO_UID") if os.geteuid() == 0 else None
-    home = Path(pwd.getpwuid(int(caller)).pw_dir) if caller else Path.home()
-    return home / ".local/state" / _FILE
+    own = home()
+    return own / ".local/state" / _FILE if own else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from emulator.files import Folder
+from emulator.inherited import which
 from emulator.meters.capture import Which
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import Built
@@ -59,7 +60,7 @@ class Trials(ReplayWork):
         hosts = place(each.placement, self.topology, each.schedule.ranks)
         return each.schedule, hosts, bound_s(each.schedule, self.topology, hosts)
 
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         return replace(super().job(run, captures), captures=self._traffic[run.traffic].captures)
 
     def estimate_s(self, run: Run) -> float:
@@ -108,9 +109,9 @@ def rows(
     cannot be built.
     """
     work = Trials(fabric, traffic, dataplane, predicted=predicted)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         setup: dict[str, Any] = {}
-        for outcome in conducted(work, work.runs, Path(folder) / "run.log", Path(folder)):
+        for outcome in conducted(work, work.runs, log, Folder(Path(folder))):
             match outcome:
                 case Built():
                     setup = {"dataplane": outcome.dataplane, "setup_s": outcome.setup_s["ready"]}
@@ -153,4 +154,4 @@ def faithful(row: dict[str, Any], most_over_bound: float) -> bool:
 
 def available(dataplanes: Sequence[str] = ("ovs", "linux")) -> list[str]:
     """Those of `dataplanes` that are installed here."""
-    return [name for name in dataplanes if name == "linux" or shutil.which("ovs-vswitchd")]
+    return [name for name in dataplanes if name == "linux" or which("ovs-vswitchd")]

@@ -6,16 +6,21 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from emulator.caller import as_command
 from experiments.judge.evidence import Built
 from experiments.results.folder import ResultsFolder
 from experiments.results.verdict import DEFAULT_WITHIN
 from experiments.spec.experiment import Experiment
+
+_CHECKOUT = Path(__file__).parents[2]
 
 
 def manifest(experiment: Experiment, within: float = DEFAULT_WITHIN) -> dict[str, Any]:
@@ -53,9 +58,29 @@ def _here() -> dict[str, Any]:
         },
         "versions": {
             "python": platform.python_version(),
+            "revision": _revision(),
             **{name: importlib.metadata.version(name) for name in packages},
         },
     }
+
+
+@cache
+def _revision() -> str | None:
+    """Return the git commit of the checkout that this is; '-dirty' follows where it was changed. None: no checkout."""
+    if not (_CHECKOUT / ".git").exists():  # git would find one that this is installed somewhere in
+        return None
+    own = ["-c", f"safe.directory={_CHECKOUT}", "-c", "core.fsmonitor=false"]
+    words = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    where = {"PATH": os.environ.get("PATH", os.defpath), "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(_CHECKOUT), *own, *words],
+            env=where, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True, timeout=10,
+            **as_command(),
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return str(told.stdout).strip()
 
 
 def note_machine(folder: ResultsFolder) -> list[str]:
@@ -71,7 +96,8 @@ def note_machine(folder: ResultsFolder) -> list[str]:
         f"{key} was {last[part][key]}, is {now}"
         for part, values in here.items()
         for key, now in values.items()
-        if key != "memory_bytes" and last.get(part, {}).get(key, now) != now  # a kernel takes more or less for itself
+        if key != "memory_bytes"  # a kernel takes more or less for itself
+        and last.get(part, {}).get(key) not in (now, None)
     ]
     if changed:
         entry = {**here, "runs_before": len(folder.runs())}

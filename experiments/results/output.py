@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import BinaryIO
 
-from emulator.caller import as_caller
+from emulator.files import Folder
 from emulator.programs import OUTPUT_LIMIT_BYTES, Ended
 from emulator.topology import LeafSpine
 from experiments.results.folder import ResultsError
@@ -20,7 +19,7 @@ class OutputLogs:
     LINES_PER_S = 50
     LINE_CHARACTERS = 400
 
-    def __init__(self, folder: Path, fabric: LeafSpine, say: Callable[..., None]) -> None:
+    def __init__(self, folder: Folder, fabric: LeafSpine, say: Callable[..., None]) -> None:
         self._folder, self._fabric, self._say = folder, fabric, say
         self._files: dict[int, BinaryIO] = {}
         self._begun: dict[int, bytes] = {}  # lines that have not ended
@@ -35,15 +34,15 @@ class OutputLogs:
         self._files.clear()
 
     def begin(self, run_id: str, hosts: Sequence[int]) -> None:
-        self._run_folder = self._folder / run_id
+        directory = self._folder / run_id
+        self._run_folder = directory.path
         self._say(f"{run_id}: {len(hosts)} processes", style="bold", highlight=False)
         try:
-            with as_caller():
-                self._run_folder.mkdir(parents=True, exist_ok=True)
-                for host in hosts:
-                    self._files[host] = (self._run_folder / f"{self._fabric.host_name(host)}.log").open("wb")
+            directory.make()
+            for host in hosts:
+                self._files[host] = directory.empty(f"{self._fabric.host_name(host)}.log")
         except OSError as error:
-            raise ResultsError(f"cannot write {self._run_folder}: {error.strerror}") from error
+            raise ResultsError(f"cannot write {error.filename or directory.path}: {error.strerror}") from error
 
     def write(self, pieces: Iterable[tuple[int, bytes]]) -> None:
         for host, piece in pieces:

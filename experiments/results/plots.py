@@ -75,7 +75,7 @@ def look(scheme: str) -> Look:
         return spare_look(zlib.crc32(scheme.encode()))
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with _style():
@@ -89,10 +89,10 @@ def _style(**more: str) -> AbstractContextManager[None]:
     return matplotlib.style.context(["default", {**_STYLE, **more}])
 
 
-@_styled
+@styled
 def ratio(runs: pd.DataFrame, column: str, schemes: Sequence[str], title: str, label: str) -> Figure:
     """`column` of the runs of one traffic, which is 1.00 at best: a point a seed, a bar and a number for the median."""
-    figure, (axes,) = _figure(0.8 + 0.3 * len(schemes), title)
+    figure, (axes,) = blank(0.8 + 0.3 * len(schemes), title)
     axes.axvline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
     _points(axes, runs, column, schemes, "{:.2f}".format)
     axes.set_xlabel(label)
@@ -101,20 +101,20 @@ def ratio(runs: pd.DataFrame, column: str, schemes: Sequence[str], title: str, l
     return figure
 
 
-@_styled
+@styled
 def seconds(runs: pd.DataFrame, column: str, schemes: Sequence[str], title: str, label: str) -> Figure:
     """`column` of the runs of one traffic, in seconds: a point a seed, a bar and a number for the median."""
-    figure, (axes,) = _figure(0.8 + 0.3 * len(schemes), title)
+    figure, (axes,) = blank(0.8 + 0.3 * len(schemes), title)
     _points(axes, runs, column, schemes, "{:.2f}".format)
     axes.set_xlabel(label)
     axes.set_xlim(0, axes.get_xlim()[1])
     return figure
 
 
-@_styled
+@styled
 def reordering(runs: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure:
     """Segments of the runs of one traffic that arrived out of order, and that were sent again."""
-    figure, (left, right) = _figure(0.8 + 0.3 * len(schemes), title, columns=2)
+    figure, (left, right) = blank(0.8 + 0.3 * len(schemes), title, columns=2)
     for axes, column, label in (
         (left, "out_of_order_segments", "arrived out of order\n(segments)"),
         (right, "retransmitted_segments", "sent again\n(segments)"),
@@ -128,7 +128,7 @@ def reordering(runs: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure
     return figure
 
 
-@_styled
+@styled
 def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
     """Bytes that one run sent over every fabric link, leaf x spine, up and down; `most_bytes` ends the scale."""
     unit, name = _bytes_unit(most_bytes)
@@ -140,7 +140,7 @@ def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
     rows, columns = up.shape
     labelled = columns <= _MOST_LABELLED
     height_in = 1.4 * min(1.6, max(0.4, rows / columns))
-    figure, both = _figure(height_in + (0.85 if labelled else 1.3), title, columns=2)
+    figure, both = blank(height_in + (0.85 if labelled else 1.3), title, columns=2)
     for axes, cells, direction in zip(both, (up, down), ("leaf to spine", "spine to leaf"), strict=True):
         mesh = axes.pcolormesh(
             cells.to_numpy(float),
@@ -171,14 +171,14 @@ def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str, most_bytes: float) -> Figure:
     """Bytes waiting over time at the fullest fabric port (line), down to the mean of all of them (shade).
 
     `queues` has the samples of fabric ports of one run a scheme: scheme, time_s, backlog_bytes; `most_bytes` ends the
     scale.
     """
-    figure, (axes,) = _figure(_height_in(schemes), title)
+    figure, (axes,) = blank(height_in(schemes), title)
     unit, name = _bytes_unit(most_bytes)
     for scheme in schemes:
         samples = queues[queues.scheme == scheme].groupby("time_s").backlog_bytes.agg(["max", "mean"]) / unit
@@ -195,14 +195,14 @@ def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str, most_b
     axes.set_xlabel("time since the first send (s)")
     axes.set_ylabel(f"queue ({name})")
     axes.grid(visible=True)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
-@_styled
+@styled
 def flow_completion(flows: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure:
     """Share of the flows of one traffic (scheme, fct_s) that took at most so long."""
-    figure, (axes,) = _figure(_height_in(schemes), title)
+    figure, (axes,) = blank(height_in(schemes), title)
     for scheme in schemes:
         times_s = np.sort(flows.fct_s[flows.scheme == scheme].to_numpy(float))
         if not len(times_s):
@@ -222,7 +222,7 @@ def flow_completion(flows: pd.DataFrame, schemes: Sequence[str], title: str) -> 
     axes.set_xlabel("flow completion time (s)")
     axes.set_ylabel("flows completed (%)")
     axes.grid(visible=True)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -262,12 +262,12 @@ def _css(text: str) -> str:
     return re.sub(INK, "currentColor", text, flags=re.IGNORECASE)
 
 
-def _height_in(schemes: Sequence[str]) -> float:
+def height_in(schemes: Sequence[str]) -> float:
     """Of a figure of lines, whose legend has three schemes a row."""
     return 1.9 + 0.16 * -(-len(schemes) // 3)
 
 
-def _figure(height_in: float, title: str, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
+def blank(height_in: float, title: str, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
     lines = textwrap.wrap(title, _TITLE_WIDTH)
     figure = Figure(figsize=(_WIDTH_IN, height_in + 0.15 * len(lines)), layout="constrained", label=title)
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9, fontweight="bold")
@@ -314,7 +314,7 @@ def _label_cells(axes: Axes, cells: NDArray[np.float64], most: float) -> None:
             axes.text(column + 0.5, row + 0.5, f"{value:.{digits}f}", ha="center", va="center", color=colour, size=size)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         figure.legend(handles, labels, loc="outside lower left", ncols=min(3, len(labels)), borderaxespad=0.2)

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from ruamel.yaml import YAML
 
-from emulator.caller import as_caller
+from emulator.files import Folder, OddFileError
 from experiments.judge.rows import PASS
 from experiments.results import plots
 from experiments.results.folder import ResultsError, ResultsFolder
@@ -64,20 +64,23 @@ def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | No
         differences=_differences(everyone) if len(everyone) > 1 else [],
     )
     with _writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        Folder(out.parent).make()
+        with Folder(out.parent).replacing(out.name) as file:
+            file.write(page.encode())
     if len(folders) == 1:
-        _save_figures(sections, folders[0].path / FIGURES)
+        _save_figures(sections, folders[0].files / FIGURES)
         folders[0].write_verdict(as_json(of_results(everyone[0].runs, everyone[0].manifest, within)))
 
 
 def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
     """The section as the template takes it: rows of one SVG a folder, None where it has no such runs."""
-    parts = parts_of(everyone, each_scheme=section.a_figure_each_scheme)
+    parts = section.parts(everyone) if section.parts else parts_of(everyone, each_scheme=section.a_figure_each_scheme)
     shown = parts[:MOST_FIGURES]
     rows = [
         [
-            section.draw(part, each, everyone) if section.needs in each.runs and len(of_part(each.runs, part)) else None
+            section.draw(part, each, everyone)
+            if section.needs in each.runs and len(section.rows(each.runs, part))
+            else None
             for each in everyone
         ]
         for part in shown
@@ -230,19 +233,20 @@ def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:80]
 
 
-def _save_figures(sections: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    with _writing(folder):
-        folder.mkdir(exist_ok=True)
+def _save_figures(sections: Sequence[Mapping[str, Any]], folder: Folder) -> None:
+    with _writing(folder.path):
+        folder.make()
         for section in sections:
             for row in section["rows"]:
                 for figure in filter(None, row):
-                    (folder / f"{figure['name']}.svg").write_text(plots.as_file(figure["svg"]), encoding="utf-8")
+                    with folder.replacing(f"{figure['name']}.svg") as file:
+                        file.write(plots.as_file(figure["svg"]).encode())
 
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    with as_caller():
-        try:
-            yield
-        except OSError as error:
-            raise ResultsError(f"cannot write the report to {path}: {error.strerror or error}") from error
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename} " if isinstance(error, OddFileError) else ""
+        raise ResultsError(f"cannot write the report to {path}: {where}{error.strerror or error}") from error

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.judge.rows import PASS
 from experiments.results import plots
+from experiments.results.curves import curves_of, draw_curve
 from experiments.results.folder import ResultsFolder
 
 
@@ -108,6 +109,11 @@ class Section:
     a_figure_each_scheme: bool = False
     common_axes: str = ""
     paired_axes: str = ""
+    parts: Callable[[Sequence[Results]], list[Part]] | None = None
+    """What its figures are about; without it, the traffics, or traffics and schemes, that ran."""
+
+    rows: Callable[[pd.DataFrame, Part], pd.DataFrame] = of_part
+    """The rows of a frame that are about one of these."""
 
 
 def _ratio(column: str, label: str) -> Callable[[Part, Results, Sequence[Results]], Figure]:
@@ -148,7 +154,32 @@ def _flow_completion(part: Part, results: Results, everyone: Sequence[Results]) 
     return plots.flow_completion(flows, schemes_of(everyone), part.traffic)
 
 
+def _curves(everyone: Sequence[Results]) -> list[Part]:
+    found = [curve for each in everyone for curve in curves_of(each.runs)]
+    return [Part(name) for name in dict.fromkeys(curve.name for curve in found)]
+
+
+def _on_curve(runs: pd.DataFrame, part: Part) -> pd.DataFrame:
+    return next((curve.runs for curve in curves_of(runs) if curve.name == part.traffic), runs.iloc[:0])
+
+
+def _curve(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
+    chosen = next(curve for curve in curves_of(results.runs) if curve.name == part.traffic)
+    return draw_curve(chosen, schemes_of(everyone))
+
+
 SECTIONS = (
+    Section(
+        "sweep",
+        "What the sweep changes",
+        "Each point is one seed's completion time over its bound at one value of what is swept; hollow points are runs "
+        "that failed fidelity. Lines are what theory predicts, the median over seeds.",
+        "point",
+        _curve,
+        common_axes="y",
+        parts=_curves,
+        rows=_on_curve,
+    ),
     Section(
         "cct",
         "Completion time against the bound",

@@ -12,6 +12,7 @@ import pandas as pd
 
 from experiments.judge.rows import PASS
 from experiments.results.folder import ResultsError
+from experiments.spec.sweep import read_sweep
 from traffic.schemes import names_of_role
 
 DEFAULT_WITHIN = 0.05
@@ -55,7 +56,8 @@ class Asked:
         applied = (program or {}).get("schemes", given.get("schemes", []))
         schemes = dict.fromkeys([*applied, *runs.get("scheme", [])])
         seeds = dict.fromkeys([*given.get("seeds", []), *sorted(map(int, runs.get("seed", [])))])
-        collectives = 1 if program else len(given.get("traffic", []))
+        points = read_sweep(given["sweep"]).points if given.get("sweep") else 1
+        collectives = 1 if program else len(given.get("traffic", [])) * points
         planned = collectives * len(applied) * len(given.get("seeds", []))
         return cls(tuple(schemes), tuple(seeds), max(planned, len(runs)), collectives, program is not None)
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from controllers.dataplane import build
+from emulator import vigil
 from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.faults.clock import Clock
@@ -19,25 +21,37 @@ from emulator.meters.meters import Sampler, settled_counters
 from emulator.order import FabricOrder
 from emulator.programs import furnish, put_first, register
 from experiments.judge.evidence import Built, Measured
-from experiments.runs.messages import Event, Failed, Job, Playing, Progress, Started, UnfitError
+from experiments.runs.messages import Event, Failed, Job, Lost, Playing, Progress, Started, UnfitError
 
 
 def perform(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
-    """Runs in the sandbox. Raises EmulatorError when the fabric cannot be built."""
-    fabric = fabric_of(order, jobs[0].seed)
-    sampler = Sampler(fabric, sys.stderr, programs=order.for_programs)
+    """Runs in the sandbox. Raises EmulatorError when the fabric cannot be built.
+
+    It ends with Lost, and runs are left, where a process has ended without which the fabric is none.
+    """
+    with vigil.kept():
+        fabric = fabric_of(order, jobs[0].seed)
+        sampler = Sampler(fabric, sys.stderr, programs=order.for_programs)
     yield described(fabric)
     for job in jobs:
+        if job is not jobs[0] and (lost := vigil.loss(0)):
+            yield Lost(lost)
+            return
         print(f"{time.strftime('%H:%M:%S')} run {job.run_id}", file=sys.stderr, flush=True)
         yield Started(job.run_id)
         try:
-            fabric.program(job.seed, job.load.hashed)
-            yield from _play(fabric, sampler, job)
+            yield from _guarded(_play(fabric, sampler, job))
         except UnfitError as error:
             yield Failed(job.run_id, error.reason, error.status)
             return
-        except EmulatorError as error:
-            yield Failed(job.run_id, str(error))
+        except Exception as error:  # whatever it breaks: that it ended is the reason
+            lost = vigil.loss()
+            if lost is None and not isinstance(error, EmulatorError):
+                raise
+            yield Failed(job.run_id, lost or str(error))
+            if lost:
+                yield Lost(lost)
+                return
 
 
 def fabric_of(order: FabricOrder, seed: int) -> Fabric:
@@ -64,7 +78,20 @@ def described(fabric: Fabric) -> Built:
     )
 
 
-def _play(fabric: Fabric, sampler: Sampler, job: Job) -> Iterator[Event]:
+def _guarded(events: Generator[Event, None, None]) -> Iterator[Event]:
+    """Interrupt `events` as soon as a process ends that the fabric rests upon, but never whom they are handed to."""
+    with closing(events):
+        while True:
+            with vigil.kept():
+                try:
+                    event = next(events)
+                except StopIteration:
+                    return
+            yield event
+
+
+def _play(fabric: Fabric, sampler: Sampler, job: Job) -> Generator[Event, None, None]:
+    fabric.program(job.seed, job.load.hashed, forwarding=job.load.forwarding)
     points = capture_points(fabric.ports, job.captures)
     with job.load.ready(fabric, job.seed) as play:
         settled_counters(fabric)  # what made it ready has passed

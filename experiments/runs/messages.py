@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.dataplane import Endpoints
 from emulator.faults import Fault
+from emulator.files import Folder
+from emulator.forwarding import Forwarding
 from emulator.meters.capture import Which
 from emulator.programs import Ended, Output
 from experiments.judge.evidence import Built, Measured
@@ -42,6 +44,13 @@ class Failed:
     status: int = 0
 
 
+@dataclass(frozen=True)
+class Lost:
+    """The fabric is none any more, for the `reason` given: it is to be built anew for the runs that are left."""
+
+    reason: str
+
+
 class UnfitError(Exception):
     """A load has ended, and not as it should: `reason` for people, and the exit `status` of what was run."""
 
@@ -62,6 +71,10 @@ class Load(Protocol):
     def hashed(self) -> Sequence[Endpoints]:
         """Those of its connections, known beforehand, whose paths the leaves choose."""
 
+    @property
+    def forwarding(self) -> Forwarding | None:
+        """What it asks of the leaves instead of hashing; None for most."""
+
     def ready(self, fabric: Fabric, seed: int) -> AbstractContextManager[Callable[[], Playing]]:
         """Meanwhile, everything is in place on `fabric`; what it gives plays the load, once.
 
@@ -77,8 +90,8 @@ class Job:
     seed: int
     load: Load
     captures: Which = "none"
-    capture_directory: Path = Path()
+    capture_directory: Folder = field(default_factory=lambda: Folder(Path()))
     faults: Sequence[Fault] = ()
 
 
-Event = Built | Started | Progress | Output | Ended | Failed | Measured[Any]
+Event = Built | Started | Progress | Output | Ended | Failed | Lost | Measured[Any]

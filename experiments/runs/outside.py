@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from emulator.files import Folder
 from emulator.meters.capture import capture_points
 from emulator.order import FabricOrder
 from emulator.programs import Ended, Output
@@ -15,7 +15,7 @@ from emulator.sandbox import Sandbox
 from experiments.captures.summary import analyse
 from experiments.judge.evidence import Built, Measured
 from experiments.judge.rows import Judged
-from experiments.runs.messages import Event, Failed, Job, Progress, Started
+from experiments.runs.messages import Event, Failed, Job, Lost, Progress, Started
 from experiments.runs.plan import Run
 from experiments.runs.work import Seen, Work
 
@@ -43,45 +43,76 @@ class Done:
     judged: Judged
 
 
-Sandboxes = Callable[[Path], AbstractContextManager[Any]]
-"""What makes a private world from its log's path: `emulator.sandbox.Sandbox`, or `emulator.scripted.Scripted`."""
+Sandboxes = Callable[[BinaryIO], AbstractContextManager[Any]]
+"""What makes a private world from its log, opened: `emulator.sandbox.Sandbox`, or `emulator.scripted.Scripted`."""
 
-Outcome = Preparing | Built | Started | Progress | Output | Ended | Decoding | Done | Failed
+Outcome = Preparing | Built | Started | Progress | Output | Ended | Decoding | Done | Failed | Lost
 
 
 def conducted(
     work: Work,
     todo: Sequence[Run],
-    log: Path,
-    captures: Path,
+    log: BinaryIO,
+    captures: Folder,
     userspace_limit_bps: int | None = None,
     sandbox: Sandboxes = Sandbox,
 ) -> Iterator[Outcome]:
     """Perform `todo`, some of the runs of `work`, and yield what happens as it does.
 
-    `log` is where the emulation and its daemons write, `captures` the folder of packet captures. `sandbox` makes the
-    private world. Raises EmulatorError when the fabric cannot be built.
+    `log` is the open file that the emulation and its daemons write to, `captures` the folder of packet captures.
+    `sandbox` makes the private world, one for each of the `parts` of `work`; where the fabric is lost, it is built anew
+    for the runs that are left. Raises EmulatorError when the fabric cannot be built.
     """
+    for part in work.parts:
+        own = {run.run_id for run in part.runs}
+        if mine := [run for run in todo if run.run_id in own]:
+            yield from _on_one_fabric(part, mine, log, captures, userspace_limit_bps, sandbox)
+
+
+def _on_one_fabric(
+    work: Work,
+    todo: Sequence[Run],
+    log: BinaryIO,
+    captures: Folder,
+    userspace_limit_bps: int | None,
+    sandbox: Sandboxes,
+) -> Iterator[Outcome]:
     by_id = {run.run_id: run for run in todo}
     for number, run in enumerate(todo, start=1):
         yield Preparing(number, len(todo))
         work.prepare(run)
     jobs = [work.job(run, captures) for run in todo]
-    with sandbox(log) as world:
-        built: Built | None = None
-        for event in world.stream(_perform, work.order(userspace_limit_bps), jobs, timeout_s=work.silence_s):
-            match event:
-                case Built():
-                    built = event
-                    yield event
-                case Measured(run_id) if built:
-                    captured = None
-                    if points := capture_points(built.ports, work.captures):
-                        yield Decoding(run_id)
-                        captured = analyse(captures / run_id, points, work.topology)
-                    yield Done(run_id, work.judged(by_id[run_id], event, Seen(built, captured)))
-                case _:
-                    yield event
+    while jobs:
+        over: set[str] = set()
+        lost = False
+        with sandbox(log) as world:
+            events = world.stream(_perform, work.order(userspace_limit_bps), jobs, timeout_s=work.silence_s)
+            for outcome in _judged(work, by_id, events, captures):
+                match outcome:
+                    case Done(run_id) | Failed(run_id):
+                        over.add(run_id)
+                    case Lost():
+                        lost = True
+                yield outcome
+        jobs = [job for job in jobs if job.run_id not in over] if lost else []
+
+
+def _judged(work: Work, by_id: Mapping[str, Run], events: Iterator[Any], captures: Folder) -> Iterator[Outcome]:
+    """What comes from the sandbox, on one fabric, with a run's row in place of what was measured."""
+    built: Built | None = None
+    for event in events:
+        match event:
+            case Built():
+                built = event
+                yield event
+            case Measured(run_id) if built:
+                captured = None
+                if points := capture_points(built.ports, work.captures):
+                    yield Decoding(run_id)
+                    captured = analyse(captures / run_id, points, work.topology)
+                yield Done(run_id, work.judged(by_id[run_id], event, Seen(built, captured)))
+            case _:
+                yield event
 
 
 def _perform(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:

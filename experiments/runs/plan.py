@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.spec.experiment import Experiment
 from experiments.spec.traffic import TrafficEntry
@@ -32,19 +32,36 @@ class Run:
     seed: int
 
 
-def plan_runs(experiment: Experiment) -> list[Run]:
+def plan_runs(experiment: Experiment, point: str = "") -> list[Run]:
     """Every run, in order: all of the first seed, then all of the next.
 
     An interruption then leaves whole comparisons: every collective under every scheme, with fewer seeds; and as a
     collective's schemes follow each other, what changes on the machine in the meantime touches them alike.
+    At a `point` of a sweep, labels name it too.
     """
-    return planned(_labels(experiment.traffic), experiment.schemes, experiment.seeds)
+    labels = [", ".join(filter(None, [label, point])) for label in _labels(experiment.traffic)]
+    return planned(labels, experiment.schemes, experiment.seeds)
+
+
+def merged(plans: Sequence[Sequence[Run]], before: int = 0, total: int = 0) -> list[list[Run]]:
+    """Return `plans` with ids that number all of their runs together, from `before` + 1: a seed of all, then the next.
+
+    `total` is how many runs there are in all, where these are not all.
+    """
+    seeds = dict.fromkeys(run.seed for runs in plans for run in runs)
+    order = [(plan, run) for seed in seeds for plan, runs in enumerate(plans) for run in runs if run.seed == seed]
+    digits = _digits(max(total, before + len(order)))
+    numbered: list[list[Run]] = [[] for _ in plans]
+    for number, (plan, run) in enumerate(order, start=before + 1):
+        rest = run.run_id.partition("-")[2]
+        numbered[plan].append(replace(run, run_id=f"{number:0{digits}d}-{rest}"))
+    return numbered
 
 
 def planned(labels: Sequence[str], schemes: Sequence[str], seeds: Sequence[int]) -> list[Run]:
     """Return the runs of all that `labels` name, in the order that `plan_runs` explains."""
     cases = [(seed, index, scheme) for seed in seeds for index in range(len(labels)) for scheme in schemes]
-    digits = max(3, len(str(len(cases))))
+    digits = _digits(len(cases))
     return [
         Run(f"{number:0{digits}d}-{_safe(labels[index])}-{scheme}-s{seed}", index, labels[index], scheme, seed)
         for number, (seed, index, scheme) in enumerate(cases, start=1)
@@ -70,5 +87,9 @@ def _labels(traffic: Sequence[TrafficEntry]) -> list[str]:
     return [label if count[label] == 1 else f"{label}-{place}" for place, label in enumerate(labels, start=1)]
 
 
+def _digits(runs: int) -> int:
+    return max(3, len(str(runs)))
+
+
 def _safe(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:_LONGEST_LABEL]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", label.replace("%", "pct"))[:_LONGEST_LABEL]

@@ -16,6 +16,7 @@ from rich.table import Table
 from experiments.results.folder import ResultsError
 from experiments.results.tables import table_of_collectives
 from experiments.runs.loads.replays import Replays
+from experiments.runs.loads.sweeps import works_of
 from experiments.runs.plan import Run
 from experiments.spec.experiment import Experiment
 from experiments.theory.counting import count_traffic
@@ -45,7 +46,7 @@ REPEATS = 10
 
 _SAME_RUN = [
     "traffic", "scheme", "seed", "collective", "algorithm", "channels", "ranks", "size_bytes", "leaves", "spines",
-    "hosts_per_leaf", "host_rate_bps", "fabric_rate_bps", "mtu_bytes",
+    "hosts_per_leaf", "host_rate_bps", "fabric_rate_bps", "mtu_bytes", "strain",
 ]  # fmt: skip
 
 
@@ -67,13 +68,15 @@ def predict(experiment: Experiment, jitter: float | None = None) -> pd.DataFrame
 
 def predictions(experiment: Experiment, jitter: float | None = None) -> Iterator[dict[str, Any]]:
     """The rows of `predict` one by one, as they are found: not in the order of `plan_runs`."""
-    work = Replays(experiment)
-    for runs in _alike(work):
-        if not _unlisted(work, runs[0]):
-            work.check_listable(runs[0])
-    for runs in _alike(work):
-        unlisted = _unlisted(work, runs[0])
-        yield from _from_counts(work, runs, unlisted) if unlisted else _from_flows(work, runs, jitter)
+    works = works_of(experiment)
+    for work in works:
+        for runs in _alike(work):
+            if not _unlisted(work, runs[0]):
+                work.check_listable(runs[0])
+    for work in works:
+        for runs in _alike(work):
+            unlisted = _unlisted(work, runs[0])
+            yield from _from_counts(work, runs, unlisted) if unlisted else _from_flows(work, runs, jitter)
 
 
 def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "the results") -> pd.DataFrame:
@@ -84,22 +87,30 @@ def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "th
     whether it is near enough. Raises ResultsError where no run is the same.
     """
     columns = [*_SAME_RUN, "cct_s", "congestion_ratio", "fidelity"]
-    measured = runs.reindex(columns=columns).rename(columns={"congestion_ratio": "measured_congestion_ratio"})
+    measured = _unstrained_too(runs).reindex(columns=columns)
+    measured = measured.rename(columns={"congestion_ratio": "measured_congestion_ratio"})
     keys = dict.fromkeys(_SAME_RUN, object)  # another version's results may lack some, and pandas joins no text to NaN
     last = measured.drop_duplicates(_SAME_RUN, keep="last").astype(keys)
-    joined = predicted.merge(last, how="left", on=_SAME_RUN)
+    joined = _unstrained_too(predicted).merge(last, how="left", on=_SAME_RUN)
     if joined.cct_s.isna().all():
         raise ResultsError(f"{where} holds no run of this experiment: {_difference(predicted, measured)}")
     ranges = joined[["predicted_cct_s", "predicted_low_s", "predicted_high_s"]].itertuples(index=False)
     agreements = [agreement(cct_s, Predicted(*times_s)) for cct_s, times_s in zip(joined.cct_s, ranges, strict=True)]
+    if "strain" not in predicted:
+        joined = joined.drop(columns="strain")
     return pd.concat([joined, pd.DataFrame(agreements)], axis=1)
+
+
+def _unstrained_too(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with a column `strain`, empty where there is none: runs without any need not have it."""
+    return rows.assign(strain=rows.strain.fillna("") if "strain" in rows else "")
 
 
 def _difference(predicted: pd.DataFrame, measured: pd.DataFrame) -> str:
     """In which respects no run there is like any here."""
     if measured.empty:
         return "none has finished"
-    differing = []
+    predicted, differing = _unstrained_too(predicted), []
     for column in _SAME_RUN:
         here, there = predicted[column].unique().tolist(), measured[column].unique().tolist()
         if measured[column].notna().any() and not set(here) & set(there):
@@ -149,7 +160,8 @@ def _alike(work: Replays) -> list[list[Run]]:
     groups: dict[tuple[int, str, int | None], list[Run]] = defaultdict(list)
     for run in work.runs:
         entry = experiment.traffic[run.traffic]
-        seed = run.seed if entry.seeded or experiment.placement == "random" else None
+        seeded = entry.seeded or experiment.placement == "random" or experiment.strains
+        seed = run.seed if seeded else None
         groups[run.traffic, run.scheme, seed].append(run)
     return list(groups.values())
 
@@ -204,7 +216,7 @@ def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Itera
 def _unlisted(work: Replays, run: Run) -> Outline | None:
     """What is known of traffic that is too large for the fluid model, if counts are all there is to know of it."""
     entry, fabric = work.experiment.traffic[run.traffic], work.topology
-    if work.experiment.faults:
+    if work.experiment.strains or work.experiment.faults:
         return None  # counts know no times
     if fabric.hosts <= MAX_HOSTS and entry.flow_count(fabric) <= MAX_FLOWS:
         return None

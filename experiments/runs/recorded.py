@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from emulator.errors import EmulatorError
 from emulator.programs import Ended, Output
 from experiments.judge.evidence import Built
-from experiments.results.folder import ResultsFolder
+from experiments.results.folder import OUTPUT, ResultsFolder
 from experiments.results.manifest import record_fabric
 from experiments.results.output import OutputLogs
 from experiments.runs.messages import Failed, Started
@@ -27,7 +27,7 @@ def recorded(
     """
     over: set[str] = set()
     with ExitStack() as open_files:
-        logs = open_files.enter_context(OutputLogs(folder.path / "output", work.topology, say))
+        logs = open_files.enter_context(OutputLogs(folder.files / OUTPUT, work.topology, say))
         try:
             for outcome in outcomes:
                 match outcome:

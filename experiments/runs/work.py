@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from emulator.doctor.kernel import without_congestion_control
+from emulator.files import Folder
 from emulator.meters.capture import Which
 from emulator.order import FabricOrder
 from emulator.topology import MAX_EMULATED_HOSTS, MAX_EMULATED_LEAVES, LeafSpine
@@ -58,6 +58,11 @@ class Work(ABC):
         return self.transport.order(self.topology, self.dataplane, userspace_limit_bps)
 
     @property
+    def parts(self) -> Sequence[Work]:
+        """Return what its runs are performed by, one after the other: each on a fabric of its own."""
+        return [self]
+
+    @property
     def processes(self) -> Sequence[int]:
         """The hosts on which a run starts programs, whose output is kept."""
         return ()
@@ -71,7 +76,7 @@ class Work(ABC):
         """Find what takes long before anything is emulated, which it would disturb."""
 
     @abstractmethod
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         """Return `run` as the sandbox performs it; its captures go to a folder of its own in `captures`."""
 
     @abstractmethod

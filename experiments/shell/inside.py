@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from emulator import vigil
 from emulator.meters.meters import Sampler
 from emulator.nic import at_work
 from emulator.order import FabricOrder
@@ -15,12 +17,25 @@ from traffic.schemes import scheme_of
 
 
 def perform_shell(
-    order: FabricOrder, seed: int, scheme: str, terminal: int, lines: Sequence[str] | None
+    order: FabricOrder,
+    seed: int,
+    scheme: str,
+    surroundings: Mapping[str, str],
+    terminal: int,
+    lines: Sequence[str] | None,
 ) -> Iterator[Built | None]:
-    """Runs in the sandbox; see `run_shell`. Raises EmulatorError."""
-    fabric = fabric_of(order, seed)
-    sampler = Sampler(fabric, sys.stderr)
-    with at_work(scheme_of(scheme).program_nic, fabric, seed):
+    """Runs in the sandbox; see `run_shell`. Raises EmulatorError.
+
+    `surroundings` are the environment variables of what the user types.
+    """
+    applied = scheme_of(scheme)
+    with vigil.kept():
+        fabric = fabric_of(order, seed)
+        fabric.program(seed, forwarding=applied.switch)
+        sampler = Sampler(fabric, sys.stderr)
+    with at_work(applied.program_nic, fabric, seed):
         yield described(fabric)
-        run_shell(fabric, sampler, seed, terminal, lines)
+        os.environ.update(surroundings)  # the hosts' shells inherit them; what we start, `emulator.inherited`
+        with vigil.kept():
+            run_shell(fabric, sampler, seed, terminal, lines)
     yield None

@@ -14,7 +14,6 @@ import threading
 import tty
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
@@ -33,15 +32,15 @@ def converse(experiment: Experiment, scheme: str) -> None:
     """Build the fabric and let the user at it, or perform the lines of a pipe. Raises EmulatorError and SpecError."""
     check_shell_scheme(scheme)
     lines = None if sys.stdin.isatty() else sys.stdin.read().splitlines()
-    with tempfile.TemporaryDirectory(prefix="spraylab-") as folder, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryFile() as log, contextlib.ExitStack() as stack:
         ours, theirs = os.openpty() if lines is None else (-1, os.dup(sys.stdout.fileno()))
-        with Sandbox(Path(folder) / "run.log", [theirs]) as sandbox:
+        with Sandbox(log, [theirs]) as sandbox:
             from experiments.shell.inside import perform_shell  # imports Mininet
 
             topology, transport = experiment.fabric.topology(), experiment.tcp()
             order = transport.order(topology, experiment.fabric.dataplane, userspace_limit_bps(topology.hosts))
             order = replace(order, congestion_control=transport.congestion_control)
-            events = sandbox.stream(perform_shell, order, experiment.seeds[0], scheme, theirs, lines)
+            events = sandbox.stream(perform_shell, order, experiment.seeds[0], scheme, dict(os.environ), theirs, lines)
             for event in events:
                 if isinstance(event, Built) and lines is None:
                     click.echo(f"fabric up; data plane {event.dataplane}: {event.why}; {scheme}; help lists commands")
@@ -77,7 +76,8 @@ def _proxied(ours: int) -> Iterator[None]:
     finally:
         done.set()
         copier.join()
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(stdin, termios.TCSADRAIN, before)
         signal.signal(signal.SIGWINCH, resized)
 
 
@@ -95,7 +95,8 @@ def _copy(stdin: int, stdout: int, ours: int, done: threading.Event) -> None:
                 data = b""
             if not data:
                 watched.remove(source)
-            else:
+                continue
+            with contextlib.suppress(OSError):  # the terminal is gone, and we are told so by SIGHUP
                 os.write(ours if source == stdin else stdout, data)
 
 

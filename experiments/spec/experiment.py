@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,22 +21,29 @@ from pydantic import (
     field_validator,
 )
 
+from emulator.caller import as_caller
 from emulator.faults import Fault
 from experiments.spec.fabric import FabricSpec
 from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible_faults
-from experiments.spec.fields import Between, Keys, TimeS, keys, matches, one_of_each, some
+from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
+from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
+from experiments.spec.sweep import Sweep, Swept
 from experiments.spec.traffic import Traffic, kind_of
-from experiments.spec.yamlfile import YamlFile, YamlFileError, read_yaml
+from experiments.spec.yamlfile import YamlFile, YamlFileError, put, read_yaml
 from traffic.collectives import ScheduleError
 from traffic.formats import FormatError
 from traffic.placement import PlacementError, place
 from traffic.promises import check_verifiable
 from traffic.schedule import Schedule
 from traffic.schemes import names_of_role, scheme_of
+from traffic.strain import Strain, StrainError, strained
 from traffic.transport import Transport
 
 CATALOG = Path(__file__).parents[1] / "catalog"
+STARTER = Path(__file__).parents[1] / "examples" / "starter.yaml"
+"""What `init` writes."""
+
 MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
 
@@ -65,19 +73,28 @@ class TransportSpec(Keys):
     """How the hosts' TCP is set up: see `traffic.transport.Transport`."""
 
     congestion_control: Annotated[
-        StrictStr, matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
+        StrictStr, Matches("[a-z0-9_-]{1,15}", "the kernel's name of a congestion control such as cubic")
     ] = Field(default="cubic", description="the name of a congestion control such as cubic")
     windows: Literal["fitted", "default"] = "fitted"
     acknowledgements: Literal["first", "in-turn"] = "first"
     reordering: Literal["tolerant", "default"] = "tolerant"
 
 
+@dataclass(frozen=True)
+class Point:
+    """One setting of a sweep: the values of the swept keys, and the experiment with them."""
+
+    label: str
+    setting: Mapping[str, Any]
+    experiment: Experiment
+
+
 class Experiment(Keys):
-    """Runs are the product `traffic` x `schemes` x `seeds`."""
+    """Runs are the product `traffic` x `schemes` x `seeds`, at each point of `sweep`."""
 
     name: Annotated[
         StrictStr,
-        matches(
+        Matches(
             f"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}",
             f"a name of at most {_LONGEST_NAME} letters, digits, '.', '_', '-', such as my-test.1",
         ),
@@ -108,7 +125,20 @@ class Experiment(Keys):
         default=(), description="a list such as [{at: 30%, for: 2s, link: leaf1-spine1, kind: degrade, rate: 50%}]"
     )
     verify: StrictBool = Field(default=False, description="true or false")
+    strain: Strains | None = Field(default=None, description="a mapping such as {jitter: 5%}")
+
+    @field_validator("strain")
+    @classmethod
+    def _data_can_be_checked(cls, strain: StrainSpec | None, info: ValidationInfo) -> StrainSpec | None:
+        for each in strain.strains() if strain and info.data.get("verify") else ():
+            if not each.keeps_data:
+                raise ValueError(
+                    f"{each.key} changes what flows carry, so that no data can be checked; write 0, or verify: false"
+                )
+        return strain
+
     stall_timeout_s: TimeS = Field(default=10.0, alias="stall_timeout", description="a time such as 10s")
+    sweep: Swept | None = Field(default=None, description="a mapping such as {strain.jitter: [0, 5%]}")
 
     def tcp(self) -> Transport:
         """How the hosts' TCP is to be set up."""
@@ -125,12 +155,39 @@ class Experiment(Keys):
         return faults_of(self.faults, self.fabric.topology(), bound_s, seed) if self.faults else []
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
-        """The flows of one entry of `traffic`, as every scheme of this seed sends them."""
+        """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
         return self.traffic[traffic_index].schedule(self.fabric.shape(), self.placement, seed)
+
+    @property
+    def strains(self) -> list[Strain]:
+        """What is put on every schedule: nothing where all is 0."""
+        strain: StrainSpec | None = self.strain
+        return strain.strains() if strain else []
+
+    def strained(self, schedule: Schedule, bound_s: float, seed: int) -> Schedule:
+        """Return `schedule`, whose bound is `bound_s`, with this experiment's strain. Raises StrainError."""
+        return strained(schedule, self.strains, bound_s=bound_s, seed=seed)
 
     def hosts(self, schedule: Schedule, seed: int) -> list[int]:
         """The host of each rank of `schedule`."""
         return place(self.placement, self.fabric.shape(), schedule.ranks, seed)
+
+    def points(self) -> list[Point]:
+        """Every setting of `sweep`, checked as an experiment of its own. Raises SpecError."""
+        sweep: Sweep | None = self.sweep
+        if sweep is None:
+            return []
+        return [self._at(setting, sweep.label(setting)) for setting in sweep.settings()]
+
+    def _at(self, setting: Mapping[str, Any], label: str) -> Point:
+        content = self.as_json()
+        del content["sweep"]
+        for key, value in setting.items():
+            try:
+                put(content, key.split("."), value)
+            except ValueError as error:
+                raise SpecError(f"{self.name}: sweep.{key}: {error}") from error
+        return Point(label, setting, _check(content, Path(), f"{self.name} at {label}"))
 
     def as_json(self) -> dict[str, Any]:
         """As an experiment file has it, for `restore_experiment` and for people."""
@@ -148,7 +205,7 @@ def load_experiment(name_or_path: str, overrides: Sequence[str] = ()) -> Experim
     fails here.
     Raises SpecError.
     """
-    path = _find(name_or_path)
+    path = experiment_file(name_or_path)
     try:
         file = read_yaml(path, path.name if path.parent == CATALOG else name_or_path, overrides)
         content = file.plain()
@@ -164,18 +221,22 @@ def default_name(stem: str) -> str:
     return re.sub("[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:_LONGEST_NAME] or "experiment"
 
 
-def restore_experiment(content: Mapping[str, Any], source: str) -> Experiment:
-    """What `Experiment.as_json` gave, checked again; `source` names its file in errors. Raises SpecError."""
+def restore_experiment(content: Mapping[str, Any], source: str, folder: Path = Path()) -> Experiment:
+    """What `Experiment.as_json` gave, checked again; `source` names its file in errors.
+
+    Files that it names are relative to `folder`. Raises SpecError.
+    """
     if not isinstance(content, Mapping):
         raise SpecError(f"{source}: holds no experiment")
-    return _check(content, Path(), source)
+    return _check(content, folder, source)
 
 
-def _find(name_or_path: str) -> Path:
+def experiment_file(name_or_path: str) -> Path:
+    """The file of an experiment, or that of a name in the catalog. Raises SpecError."""
     path = Path(name_or_path)
     if name_or_path in catalog_names():
         return CATALOG / f"{name_or_path}.yaml"
-    with suppress(OSError, ValueError):  # what can be no path is no file
+    with suppress(OSError, ValueError), as_caller():  # what can be no path is no file
         if path.is_dir():
             raise SpecError(f"{name_or_path}: is a directory; name an experiment's file")
         if path.exists():
@@ -194,6 +255,7 @@ def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> 
     problems = [*_impossible_traffic(experiment), *experiment.impossible_faults()]
     if problems:
         raise SpecError(report(problems, source))
+    experiment.points()
     return experiment
 
 
@@ -218,6 +280,8 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return FabricSpec
         case ["transport", *_]:
             return TransportSpec
+        case ["strain", *rest]:
+            return kind_of_strain(*rest[:1])
         case ["traffic", int(index), *_]:
             return kind_of(content["traffic"][index])
         case ["faults", int(index), *_]:
@@ -237,5 +301,8 @@ def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:
             experiment.hosts(schedule, seed)
             if experiment.verify:
                 check_verifiable(schedule)
+            experiment.strained(schedule, 1.0, seed)
+        except StrainError as error:
+            yield Problem(("strain",), str(error))
         except (FormatError, PlacementError, ScheduleError) as error:
             yield Problem(("traffic", index, *entry.blamed(str(error))), str(error))

@@ -13,18 +13,23 @@ from enum import Enum
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
+    WithJsonSchema,
 )
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from emulator.inputs import quote
 from experiments.spec.units import (
+    RATE_PATTERN,
+    SIZE_PATTERN,
+    TIME_PATTERN,
     format_rate_bps,
     format_size_bytes,
     format_time_s,
@@ -73,6 +78,9 @@ class Between:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), "minimum": self.least, "maximum": self.most}
+
     def _checked(self, value: int) -> int:
         limits = {"least": self.least, "most": self.most}
         if value < self.least:
@@ -82,15 +90,23 @@ class Between:
         return value
 
 
-def matches(pattern: str, allowed: str) -> AfterValidator:
-    """A check that all of a text matches; `allowed` says what does."""
+@dataclass(frozen=True)
+class Matches:
+    """A check that all of a text matches a pattern; `allowed` says what does."""
 
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"{quote(value)} is not {allowed}")
+    pattern: str
+    allowed: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), "pattern": f"^(?:{self.pattern})$"}
+
+    def _checked(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(f"{quote(value)} is not {self.allowed}")
         return value
-
-    return AfterValidator(check)
 
 
 def some(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -133,6 +149,13 @@ def _format_rate(rate_bps: int | Auto) -> str:
     return rate_bps.value if isinstance(rate_bps, Auto) else format_rate_bps(rate_bps)
 
 
-RateBps = Annotated[int | Auto, _written(_rate), PlainSerializer(_format_rate)]
-SizeBytes = Annotated[int, _written(parse_size_bytes), PlainSerializer(format_size_bytes)]
-TimeS = Annotated[float, _written(parse_time_s), PlainSerializer(format_time_s)]
+def _text(pattern: str) -> WithJsonSchema:
+    """What editors are told of a field that is written as text."""
+    return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$"})
+
+
+RateBps = Annotated[
+    int | Auto, _written(_rate), PlainSerializer(_format_rate), _text(f"{Auto.RATE.value}|{RATE_PATTERN}")
+]
+SizeBytes = Annotated[int, _written(parse_size_bytes), PlainSerializer(format_size_bytes), _text(SIZE_PATTERN)]
+TimeS = Annotated[float, _written(parse_time_s), PlainSerializer(format_time_s), _text(TIME_PATTERN)]

@@ -47,6 +47,12 @@ class _Quantity:
         """The shortest way to write it, which is an exact one; of equally short ones, that of the largest unit."""
         return min((f"{_plain(value / size)}{unit}" for unit, size in reversed(list(self.units.items()))), key=len)
 
+    @property
+    def pattern(self) -> str:
+        """What `parse` reads, as a regular expression that every dialect knows."""
+        units = "|".join(sorted({*self.units, *self.spellings}, key=lambda unit: (-len(unit), unit)))
+        return rf"[0-9]+(?:\.[0-9]+)? ?(?:{units})"
+
     def _what_is_wrong(self, text: str) -> str:
         match = _NUMBER_AND_UNIT.fullmatch(text.replace(" ", "").removeprefix("-"))
         if match is None:
@@ -111,6 +117,9 @@ _TIME = _Quantity(
 )
 _QUANTITIES = (_RATE, _SIZE, _TIME)
 
+RATE_PATTERN, SIZE_PATTERN, TIME_PATTERN = (quantity.pattern for quantity in _QUANTITIES)
+"""What is read as a rate, a size and a time: regular expressions for editors."""
+
 
 def parse_rate_bps(text: str) -> int:
     """'20mbit', '2.5gbit', '100kbit' -> bits per second. Raises ValueError with one sentence."""
@@ -127,14 +136,14 @@ def parse_time_s(text: str) -> float:
     return float(_TIME.parse(text))
 
 
-def parse_share(text: str) -> float:
+def parse_share(text: str, below: float = 1) -> float:
     """'5%', '0.05' or '.05' -> 0.05; 0 too. Raises ValueError with one sentence."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)( ?%)?", text.strip())
     if match is None:
         raise ValueError(f"{quote(text)} is not a share; write 5% or 0.05")
-    share = float(match[1]) / (100 if match[2] else 1)
-    if share >= 1:
-        raise ValueError(f"{quote(text)} is not a share below 100%; write 5% or 0.05")
+    share = float(Decimal(match[1]) / (100 if match[2] else 1))
+    if share >= below:
+        raise ValueError(f"{quote(text)} is not a share below {100 * below:g}%; write 5% or 0.05")
     return share
 
 
@@ -151,3 +160,8 @@ def format_size_bytes(size_bytes: int) -> str:
 def format_time_s(time_s: float) -> str:
     """0.01 -> '10ms'. Exact: it has every digit that `repr` has."""
     return _TIME.format(Decimal(repr(time_s)))
+
+
+def format_share(share: float) -> str:
+    """0.05 -> '5%'. Exact: it has every digit that `repr` has."""
+    return f"{_plain(Decimal(repr(share)) * 100)}%"

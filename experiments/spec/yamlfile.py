@@ -102,31 +102,12 @@ class YamlFile:
         except Exception as error:  # as in `_parse`
             raise YamlFileError(f"{place}: the value is not valid YAML") from error
         value = None if value_node is None else _Plain(place, numbered=False).value(value_node, tuple(parts))
-        node: Any = self._root
-        path: KeyPath = ()
-        created: KeyPath | None = None
-        for depth, part in enumerate(parts):
-            step = self._step(node, part, path, place)
-            path = (*path, step)
-            if depth == len(parts) - 1:
-                node[step] = value
-            elif isinstance(step, str) and node.get(step) is None:
-                created = created or path
-                node[step] = {}
-            node = node[step]
+        try:
+            path, created = put(self._root, parts, value)
+        except ValueError as error:
+            raise YamlFileError(f"{place}: {error}") from error
         self._overrides = {at: text for at, text in self._overrides.items() if at[: len(path)] != path}
-        self._overrides[created or path] = place
-
-    def _step(self, node: Any, part: str, path: KeyPath, place: str) -> str | int:
-        """The key or index that `part` means in `node`."""
-        if isinstance(node, dict):
-            return part
-        if not isinstance(node, list):
-            raise YamlFileError(f"{place}: {dotted(path)} is a single value, so there is no {quote(part)} in it")
-        if part not in map(str, range(len(node))):
-            known = f"{dotted(path)}.0 to {dotted(path)}.{len(node) - 1}" if node else "none, the list is empty"
-            raise YamlFileError(f"{place}: {dotted(path)} has no item {quote(part)}; its items are {known}")
-        return int(part)
+        self._overrides[created] = place
 
     def plain(self) -> dict[str, Any]:
         """The content as dict, list, str, int, float, bool and None; mapping keys as str."""
@@ -148,6 +129,39 @@ class YamlFile:
             if path[:length] in self._overrides:
                 return self._overrides[path[:length]]
         return None
+
+
+def put(root: dict[str, Any], parts: Sequence[str], value: object) -> tuple[KeyPath, KeyPath]:
+    """Set the key that `parts` lead to in `root`; mappings on the way are made where they are missing.
+
+    Returns its path, and that of the outermost mapping that was made, the same where none was. Raises ValueError where
+    the path leads nowhere.
+    """
+    node: Any = root
+    path: KeyPath = ()
+    created: KeyPath | None = None
+    for depth, part in enumerate(parts):
+        step = _step(node, part, path)
+        path = (*path, step)
+        if depth == len(parts) - 1:
+            node[step] = value
+        elif isinstance(step, str) and node.get(step) is None:
+            created = created or path
+            node[step] = {}
+        node = node[step]
+    return path, created or path
+
+
+def _step(node: Any, part: str, path: KeyPath) -> str | int:
+    """The key or index that `part` means in `node`."""
+    if isinstance(node, dict):
+        return part
+    if not isinstance(node, list):
+        raise ValueError(f"{dotted(path)} is a single value, so there is no {quote(part)} in it")
+    if part not in map(str, range(len(node))):
+        known = f"{dotted(path)}.0 to {dotted(path)}.{len(node) - 1}" if node else "none, the list is empty"
+        raise ValueError(f"{dotted(path)} has no item {quote(part)}; its items are {known}")
+    return int(part)
 
 
 def _is_text(word: str) -> bool:

@@ -32,5 +32,5 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    with Sandbox(tmp_path / "run.log") as world:
+    with (tmp_path / "run.log").open("a+b") as log, Sandbox(log) as world:
         yield world

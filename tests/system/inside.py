@@ -48,10 +48,19 @@ def build(topology: LeafSpine, transport: Transport | None = None, seed: int = 1
 
 def uplink_bytes(fabric: Fabric, before: Any, after: Any) -> np.ndarray:
     """Bytes sent up, by leaf and spine."""
+    return _on_uplinks(fabric, after.tx_bytes - before.tx_bytes)
+
+
+def uplink_packets(fabric: Fabric, before: Any, after: Any) -> np.ndarray:
+    """Packets sent up, by leaf and spine."""
+    return _on_uplinks(fabric, after.tx_packets - before.tx_packets)
+
+
+def _on_uplinks(fabric: Fabric, counted: Any) -> np.ndarray:
     loads = np.zeros((fabric.topology.leaves, fabric.topology.spines))
     for number, port in enumerate(fabric.ports):
         if port.spine is not None and port.up:
-            loads[port.leaf, port.spine] = after.tx_bytes.iloc[number] - before.tx_bytes.iloc[number]
+            loads[port.leaf, port.spine] = counted.iloc[number]
     return loads
 
 
@@ -132,6 +141,23 @@ def sprayed(topology: LeafSpine, dataplane: str, size_bytes: int) -> np.ndarray:
         return play(fabric, shifted(topology, "spray", size_bytes))[1]
 
 
+def sprayed_by_leaves(
+    topology: LeafSpine, dataplane: str, pairs: Sequence[tuple[int, int]], size_bytes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Packets and bytes on every uplink when leaves spray: of one connection for each (source, destination)."""
+    fabric = build(topology, dataplane=dataplane)
+    plan = plan_traffic(
+        schedule_of(topology, pairs, size_bytes), topology, range(topology.hosts), scheme_of("switch-spray")
+    )
+    load = ReplayLoad(plan, Transport())
+    before = settled_counters(fabric)
+    fabric.program(1, load.hashed, forwarding=load.forwarding)
+    with at_work(plan.scheme.nic, fabric, seed=1):
+        play(fabric, plan)
+    after = settled_counters(fabric)
+    return uplink_packets(fabric, before, after), uplink_bytes(fabric, before, after)
+
+
 def overtaken(topology: LeafSpine, dataplane: str, bulk: int) -> int:
     """How many of `bulk` waiting datagrams of a host one as short as an acknowledgement overtakes."""
     fabric = build(topology, dataplane=dataplane)
@@ -186,7 +212,8 @@ def subflows_by_uplink(
     for scheme, seed in runs:
         left = topology.without(failed)
         plan = shifted(left, scheme, size_bytes)
-        fabric.program(seed, ReplayLoad(plan, Transport()).hashed, left)
+        replay = ReplayLoad(plan, Transport())
+        fabric.program(seed, replay.hashed, left, replay.forwarding)
         _, load = play(fabric, plan)
         # Acknowledgements, and what TCP sends twice, are less than a subflow.
         loads.append(np.floor(load / topology.wire_bytes(plan.pieces[0].size_bytes)))

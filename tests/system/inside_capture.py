@@ -16,6 +16,7 @@ import inside
 
 from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
+from emulator.files import Folder
 from emulator.meters.capture import Captures, Which, capture_points
 from emulator.meters.meters import settled_counters
 from emulator.ports import Port, Shaping
@@ -47,7 +48,7 @@ class Taken:
 def replay(fabric: Fabric, plan: TrafficPlan, points: Sequence[Port], directory: Path) -> list[Taken]:
     """Replay with captures that are live before the first connection is made."""
     transport = Transport(windows="default")
-    with Captures(points, directory, sys.stderr) as captures:
+    with Captures(points, Folder(directory), sys.stderr) as captures:
         before = settled_counters(fabric)
         sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
         with Replay(plan, fabric.topology, sockets, transport) as run:
@@ -95,7 +96,7 @@ def two_into_one(topology: LeafSpine, dataplane: str, size_bytes: int, directory
 def behind_a_stopped_process(frames: int, directory: Path) -> tuple[int, int]:
     """Packets and drops of a capture with the smallest buffer, whose process stood still while frames were sent."""
     point = _wire()
-    with Captures([point], directory, sys.stderr, snap_bytes=2000, buffer_bytes=1) as captures:
+    with Captures([point], Folder(directory), sys.stderr, snap_bytes=2000, buffer_bytes=1) as captures:
         assert captures.pid
         os.kill(captures.pid, signal.SIGSTOP)
         _send(frames)
@@ -106,17 +107,17 @@ def behind_a_stopped_process(frames: int, directory: Path) -> tuple[int, int]:
 def under_traffic(frames: int, directory: Path) -> tuple[int, int, int]:
     """Packets and drops of a capture that is stopped the moment the last frame was sent; and of one just started."""
     point = _wire()
-    with Captures([point], directory / "first", sys.stderr) as captures:
+    with Captures([point], Folder(directory, ("first",)), sys.stderr) as captures:
         _send(frames)
         first = _only(captures)
-    with Captures([point], directory / "second", sys.stderr) as captures:
+    with Captures([point], Folder(directory, ("second",)), sys.stderr) as captures:
         return *first, _only(captures)[0]
 
 
 def through_an_outage(frames: int, directory: Path) -> tuple[int, int]:
     """Packets and drops of a capture whose port was down for a while between the two halves of the frames."""
     point = _wire()
-    with Captures([point], directory, sys.stderr) as captures:
+    with Captures([point], Folder(directory), sys.stderr) as captures:
         _send(frames // 2)
         subprocess.run(["ip", "link", "set", WIRE, "down"], check=True, timeout=10)
         time.sleep(0.3)  # long enough for the capturing process to find it down
@@ -132,7 +133,7 @@ def for_a_caller(uid: int, gid: int) -> dict[str, tuple[int, int]]:
     os.chown(home, uid, gid)
     os.environ.update(SUDO_UID=str(uid), SUDO_GID=str(gid))
     directory = home / "results" / "captures"
-    with Captures([_wire()], directory, sys.stderr) as captures:
+    with Captures([_wire()], Folder(directory), sys.stderr) as captures:
         captures.stop()
     return {path.name: (path.stat().st_uid, path.stat().st_gid) for path in (directory, *directory.iterdir())}
 
@@ -155,7 +156,7 @@ def complaints(directory: Path) -> dict[str, str]:
         ("port gone", [point], directory),
     ):
         try:
-            with Captures(points, where, sys.stderr) as captures:
+            with Captures(points, Folder(where), sys.stderr) as captures:
                 _send(1000)
                 if name == "port gone":
                     subprocess.run(["ip", "link", "del", WIRE], check=True, timeout=10)
@@ -170,7 +171,7 @@ def abandoned(directory: Path) -> list[int]:
     """Processes left over of captures whose run failed."""
     processes = _processes()
     try:
-        with Captures([_wire()], directory, sys.stderr):
+        with Captures([_wire()], Folder(directory), sys.stderr):
             raise EmulatorError("the run failed")
     except EmulatorError:
         return sorted(_processes() - processes)

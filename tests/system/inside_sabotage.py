@@ -20,6 +20,7 @@ from unittest.mock import patch
 import pandas as pd
 
 from controllers.ovs import client
+from emulator.files import Folder
 from emulator.meters.capture import Captures
 from emulator.namespaces import inside
 from emulator.netlink import Netlink
@@ -122,7 +123,7 @@ def _open_paced(connections: Connections) -> None:
 class _Inattentive(Captures):
     """What crosses the ports after the first quarter of a second finds the only block of the buffer taken."""
 
-    def __init__(self, points: Sequence[Port], directory: Path, log: TextIO) -> None:
+    def __init__(self, points: Sequence[Port], directory: Folder, log: TextIO) -> None:
         super().__init__(points, directory, log, buffer_bytes=1)
 
     def start(self) -> None:

@@ -15,6 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from emulator.doctor.diagnose import TOOLS
+
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-P", "-m", "experiments.cli"]
 TIMEOUT_S = 300
 
@@ -65,11 +68,16 @@ def descendants(pid: int) -> set[int]:
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: str, types: str = "") -> Iterator[subprocess.Popen[str]]:
+    """The command, running, whose user has typed so much."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
+        assert process.stdin
+        process.stdin.write(types)
+        process.stdin.close()
+        process.stdin = None
         yield process
     finally:
         process.kill()
@@ -159,6 +167,28 @@ def test_ctrl_c_keeps_what_had_finished_and_resume_does_the_rest(tmp_path: Path)
     pd.testing.assert_frame_equal(after.iloc[: len(first)], first)
 
 
+@pytest.mark.parametrize("words", ["doctor", "shell EXPERIMENT", "calibrate", "bench setup", "run EXPERIMENT"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_every_command_as_ctrl_c_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, number: signal.Signals
+) -> None:
+    before, temporary = host_state(), tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.chdir(tmp_path)
+    arguments = words.replace("EXPERIMENT", str(experiment(tmp_path, size="20MB"))).split()
+    with started(*arguments, types="h1 sleep 60\n") as process:
+        assert wait_until(lambda: [*temporary.glob("*/*log"), *tmp_path.glob("results/*/run.log")])
+        family = descendants(process.pid)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30)
+        assert process.returncode == 128 + number, said
+        assert wait_until(lambda: not alive(family)), alive(family)
+    assert f"interrupted by {number.name}" in said and "Traceback" not in said
+    assert list(temporary.iterdir()) == []
+    assert host_state() == before
+
+
 def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
     outs = [tmp_path / "one", tmp_path / "two"]
     path = str(experiment(tmp_path, schemes="ethereal, ecmp"))
@@ -218,3 +248,24 @@ def test_a_dry_run_builds_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "001" in done.stdout
     assert not (tmp_path / "results").exists()
+
+
+def test_nothing_that_the_environment_names_runs_as_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything it takes is first on the PATH, and a sitecustomize.py where Python is told to look."""
+    path, trace, planted = str(experiment(tmp_path, schemes="spray")), tmp_path / "ran", tmp_path / "planted"
+    planted.mkdir()
+    (planted / "sitecustomize.py").write_text(f"open({str(trace)!r}, 'a').write('sitecustomize.py')\n")
+    for tool in (tool.name for tool in TOOLS):
+        (planted / tool).write_text(f"#!/bin/sh\necho {tool} >>{trace}\nexit 1\n")
+        (planted / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{planted}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{planted}:{os.environ['PYTHONPATH']}")
+    monkeypatch.setenv("BASH_ENV", str(planted / "nft"))
+    # The command is started as its launcher starts it; only that here it is this checkout's.
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from experiments.cli import main; main()"
+    for words in (["doctor"], ["run", path, "--set", "fabric.dataplane=ovs", "--out", str(tmp_path / "results")]):
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", start, *words], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not trace.exists(), trace.read_text()

@@ -56,6 +56,26 @@ def test_round_robin_spraying_loads_all_spines_alike(sandbox: Sandbox, plane: st
     assert load.min() / load.mean(axis=1, keepdims=True).max() >= 0.95
 
 
+def test_leaves_spray_each_connection_over_all_uplinks_alike(sandbox: Sandbox, plane: str) -> None:
+    """To within one packet a connection and direction, the handshake and the last acknowledgement included.
+
+    Of packets of one connection that Open vSwitch in user space takes in at once, all see where the last one went.
+    """
+    one, _ = sandbox.call(inside.sprayed_by_leaves, SMALL, plane, [(0, 2)], 2_000_000, timeout_s=TIMEOUT_S)
+    assert one[0].sum() >= 2_000_000 / SMALL.mtu_bytes and one[1].sum() > 40
+    apart = one.max(axis=1) - one.min(axis=1)
+    assert (apart <= (1 if plane == "linux" else np.maximum(2, 0.1 * one.sum(axis=1)))).all(), one
+
+
+def test_leaves_spray_many_connections_alike(sandbox: Sandbox, plane: str) -> None:
+    pairs = [(host, (host + 2) % 4) for host in range(4) for _ in range(2)]
+    packets, sent_bytes = sandbox.call(inside.sprayed_by_leaves, SMALL, plane, pairs, 500_000, timeout_s=TIMEOUT_S)
+    apart = packets.max(axis=1) - packets.min(axis=1)
+    assert (apart <= (2 * len(pairs) if plane == "linux" else 0.1 * packets.sum(axis=1))).all(), packets
+    assert sent_bytes.sum() >= SMALL.wire_bytes(500_000) * len(pairs)
+    assert sent_bytes.max() <= 1.1 * sent_bytes.mean()
+
+
 def test_acknowledgements_do_not_wait_behind_a_hosts_data(sandbox: Sandbox, plane: str) -> None:
     """But for what the bucket had already let pass."""
     assert sandbox.call(inside.overtaken, SMALL, plane, 12, timeout_s=TIMEOUT_S) >= 8
@@ -106,7 +126,7 @@ def test_a_fabric_of_63_spines(sandbox: Sandbox, plane: str) -> None:
 
 
 def test_a_hundred_hosts_are_built(tmp_path: Path, plane: str) -> None:
-    with Sandbox(tmp_path / "run.log") as sandbox:
+    with (tmp_path / "run.log").open("a+b") as log, Sandbox(log) as sandbox:
         found = sandbox.call(inside.shaping_found, LeafSpine(8, 8, 16), plane, timeout_s=TIMEOUT_S)
     assert found["ports"] == 2 * (128 + 64)
     assert (found["unshaped"], found["wrong_rate"]) == ([], [])

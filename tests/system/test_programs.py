@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -161,3 +162,24 @@ def test_shell_on_a_terminal(tmp_path: Path) -> None:
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     os.close(terminal)
+
+
+def test_what_is_in_run_is_there_but_not_what_daemons_are_met_by(tmp_path: Path) -> None:
+    """A program, its working directory and the results, all under /run, as on a USB disk."""
+    with tempfile.TemporaryDirectory(prefix="spraylab-test-", dir="/run") as place:
+        folder, out = Path(place), Path(place) / "results"
+        (folder / "program").write_text(
+            "#!/bin/sh\npwd; cat beside; ls /run/openvswitch/vswitchd.ctl /run/netns 2>&1\n"
+        )
+        (folder / "program").chmod(0o755)
+        (folder / "beside").write_text("it is there\n")
+        done = subprocess.run(
+            [*COMMAND, "exec", str(experiment(tmp_path, schemes="ecmp")), "--set", "fabric.dataplane=linux",
+             "--set", "captures=hosts", "--hosts", "h1", "--out", str(out), "--", "./program"],
+            cwd=place, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+        said = (out / "output" / "001-program-ecmp-s1" / "h1.log").read_text() if out.exists() else ""
+        captured = [path.name for path in out.glob("captures/*/*.pcap")]
+    assert said.startswith(f"{place}\nit is there\n"), done.stdout + done.stderr
+    assert "ls: cannot access '/run/openvswitch" in said and "ls: cannot access '/run/netns'" in said
+    assert "h1-eth0.pcap" in captured

@@ -16,6 +16,7 @@ import pytest
 from neighbours import Neighbours
 
 from controllers.dataplane import kernel_datapath
+from emulator.files import Folder
 from emulator.meters.capture import Which, capture_points
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
@@ -62,11 +63,11 @@ def verdicts(
     )
     plan, least_s = plan_traffic(schedule, SMALL, HOSTS, scheme_of("ethereal")), bound_s(schedule, SMALL, HOSTS)
     load = ReplayLoad(plan, transport)
-    jobs = [Job(str(seed), seed, load, captures, folder / str(seed)) for seed in seeds]
+    jobs = [Job(str(seed), seed, load, captures, Folder(folder) / str(seed)) for seed in seeds]
     order = transport.order(SMALL, dataplane)
     found: list[Verdict] = []
     built: Built | None = None
-    with Neighbours() as neighbours, Sandbox(folder / "run.log") as sandbox:
+    with Neighbours() as neighbours, (folder / "run.log").open("a+b") as log, Sandbox(log) as sandbox:
         for event in sandbox.stream(sabotage, order, jobs, *arguments, timeout_s=TIMEOUT_S):
             if isinstance(event, Built):
                 built = event
@@ -75,7 +76,7 @@ def verdicts(
             elif isinstance(event, Measured):
                 assert built
                 points = capture_points(built.ports, captures)
-                seen = analyse(folder / event.run_id, points, SMALL) if points else None
+                seen = analyse(Folder(folder) / event.run_id, points, SMALL) if points else None
                 run = ReplayEvidence.of(
                     event, plan=plan, ports=built.ports, bound_s=least_s, topology=SMALL, seed=int(event.run_id),
                     captured=seen, asked=captures,

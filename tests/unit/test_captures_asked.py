@@ -12,6 +12,7 @@ from capture_files import ETHER, T0_NS, pcap_bytes
 from scapy.layers.inet import IP, TCP
 from synthetic import FABRIC, planted
 
+from emulator.files import Folder
 from emulator.meters.capture import Which, capture_points
 from experiments.captures.summary import analyse
 from experiments.judge.evidence import ReplayEvidence
@@ -34,7 +35,9 @@ def captured(run: ReplayEvidence, folder: Path, which: Which) -> None:
 def judged(run: ReplayEvidence, folder: Path, which: Which) -> dict[str, list[str]]:
     points = capture_points(run.ports, which)
     taken = pd.DataFrame({"port": [port.name for port in points], "packets": 1, "drops_packets": 0})
-    return failures(replace(planted(run, captures=taken), captured=analyse(folder, points, FABRIC), asked=which))
+    return failures(
+        replace(planted(run, captures=taken), captured=analyse(Folder(folder), points, FABRIC), asked=which)
+    )
 
 
 KINDS: list[Which] = ["uplinks", "hosts", "all"]
@@ -53,7 +56,7 @@ def test_captures_of_every_port_that_was_asked_for_pass(healthy: ReplayEvidence,
         (lambda path: path.write_bytes(pcap_bytes([])), f"{PORT}: its capture has no packets, the interface counted"),
         (lambda path: path.write_bytes(pcap_bytes([(SEGMENT, 54, T0_NS)])), f"{PORT}: 54 bytes were captured, the"),
         (lambda path: path.write_bytes(b"no capture"), "not a pcap or pcapng file"),
-        (lambda path: (path.unlink(), path.mkdir()), "a folder, not a file"),
+        (lambda path: (path.unlink(), path.mkdir()), "its capture is a folder, not a regular file"),
     ],
 )
 def test_a_port_whose_capture_is_not_there_is_named(
@@ -76,7 +79,7 @@ def test_all_captures_missing_is_as_many_reasons(healthy: ReplayEvidence, tmp_pa
 
 def test_captures_that_nobody_took_or_read_fail(healthy: ReplayEvidence, tmp_path: Path) -> None:
     captured(healthy, tmp_path, "uplinks")
-    summary = analyse(tmp_path, capture_points(healthy.ports, "uplinks"), FABRIC)
+    summary = analyse(Folder(tmp_path), capture_points(healthy.ports, "uplinks"), FABRIC)
     asked, taken = replace(healthy, asked="uplinks"), pd.DataFrame(columns=["port", "packets", "drops_packets"])
     for run, verb in ((replace(asked, captured=summary), "taken"), (planted(asked, captures=taken), "read")):
         assert failures(run) == {
@@ -88,7 +91,9 @@ def test_a_port_that_nobody_looked_for_is_missed(healthy: ReplayEvidence, tmp_pa
     captured(healthy, tmp_path, "uplinks")
     points = capture_points(healthy.ports, "uplinks")
     taken = pd.DataFrame({"port": [port.name for port in points], "packets": 1, "drops_packets": 0})
-    run = replace(planted(healthy, captures=taken), captured=analyse(tmp_path, points[1:], FABRIC), asked="uplinks")
+    run = replace(
+        planted(healthy, captures=taken), captured=analyse(Folder(tmp_path), points[1:], FABRIC), asked="uplinks"
+    )
     assert failures(run) == {"captures": [f"{PORT}: was to be captured, and no capture was read"]}
 
 

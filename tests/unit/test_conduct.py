@@ -30,7 +30,7 @@ from experiments.results.manifest import note_machine
 from experiments.results.sentences import as_json, lines, sentence
 from experiments.runs.loads import replays
 from experiments.runs.loads.replays import Replays
-from experiments.runs.messages import Event, Failed, Job
+from experiments.runs.messages import Event, Failed, Job, Lost
 from experiments.spec.experiment import load_experiment
 
 EXPERIMENT = """\
@@ -291,3 +291,24 @@ def test_report_of_two_machines_shows_both(tmp_path: Path, work: Replays) -> Non
     write_report([folder], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "6.1.0-example" in page and asked_of(work.experiment)["machine"]["kernel"] in page
+
+
+def test_a_fabric_that_is_lost_is_built_anew_for_the_runs_that_are_left(work: Replays, folder: ResultsFolder) -> None:
+    asked: list[list[str]] = []
+
+    def loses_two(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        asked.append([job.run_id for job in jobs])
+        yield built(work)
+        if len(asked) == 1:
+            yield Failed(jobs[0].run_id, "ovs-vswitchd was ended by SIGKILL")
+            yield Lost("ovs-vswitchd was ended by SIGKILL")
+        elif len(asked) == 2:
+            yield Lost("the sampler was ended by SIGKILL")  # between two runs: none has failed for it
+        else:
+            yield from (Failed(job.run_id, REASON) for job in jobs)
+
+    ids, shown = [run.run_id for run in work.runs], console()
+    performing.conduct(work, folder, shown, Scripted(loses_two))
+    assert asked == [ids, ids[1:], ids[1:]]
+    assert list(folder.failed_runs().reason) == ["ovs-vswitchd was ended by SIGKILL", *[REASON] * (len(ids) - 1)]
+    assert said(shown).count("the fabric is built anew") == 2

@@ -20,7 +20,7 @@ BURSTS = LeafSpine(4, 4, 4, host_rate_bps=USERSPACE_LIMIT_BPS // 16, burst_frame
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     installed, module = request.param
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/sbin/{name}" if installed else None)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: f"/usr/sbin/{name}" if installed else None)
     monkeypatch.setattr(dataplane, "kernel_datapath", lambda: module)
 
 

@@ -28,6 +28,13 @@ from emulator.doctor.diagnose import TOOLS, Finding, as_json, render, works
 from emulator.proc import machine_cpu
 
 _DIAGNOSE = "import json; from emulator.doctor import diagnose as d; print(json.dumps(d.as_json(d.diagnose())))"
+# What is there to be found is planted by PATH, by which nothing of ours goes.
+_BEFORE = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from emulator import inherited
+inherited.PATH = os.environ["PATH"]
+"""
 _NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
 _is_root = os.geteuid() == 0
 
@@ -41,7 +48,7 @@ def python(
 ) -> str:
     """What a Python program prints, in its own process; it must end well and complain of nothing."""
     done = subprocess.run(
-        [*(str(shutil.which(word) or word) for word in prefix), sys.executable, "-P", "-c", code],
+        [*(str(shutil.which(word) or word) for word in prefix), sys.executable, "-P", "-c", _BEFORE + code],
         env={**os.environ, **(environment or {})}, preexec_fn=before, cwd=folder,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

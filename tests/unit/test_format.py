@@ -16,9 +16,10 @@ from emulator.ports import Shaping
 from experiments.judge.evidence import Built
 from experiments.judge.rows import judge_replay
 from experiments.results.folder import ResultsFolder
+from experiments.results.inputs import begun
 from experiments.results.manifest import manifest, record_fabric
 from experiments.runs.loads.replays import Replays
-from experiments.spec.experiment import load_experiment
+from experiments.spec.experiment import experiment_file, load_experiment
 
 RUNS_COLUMNS = (
     "run_id experiment scheme traffic collective algorithm channels ranks leaves spines hosts_per_leaf host_rate_bps "
@@ -40,10 +41,10 @@ FRAMES_COLUMNS = {
 }
 
 MANIFEST_KEYS = {
-    "": "format experiment within command started machine versions sysctls fabric",
+    "": "format experiment within command started machine versions sysctls inputs fabric",
     "experiment": "name fabric traffic schemes transport placement seeds captures verify stall_timeout",
     "machine": "kernel cores cpu architecture memory_bytes",
-    "versions": "python spraylab os-ken numpy pandas pyarrow",
+    "versions": "python revision spraylab os-ken numpy pandas pyarrow",
     "fabric": "dataplane openvswitch setup_s packet_buffer_bytes shaping",
 }
 
@@ -52,7 +53,8 @@ MANIFEST_KEYS = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> ResultsFolder:
     """What a run of the catalog's first experiment leaves behind."""
     work = Replays(load_experiment("quick"))
-    folder = ResultsFolder.create(tmp_path_factory.mktemp("format") / "results", manifest(work.experiment))
+    path, file = tmp_path_factory.mktemp("format") / "results", experiment_file("quick")
+    folder = begun(path, manifest(work.experiment), work.experiment, file)
     ports = ports_of(FABRIC)
     shaping: dict[str, Shaping | None] = {port.name: port.shaping for port in ports}
     record_fabric(folder, Built("linux", "a test", None, {"ready": 0.1}, None, ports, shaping))

@@ -36,9 +36,9 @@ def listening(path: Path) -> Path:
 ODD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda path: Path("/dev/zero"), "is a device, not a regular file; name a file"),
     (lambda path: Path("/dev/null"), "is a device, not a regular file; name a file"),
-    (lambda path: path.parent, "is a directory, not a regular file; name a file"),
+    (lambda path: path.parent, "is a folder, not a regular file; name a file"),
     (fifo, "is a pipe, not a regular file; name a file"),
-    (listening, "cannot be read: "),
+    (listening, "is a socket, not a regular file; name a file"),
     (huge, "is larger than the 1000 bytes that are read of such a file"),
     (lambda path: path / ("x" * 5000), "cannot be read: File name too long"),
     (lambda path: Path("a\0b"), "cannot be the name of a file"),

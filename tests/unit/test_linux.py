@@ -17,12 +17,14 @@ from controllers.tables import (
     Downlink,
     Drop,
     Hash,
+    Rotate,
     Rule,
     Uplink,
     leaf_table,
     spine_table,
 )
 from emulator.dataplane import Endpoints
+from emulator.forwarding import Forwarding, Spraying
 from emulator.netlink import MAIN_TABLE
 from emulator.topology import LeafSpine
 from experiments.theory.loads import choose_spines
@@ -50,8 +52,11 @@ def decided(rules: Iterable[Rule], packet: Packet) -> Action:
     return Drop()
 
 
-def marks(text: str, packet: Packet) -> set[int]:
-    """By the ruleset: the marks a packet may leave it with; more than one where a hash decides."""
+def marks(text: str, packet: Packet, last: int = 0) -> set[int]:
+    """By the ruleset: the marks a packet may leave it with; more than one where a hash decides.
+
+    `last` is the mark of its connection, which must be given that of the packet.
+    """
     known = dict(re.findall(r"^      (\S+ \. \S+ \. \d+ \. \d+) : (\d+)", text, re.MULTILINE))
     chains = {name: body.splitlines() for name, body in re.findall(r"  chain (\w+) \{\n(.*?)\n  \}", text, re.DOTALL)}
     todo = list(chains["in"])
@@ -74,7 +79,13 @@ def marks(text: str, packet: Packet) -> set[int]:
             ends = f"{packet.src} . {packet.dst} . {packet.sport} . {packet.dport}"
             if ends in known:
                 return {int(known[ends])}
+        elif line.startswith("ct mark set ct mark map"):
+            assert line.endswith("meta mark set ct mark accept")
+            turns = dict(re.findall(r"(\d+) : (\d+)", line))
+            if str(last) in turns:
+                return {int(turns[str(last)])}
         elif "jhash" in line:
+            assert line.removesuffix(" accept").endswith(" ct mark set meta mark") == ("ct mark" in text)
             places = re.findall(r"(\d+) : (\d+)", line)
             (modulus,) = re.findall(r"mod (\d+)", line)
             assert [int(place) for place, _ in places] == list(range(int(modulus)))
@@ -101,7 +112,7 @@ def ports_of(fabric: LeafSpine, action: Action) -> set[int | None]:
             return {fabric.leaf_port_to_host(host)}
         case Uplink(spine):
             return {fabric.leaf_port_to_spine(spine)}
-        case Hash(spines):
+        case Hash(spines) | Rotate(spines):
             return {fabric.leaf_port_to_spine(spine) for spine in spines}
         case Downlink(leaf):
             return {fabric.spine_port_to_leaf(leaf)}
@@ -123,14 +134,37 @@ def packets(fabric: LeafSpine) -> st.SearchStrategy[Packet]:
 
 
 @quick
-@given(fabrics(), st.integers(0, 65535), st.data())
-def test_a_leaf_does_what_its_table_says(fabric: LeafSpine, seed: int, data: st.DataObject) -> None:
+@given(fabrics(), st.integers(0, 65535), st.sampled_from([None, Spraying()]), st.data())
+def test_a_leaf_does_what_its_table_says(
+    fabric: LeafSpine, seed: int, forwarding: Forwarding | None, data: st.DataObject
+) -> None:
     leaf = data.draw(st.integers(0, fabric.leaves - 1))
-    rules = leaf_table(fabric, leaf)
+    rules = leaf_table(fabric, leaf, forwarding)
     text, table = ruleset(rules, seed, []), routes(fabric, rules)
     for packet in data.draw(st.lists(packets(fabric), min_size=1, max_size=20)):
         ports = {sent(table, packet, mark) for mark in marks(text, packet)}
         assert ports == ports_of(fabric, decided(rules, packet)), packet
+
+
+@quick
+@given(fabrics(), st.integers(0, 63), st.data())
+def test_a_spraying_leaf_takes_live_spines_in_turn(fabric: LeafSpine, last: int, data: st.DataObject) -> None:
+    """Also when the spine of a connection's last packet has failed since: then the hash begins anew."""
+    leaf = data.draw(st.integers(0, fabric.leaves - 1))
+    text = ruleset(leaf_table(fabric, leaf, Spraying()), 7, [])
+    packet = data.draw(packets(fabric))._replace(tag=0)
+    other = next((host for host in range(fabric.hosts) if fabric.host_ip(host) == packet.dst), None)
+    live = fabric.live_spines(leaf, fabric.leaf_of(other)) if other is not None else []
+    if other is None or fabric.leaf_of(other) == leaf or not live:
+        return
+    if last - 1 not in live:
+        assert marks(text, packet, last) == {spine + 1 for spine in live}
+        return
+    went = [last]
+    for _ in range(2 * len(live)):
+        [mark] = marks(text, packet, went[-1])
+        went.append(mark)
+    assert went[: len(live)] == went[len(live) : 2 * len(live)] and sorted(went[: len(live)]) == [s + 1 for s in live]
 
 
 @quick

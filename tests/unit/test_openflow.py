@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -14,16 +15,20 @@ from os_ken.ofproto.ofproto_parser import msg as unpack
 
 from controllers.ovs.openflow import program, switch_table
 from controllers.tables import Hash, Rule, leaf_table, spine_table
+from emulator.forwarding import Forwarding, Spraying, as_json, restored
 from emulator.topology import MAX_EMULATED_LEAVES, MAX_SPINES, LeafSpine, Link
 
 FABRIC = LeafSpine(leaves=3, spines=4, hosts_per_leaf=2)
 FAILED: frozenset[Link] = frozenset({(0, 1), (1, 2), (2, 2), (2, 3)})
 SEED = 4711
 MAIN_TABLE = 0
+NO_TABLE, COMMIT = 0xFF, 1  # of the connection tracker's action
 
 
 class Datapath:
     """As much of a connection to a switch as it takes to write and read messages."""
+
+    id = 1
 
     ofproto = ofproto_v1_3
     ofproto_parser = ofproto_v1_3_parser
@@ -57,16 +62,23 @@ def actions(flow: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Sent:
+    """`mark` is what the packet's connection is remembered by from then on."""
+
     port: int
     eth_dst: str | None = None
+    mark: int | None = None
 
 
-def forward(messages: Sequence[Any], destination: str, dscp: int, choice: int = 0) -> Sent | None:
-    """Where a packet goes whose hash, modulo the links there are, is `choice`; None if it is dropped."""
-    register, table, eth_dst = 0, MAIN_TABLE, None
+def forward(messages: Sequence[Any], destination: str, dscp: int, choice: int = 0, mark: int = 0) -> Sent | None:
+    """Where a packet goes whose hash, modulo the links there are, is `choice`; None if it is dropped.
+
+    `mark` is its connection's, which only those rules see that asked the connection tracker before.
+    """
+    seen = {"reg0": 0, "reg1": 0, "ct_mark": 0}
+    table, eth_dst, kept = MAIN_TABLE, None, None
     while True:
         rules = [flow for flow in flows(messages) if flow.table_id == table]
-        fitting = [rule for rule in rules if _fits(rule, destination, dscp, register)]
+        fitting = [rule for rule in rules if _fits(rule, destination, dscp, seen)]
         if not fitting:
             return None
         best = max(fitting, key=lambda flow: flow.priority)
@@ -75,28 +87,40 @@ def forward(messages: Sequence[Any], destination: str, dscp: int, choice: int = 
         for instruction in best.instructions:
             if instruction.type == ofproto_v1_3.OFPIT_GOTO_TABLE:
                 following = instruction.table_id
+                assert following > table, "OpenFlow goes to later tables only"
         for action in actions(best):
-            if isinstance(action, ofproto_v1_3_parser.OFPActionSetField):
-                assert action.key == "eth_dst"
-                eth_dst = action.value
-            elif isinstance(action, ofproto_v1_3_parser.OFPActionOutput):
-                return Sent(action.port, eth_dst)
-            else:
-                register = choice % (action.max_link + 1)
+            match action:
+                case ofproto_v1_3_parser.OFPActionSetField(key="eth_dst"):
+                    eth_dst = action.value
+                case ofproto_v1_3_parser.OFPActionSetField():
+                    seen[action.key] = action.value
+                case ofproto_v1_3_parser.OFPActionOutput():
+                    return Sent(action.port, eth_dst, kept)
+                case ofproto_v1_3_parser.NXActionCT():
+                    assert action.zone_ofs_nbits == Datapath.id, "leaves that share a datapath tell theirs apart"
+                    if action.recirc_table == NO_TABLE:
+                        assert action.flags == COMMIT
+                        kept = next((change.value for change in action.actions), kept)
+                    else:
+                        following, seen["ct_mark"] = action.recirc_table, mark
+                case ofproto_v1_3_parser.NXActionResubmitTable():
+                    following = action.table_id
+                case _:
+                    seen["reg0"] = choice % (action.max_link + 1)
         if following is None:
             return None
-        assert following > table, "OpenFlow goes to later tables only"
         table = following
 
 
-def _fits(flow: Any, destination: str, dscp: int, register: int) -> bool:
+def _fits(flow: Any, destination: str, dscp: int, seen: dict[str, int]) -> bool:
     match = dict(flow.match.items())
-    if flow.table_id == MAIN_TABLE:
-        assert match.pop("eth_type") == 0x0800, "what asks for an address asks for IPv4 first"
+    asks_for_ipv4 = match.pop("eth_type", None) == 0x0800
+    tracks = any(isinstance(action, ofproto_v1_3_parser.NXActionCT) for action in actions(flow))
+    assert asks_for_ipv4 or not (tracks or flow.table_id == MAIN_TABLE), "what only IPv4 has is asked of IPv4 only"
     wanted, mask = match.pop("ipv4_dst", ("0.0.0.0", "0.0.0.0"))
     fits = int(ip_address(destination)) & int(IPv4Address(mask)) == int(IPv4Address(wanted))
     fits &= match.pop("ip_dscp", dscp) == dscp
-    fits &= match.pop("reg0", register) == register
+    fits &= {field: match.pop(field, value) for field, value in seen.items()} == seen
     assert not match, f"unknown match {match}"
     return fits
 
@@ -105,15 +129,20 @@ def leaf(number: int, failed: frozenset[Link] = frozenset()) -> list[Any]:
     return programmed(leaf_table(FABRIC.without(failed), number))
 
 
+def spraying_leaf(number: int, failed: frozenset[Link] = frozenset()) -> list[Any]:
+    return programmed(leaf_table(FABRIC.without(failed), number, Spraying()))
+
+
 every_table = pytest.mark.parametrize(
     "rules",
     [
         leaf_table(FABRIC, 0),
         leaf_table(FABRIC.without(FAILED), 0),
+        leaf_table(FABRIC.without(FAILED), 0, Spraying()),
         spine_table(FABRIC, 1),
         spine_table(FABRIC.without(FAILED), 1),
     ],
-    ids=["leaf", "leaf-failed", "spine", "spine-failed"],
+    ids=["leaf", "leaf-failed", "leaf-spraying", "spine", "spine-failed"],
 )
 
 
@@ -185,6 +214,35 @@ def test_leaf_sends_every_packet_to_its_port(number: int, failed: frozenset[Link
                 else:
                     spine = dscp - 1 if dscp - 1 in live else live[choice % len(live)]
                     assert sent == Sent(FABRIC.leaf_port_to_spine(spine))
+
+
+@pytest.mark.parametrize("failed", [frozenset[Link](), FAILED], ids=["whole", "failed"])
+@pytest.mark.parametrize("number", range(FABRIC.leaves))
+def test_spraying_leaf_sends_every_packet_to_the_spine_after_the_last(number: int, failed: frozenset[Link]) -> None:
+    """Begun at the hash, whatever its choice, and anew when the last spine is lost. Tags, and hosts here, as ever."""
+    messages = spraying_leaf(number, failed)
+    for host in range(FABRIC.hosts):
+        other = FABRIC.leaf_of(host)
+        live = FABRIC.without(failed).live_spines(number, other)
+        for mark, choice in product(range(FABRIC.spines + 1), range(4)):
+            sent = forward(messages, FABRIC.host_ip(host), 0, choice, mark)
+            if other == number:
+                assert sent == Sent(FABRIC.leaf_port_to_host(host), FABRIC.host_mac(host))
+                continue
+            if not live:
+                assert sent is None
+                continue
+            last = mark - 1
+            spine = live[(live.index(last) + 1) % len(live)] if last in live else live[choice % len(live)]
+            assert sent == Sent(FABRIC.leaf_port_to_spine(spine), mark=spine + 1)
+        if other != number and live:
+            tagged = forward(messages, FABRIC.host_ip(host), live[0] + 1, 3, live[-1] + 1)
+            assert tagged == Sent(FABRIC.leaf_port_to_spine(live[0]))
+
+
+@pytest.mark.parametrize("forwarding", [None, Spraying()])
+def test_what_the_controller_is_told_arrives(forwarding: Forwarding | None) -> None:
+    assert restored(json.loads(json.dumps(as_json(forwarding)))) == forwarding
 
 
 def test_leaf_drops_addresses_of_its_own_that_no_host_has() -> None:

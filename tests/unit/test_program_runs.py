@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 from synthetic import FABRIC, healthy_run
 
+from emulator.files import Folder
 from emulator.order import FabricOrder
 from emulator.programs import OUTPUT_LIMIT_BYTES, Ended, Launch, Output, environment
 from emulator.scripted import Scripted
@@ -69,7 +70,7 @@ def test_a_run_for_every_scheme_and_seed_but_for_those_only_the_program_could_ap
     work = programs(experiment(schemes=["ecmp", "subflow-4", "ethereal"], seeds=[1, 2]))
     assert [(run.scheme, run.seed) for run in work.runs] == [("ecmp", 1), ("ethereal", 1), ("ecmp", 2), ("ethereal", 2)]
     assert work.left_out == ["subflow-4"]
-    jobs = [work.job(run, tmp_path) for run in work.runs]
+    jobs = [work.job(run, Folder(tmp_path)) for run in work.runs]
     loads = [job.load for job in jobs if isinstance(job.load, ProgramLoad)]
     assert len({load.launch.master_port for load in loads}) == len({job.run_id for job in jobs}) == 4
     with pytest.raises(SpecError, match="subflow-4 cannot apply to an unmodified program"):
@@ -105,7 +106,7 @@ def ended(**totals: int) -> Ended:
 
 def logs(folder: Path) -> tuple[OutputLogs, Said]:
     said = Said()
-    begun = OutputLogs(folder, SMALL, said)
+    begun = OutputLogs(Folder(folder), SMALL, said)
     begun.begin("run", LAUNCH.hosts)
     said.clear()
     return begun, said

@@ -21,7 +21,7 @@ from experiments.results.sentences import lines, sentence
 from experiments.results.verdict import Outcome, Verdict, of_results
 from experiments.spec.experiment import load_experiment, restore_experiment
 
-DRAWN = [section for section in sections.SECTIONS if section.needs != "loaded_s"]
+DRAWN = [section for section in sections.SECTIONS if section.needs not in ("loaded_s", "point")]
 """What there is to draw of replays."""
 
 

@@ -21,7 +21,8 @@ from emulator import caller
 from experiments.judge.evidence import ReplayEvidence
 from experiments.judge.rows import Judged, judge_replay
 from experiments.results import folder as results
-from experiments.results.folder import FORMAT_VERSION, ResultsError, ResultsFolder, default_path
+from experiments.results.folder import ResultsError, ResultsFolder, default_path
+from experiments.results.reading import FORMAT_VERSION
 
 MANIFEST = {"experiment": {"name": "unit"}, "command": "spraylab run unit"}
 FRAMES = ("flows", "subflows", "links", "queues")

@@ -16,7 +16,9 @@ from results_example import results_folder
 from synthetic import EVERY_SCHEME
 
 from emulator import nic
-from emulator.nic import PerConnection, PerPacket, at_work
+from emulator.files import Folder
+from emulator.forwarding import Spraying
+from emulator.nic import PerConnection, PerPacket, SingleFrames, at_work
 from emulator.topology import LeafSpine
 from experiments.cli import main
 from experiments.results import plots
@@ -104,7 +106,7 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
     program = Program(("prog",), (0, 1), 5.0)
     work = Programs(experiment(schemes=["ecmp", "first-spine"]), program)
     assert [run.scheme for run in work.runs] == ["ecmp"] and work.left_out == ["first-spine"]
-    refusal = "first-spine cannot apply .* write ecmp, spray, spray-random or ethereal$"
+    refusal = "first-spine cannot apply .* write ecmp, spray, spray-random, ethereal or switch-spray$"
     with pytest.raises(SpecError, match=refusal):
         Programs(experiment(), program)
     with pytest.raises(SpecError, match=refusal):
@@ -112,16 +114,16 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
 
 
 def test_an_unknown_scheme_is_told_of_the_newcomer(toy: Scheme) -> None:
-    with pytest.raises(ValueError, match="spray-random, ethereal, first-spine and subflow-K with"):
+    with pytest.raises(ValueError, match="ethereal, switch-spray, first-spine and subflow-K with"):
         scheme_of("second-spine")
     with pytest.raises(SpecError, match="--scheme: unknown scheme 'second-spine'"):
         check_shell_scheme("second-spine")
 
 
 def test_a_newcomer_that_spreads_is_as_good_as_spraying(monkeypatch: pytest.MonkeyPatch) -> None:
-    spread = Scheme(name="switch-spray", says="switches spray", look=TOY.look, spreads=True)
+    spread = Scheme(name="spread", says="somebody sprays", look=TOY.look, spreads=True)
     monkeypatch.setattr(schemes, "SCHEMES", (*schemes.SCHEMES, spread))
-    asked = experiment(schemes=["switch-spray"])
+    asked = experiment(schemes=["spread"])
     [row] = predict(asked).to_dict("records")
     assert (row["congestion_ratio"], row["predicted_cct_over_bound"]) == pytest.approx((1, 1))
     assert not ReplayLoad(Replays(asked).plan(plan_runs(asked)[0]), asked.tcp()).hashed
@@ -151,7 +153,7 @@ def test_names_are_distinct_and_safe_in_file_names() -> None:
 def test_the_verdicts_parts_are_played() -> None:
     for role in ("plain", "spraying", "splitting"):
         assert schemes.names_of_role(role)
-    assert schemes.names_of_role("spraying") == ["spray", "spray-random"]
+    assert schemes.names_of_role("spraying") == ["spray", "spray-random", "switch-spray"], "the first is the reference"
     default = Experiment.model_validate({"name": "d", "fabric": FABRIC, "traffic": [{"collective": "alltoall"}]})
     assert default.schemes == ("ecmp", "spray", "ethereal")
     assert not decide(results_frame(default.schemes)).missing
@@ -183,12 +185,24 @@ def test_help_names_what_programs_can_have(command: str) -> None:
 
 def test_nics_are_asked_for_what_senders_do_not_do_themselves() -> None:
     asked = {name: scheme_of(name) for name in EVERY_SCHEME}
-    assert {name for name, scheme in asked.items() if scheme.nic} == {"spray", "spray-random"}
+    sprays = {"spray", "spray-random", "switch-spray"}
+    assert {name for name, scheme in asked.items() if scheme.nic} == sprays
     assert all(scheme.spreads for scheme in asked.values() if scheme.nic)
-    assert {name for name, scheme in asked.items() if scheme.program_nic} == {"spray", "spray-random", "ethereal"}
+    assert {name for name, scheme in asked.items() if scheme.program_nic} == {*sprays, "ethereal"}
     assert asked["spray"].nic == asked["spray"].program_nic == PerPacket("round-robin")
     assert asked["spray-random"].nic == asked["spray-random"].program_nic == PerPacket("random")
     assert asked["ethereal"].program_nic == PerConnection()
+    assert asked["switch-spray"].nic == asked["switch-spray"].program_nic == SingleFrames()
+
+
+def test_leaves_are_asked_by_the_load_for_what_they_do_themselves() -> None:
+    asked = experiment(schemes=["ecmp", "spray", "ethereal", "switch-spray"])
+    replays, programs = Replays(asked), Programs(asked, Program(("prog",), (0, 1), 5.0))
+    for run in replays.runs:
+        replays.prepare(run)
+    for work in (replays, programs):
+        told = {run.scheme: work.job(run, Folder(Path())).load.forwarding for run in work.runs}
+        assert told == {"ecmp": None, "spray": None, "ethereal": None, "switch-spray": Spraying()}
 
 
 def test_estimates_know_what_schemes_suffer() -> None:
@@ -202,7 +216,7 @@ def test_estimates_know_what_schemes_suffer() -> None:
     }
     assert all(seconds > 10 for seconds in took.values())
     slowed = {name for name in EVERY_SCHEME if took[name, "default"] > took[name, "tolerant"]}
-    assert slowed == {"spray", "spray-random"}
+    assert slowed == {"spray", "spray-random", "switch-spray"}
     assert all(took[name, "default"] >= took[name, "tolerant"] for name in EVERY_SCHEME)
     assert max(took, key=lambda case: took[case])[0] == "ecmp"
 
@@ -270,9 +284,11 @@ def test_rules_are_there_meanwhile_and_gone_however_it_ends(wires: Wires, kind: 
 
 
 def test_frames_travel_alone_only_while_packets_are_sprayed(wires: Wires) -> None:
-    with at_work(PerPacket("round-robin"), wires, seed=7):  # type: ignore[arg-type]
-        assert [told for told in wires.told if isinstance(told, int)] == [1]
-    assert [told for told in wires.told if isinstance(told, int)] == [1, 4]
+    for spraying in (PerPacket("round-robin"), SingleFrames()):
+        wires.told.clear()
+        with at_work(spraying, wires, seed=7):  # type: ignore[arg-type]
+            assert [told for told in wires.told if isinstance(told, int)] == [1]
+        assert [told for told in wires.told if isinstance(told, int)] == [1, 4]
     with at_work(PerConnection(), wires, seed=7):  # type: ignore[arg-type]
         pass
     assert [told for told in wires.told if isinstance(told, int)] == [1, 4], (

@@ -174,7 +174,7 @@ def test_nothing_trusted_or_finished_is_no_verdict() -> None:
 def test_schemes_that_compare_nothing_have_no_verdict_but_what_is_missing(schemes: list[str], lacked: str) -> None:
     verdict = decide(planted({("perm", scheme): [1.0] * 3 for scheme in schemes}))
     assert verdict.outcome is None and not lines(verdict)
-    needed = "No verdict: whether spraying is needed takes ethereal and spray (or spray-random), and the schemes here "
+    needed = "No verdict: whether spraying is needed takes ethereal and spray (or spray-random or switch-spray), "
     assert sentence(verdict).startswith(needed) and sentence(verdict).endswith(f" lack {lacked}.")
 
 

@@ -6,7 +6,7 @@ from emulator.inputs import quote
 from traffic.schemes.ecmp import ECMP
 from traffic.schemes.ethereal import ETHEREAL
 from traffic.schemes.scheme import INK, Family, ForPrograms, Look, Role, Scheme, Split, spare_look
-from traffic.schemes.spray import SPRAY, SPRAY_RANDOM
+from traffic.schemes.spray import SPRAY, SPRAY_RANDOM, SWITCH_SPRAY
 from traffic.schemes.subflows import SUBFLOWS
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "spare_look",
 ]
 
-SCHEMES: tuple[Scheme, ...] = (ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL)
+SCHEMES: tuple[Scheme, ...] = (ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL, SWITCH_SPRAY)
 FAMILIES: tuple[Family, ...] = (SUBFLOWS,)
 
 

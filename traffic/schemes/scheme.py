@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from emulator.forwarding import Forwarding
 from emulator.nic import Nic
 from emulator.topology import LeafSpine
 from traffic.plan import UNTAGGED, cut
@@ -34,18 +35,18 @@ class Look:
 
 
 _SPARE_COLOURS = ("#E69F00", "#56B4E9", INK, "#999999")  # what ecmp, spray, ethereal, spray-random leave of Okabe-Ito
-_SPARE_MARKERS = ("v", "P", "X", "<", ">", "p", "*", "h", "d", "8", "H")
+_SPARE_MARKERS = ("v", "P", "X", "<", ">", "p", "*", "d", "8", "H")
 _SPARE_DASHES: tuple[tuple[float, ...], ...] = tuple((long, 1, *(1, 1) * dots) for long in (6, 10) for dots in range(4))
 
 
 def spare_look(number: int) -> Look:
     """Return a look that no single scheme has: for a member of a family, or of a name that nobody knows.
 
-    No two numbers from 0 to 76 look alike, as pairs of marker and dashes are 11 x 7; powers of two, which are compared
+    No two numbers from 0 to 69 look alike, as pairs of marker and dashes are 10 x 7; powers of two, which are compared
     most, differ most.
     """
     colour = _SPARE_COLOURS[number.bit_length() % 4]
-    return Look(colour, _SPARE_MARKERS[number % 11], (0, _SPARE_DASHES[number % 7]))
+    return Look(colour, _SPARE_MARKERS[number % 10], (0, _SPARE_DASHES[number % 7]))
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ class Scheme:
     """One way for bytes to meet paths. Schemes are equal if their names are.
 
     `says` is one clause: what happens to packets, and where. `nic` is what the hosts' NICs do to the packets of a
-    replay; `for_programs` is None where only the program itself could do it. `spreads`: every packet may take any live
-    path, and all paths share alike. `connections_per_flow` carry a flow that stays within its leaf, and every flow
-    unless `assign` and `tags` say otherwise.
+    replay, and `switch` what leaves do instead of hashing those that have no tag; `for_programs` is None where only the
+    program itself could do it. `spreads`: every packet may take any live path, and all paths share alike.
+    `connections_per_flow` carry a flow that stays within its leaf, and every flow unless `assign` and `tags` say
+    otherwise.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Scheme:
     look: Look
     role: Role | None = None
     nic: Nic | None = None
+    switch: Forwarding | None = None
     for_programs: ForPrograms | None = None
     spreads: bool = False
     connections_per_flow: int = 1

@@ -1,10 +1,11 @@
-"""Packet spraying by the sending hosts' NICs."""
+"""Packet spraying, by the sending hosts' NICs or by the leaves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emulator.nic import PerPacket
+from emulator.forwarding import Spraying
+from emulator.nic import PerPacket, SingleFrames
 from traffic.schemes.scheme import ForPrograms, Look, Scheme
 
 
@@ -33,5 +34,16 @@ SPRAY_RANDOM = Spray(
     role="spraying",
     nic=PerPacket("random"),
     for_programs=ForPrograms("each packet gets a random path", PerPacket("random")),
+    spreads=True,
+)
+
+SWITCH_SPRAY = Spray(
+    name="switch-spray",
+    says="the leaf gives every packet of a connection the next spine in turn",
+    look=Look("#8A6D1B", "h", (0, (4, 1.5, 1, 1.5, 1, 1.5))),
+    role="spraying",
+    nic=SingleFrames(),
+    switch=Spraying(),
+    for_programs=ForPrograms("leaves give each packet the next path in turn", SingleFrames()),
     spreads=True,
 )

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
+
+from emulator.inherited import environment, python
 
 
 def measured_alone(module: str, *arguments: object, timeout_s: float) -> dict[str, Any]:
-    """Return the row that `python -m MODULE ARGUMENTS` prints as JSON."""
+    """Return the row that `main(ARGUMENTS)` of a module prints as JSON."""
     done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
+        python(module, *arguments),
         capture_output=True,
         text=True,
         timeout=timeout_s,
         check=True,
+        env=environment(),
     )
     row: dict[str, Any] = json.loads(done.stdout)
     return row

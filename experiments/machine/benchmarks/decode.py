@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from emulator.inherited import environment, which
 from emulator.proc import peak_memory_bytes
 from experiments.captures import headers, pcap
 from experiments.captures.concurrency import flow_starts, incast_degree
@@ -114,7 +113,7 @@ def _spraylab_analyses(path: Path) -> Tool:
 
 
 def _tshark(path: Path) -> Tool | None:
-    program = shutil.which("tshark")
+    program = which("tshark")
     if program is None:
         return None
     fields = [word for layer, names in TSHARK_FIELDS.items() for name in names for word in ("-e", f"{layer}.{name}")]
@@ -122,11 +121,15 @@ def _tshark(path: Path) -> Tool | None:
     command = [program, "-n", "-r", str(path), *no_analysis, "-T", "fields", *fields]
 
     def decode() -> int:
-        return subprocess.run(command, capture_output=True, check=True, timeout=TIMEOUT_S).stdout.count(b"\n")
+        return _printed(command).count("\n")
 
-    about = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
-    version = next((word for word in about.stdout.split() if word[0].isdigit()), "").rstrip(".")
+    version = next((word for word in _printed([program, "--version"]).split() if word[0].isdigit()), "").rstrip(".")
     return version, decode, "-T fields, to text; its own start-up included"
+
+
+def _printed(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S, env=environment())
+    return done.stdout
 
 
 def _dpkt(path: Path) -> Tool | None:
@@ -272,5 +275,7 @@ def _layout(kind: int, captured_bytes: int) -> np.dtype[np.void]:
     )
 
 
-if __name__ == "__main__":
-    print(json.dumps(_here(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))
+def main(arguments: Sequence[str]) -> None:
+    """Print the row of one case as JSON."""
+    tool, path, packets = arguments
+    print(json.dumps(_here(tool, Path(path), int(packets))))

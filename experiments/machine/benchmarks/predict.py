@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -73,5 +72,7 @@ def _here(hosts: int, traffic: str) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
-    print(json.dumps(_here(int(sys.argv[1]), sys.argv[2])))
+def main(arguments: Sequence[str]) -> None:
+    """Print the row of one case as JSON."""
+    hosts, traffic = arguments
+    print(json.dumps(_here(int(hosts), traffic)))

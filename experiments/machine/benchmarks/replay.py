@@ -11,7 +11,6 @@ import resource
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from controllers.dataplane import build
@@ -67,7 +66,7 @@ def _many(fabric: LeafSpine, dataplane: str) -> dict[str, Any]:
 def _row(what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic) -> dict[str, Any]:
     hosts = place("packed", fabric, fabric.hosts)
     plan = plan_traffic(traffic.schedule, fabric, hosts, scheme_of(traffic.scheme))
-    with tempfile.TemporaryDirectory() as folder, Sandbox(Path(folder) / "run.log") as sandbox:
+    with tempfile.TemporaryFile() as log, Sandbox(log) as sandbox:
         cost = sandbox.call(measure, fabric, dataplane, plan, traffic.seed, timeout_s=_TIMEOUT_S)
     gb_hops = sum(flow.size_bytes * _hops(fabric, flow.src, flow.dst) for flow in traffic.schedule.flows) / 1e9
     row = {
@@ -93,7 +92,7 @@ def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> 
     transport = Transport()
     built = build(transport.order(fabric, dataplane), sys.stderr, seed)
     load = ReplayLoad(plan, transport)
-    built.program(seed, load.hashed)
+    built.program(seed, load.hashed, forwarding=load.forwarding)
     opening = time.monotonic()
     with load.ready(built, seed) as play:
         opened = time.monotonic()

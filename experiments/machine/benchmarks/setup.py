@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from emulator.errors import EmulatorError
@@ -53,7 +52,7 @@ def _row(hosts: int) -> dict[str, Any]:
 
 
 def _in_sandbox(function: Any, *arguments: Any) -> float:
-    with tempfile.TemporaryDirectory(prefix="spraylab-bench-") as folder, Sandbox(Path(folder) / "log") as sandbox:
+    with tempfile.TemporaryFile() as log, Sandbox(log) as sandbox:
         seconds: float = sandbox.call(function, *arguments, timeout_s=_TIMEOUT_S)
         return seconds
 

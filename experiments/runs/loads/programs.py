@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
+from emulator.files import Folder
+from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from emulator.order import FabricOrder
 from emulator.proc import retransmitted_segments
@@ -40,6 +43,10 @@ class ProgramLoad:
     scheme: Scheme
     launch: Launch
     hashed: Sequence[Endpoints] = ()
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        return self.scheme.switch
 
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
@@ -72,8 +79,8 @@ class Program:
 
     @property
     def name(self) -> str:
-        """The program's own name, without its folder."""
-        return Path(self.command[0]).name
+        """The program's own name, without its folder, and without what a file of text or a terminal cannot take."""
+        return "".join(letter if letter.isprintable() else "?" for letter in Path(self.command[0]).name)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a manifest keeps it, for `restored`."""
@@ -96,6 +103,9 @@ class Programs(Work):
 
     def __init__(self, experiment: Experiment, program: Program) -> None:
         """Raises SpecError where no scheme is left."""
+        for key, value in (("sweep", experiment.sweep), ("strain", experiment.strains)):
+            if value:
+                raise SpecError(f"{key}: changes what is replayed, and programs send what they like; --set {key}=null")
         self.take(experiment)
         self.program = program
         self.left_out = [scheme for scheme in experiment.schemes if not scheme_of(scheme).for_programs]
@@ -126,9 +136,9 @@ class Programs(Work):
             refuse(problem.message, self.name, dotted(problem.path))
         refuse(contradiction(self.experiment.broken(0.0, seed=0), self.topology), self.name)
 
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         port = _FIRST_MASTER_PORT + self.runs.index(run) % 1000
-        launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port)
+        launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port, dict(os.environ))
         load = ProgramLoad(scheme_of(run.scheme), launch)
         faults = self.experiment.broken(0.0, run.seed)  # by seconds alone
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, faults)

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
 from emulator.faults import Fault
+from emulator.files import Folder
+from emulator.forwarding import Forwarding
 from emulator.nic import at_work
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.judge.floor import too_short
@@ -21,8 +22,9 @@ from experiments.runs.messages import Job, Playing
 from experiments.runs.plan import RUN_OVERHEAD_S, Run, estimate_s, plan_runs
 from experiments.runs.work import Seen, Work, refuse
 from experiments.spec.budget import too_many_connections, too_many_flows, too_many_pieces, too_many_runs
-from experiments.spec.experiment import Experiment
+from experiments.spec.experiment import Experiment, Point
 from experiments.spec.faults import contradiction
+from experiments.spec.sweep import as_text
 from experiments.spec.yamlfile import dotted
 from experiments.theory.bound import bound_s
 from experiments.theory.capacity import bound_under_s
@@ -56,6 +58,10 @@ class ReplayLoad:
             for connection in self.plan.connections
             if connection.path_tag == UNTAGGED
         ]
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        return self.plan.scheme.switch
 
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
@@ -124,7 +130,7 @@ class ReplayWork(Work):
         predicted = predict_run(plan, self.topology, run.seed, self.faults(run)) if self.predicts else None
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
-    def job(self, run: Run, captures: Path) -> Job:
+    def job(self, run: Run, captures: Folder) -> Job:
         load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify)
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run))
 
@@ -154,13 +160,16 @@ class ReplayWork(Work):
 class Replays(ReplayWork):
     """An experiment's traffic. Schedules and bounds are found once for each traffic and seed, for all schemes."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        """Raises SpecError for more runs than there can be."""
+    def __init__(self, experiment: Experiment, point: Point | None = None) -> None:
+        """At `point` of a sweep, rows have a column for each of its values. Raises SpecError for too many runs."""
         super().__init__()
+        self._setting = (
+            {"point": point.label, **{key: as_text(value) for key, value in point.setting.items()}} if point else {}
+        )
         self.take(experiment)
         self.verify = experiment.verify
         refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
-        self.runs = plan_runs(experiment)
+        self.runs = plan_runs(experiment, point.label if point else "")
         self._ideal = lru_cache(maxsize=None)(self._found)
 
     def ideal(self, run: Run) -> tuple[Schedule, Sequence[int], float]:
@@ -174,9 +183,17 @@ class Replays(ReplayWork):
         schedule = self.experiment.schedule(traffic, seed)
         hosts = self.experiment.hosts(schedule, seed)
         whole_s = bound_s(schedule, self.topology, hosts)
+        if self.experiment.strains:
+            schedule = self.experiment.strained(schedule, whole_s, seed)
+            whole_s = bound_s(schedule, self.topology, hosts)
         faults = self.experiment.broken(whole_s, seed)
         under_s = bound_under_s(schedule, self.topology, hosts, faults) if faults else 0.0
         return schedule, hosts, max(whole_s, under_s), faults
+
+    def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
+        strained = bool(self.experiment.strains)
+        strain = {"strain": str(self.experiment.strain) if strained else ""} if strained or self._setting else {}
+        return {**super().identity(run, plan, dataplane), **self._setting, **strain}
 
     def estimate_s(self, run: Run) -> float:
         return estimate_s(self.experiment, run, self.bound_s(run))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
 from emulator.topology import LeafSpine
@@ -25,6 +26,11 @@ class TrafficEntry(Keys):
     @abstractmethod
     def label(self) -> str:
         """What people call it, where `settings` need not tell it from another."""
+
+    @property
+    def file(self) -> Path | None:
+        """The file that it is read from, under `key`, if it is."""
+        return None
 
     @property
     def seeded(self) -> bool:

@@ -26,6 +26,10 @@ class FileTraffic(TrafficEntry):
         return self.key, self.path.stem
 
     @property
+    def file(self) -> Path:
+        return self.path
+
+    @property
     def label(self) -> str:
         return self.path.stem
 

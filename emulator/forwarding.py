@@ -1,0 +1,30 @@
+"""What a scheme may ask of the leaves: other ways than a hash to find a spine for packets without a path tag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spraying:
+    """Every packet of a connection takes the next live spine in turn, beginning with the one that the hash picks."""
+
+
+Forwarding = Spraying
+
+_KINDS: Mapping[str, type[Forwarding]] = {kind.__name__: kind for kind in (Spraying,)}
+
+
+def as_json(forwarding: Forwarding | None) -> dict[str, Any] | None:
+    """Return it as the controller is told it, for `restored`."""
+    return None if forwarding is None else {"kind": type(forwarding).__name__, **asdict(forwarding)}
+
+
+def restored(content: Mapping[str, Any] | None) -> Forwarding | None:
+    """Return what `as_json` gave."""
+    if content is None:
+        return None
+    settings = dict(content)
+    return _KINDS[settings.pop("kind")](**settings)

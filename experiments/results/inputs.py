@@ -1,0 +1,89 @@
+"""The files that an experiment is made of, copied into its results folder: it goes on wherever it is moved to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emulator.inputs import InputError, quote, read_input
+from experiments.results.folder import INPUTS, MANIFEST, MOST_BYTES, ResultsError, ResultsFolder
+from experiments.spec.experiment import Experiment, restore_experiment
+from experiments.spec.messages import SpecError
+from traffic.formats import FORMATS
+
+_EXPERIMENT = "experiment.yaml"
+
+
+def begun(path: Path, manifest: Mapping[str, Any], experiment: Experiment, file: Path | None = None) -> ResultsFolder:
+    """Make a results folder at `path` with copies of `file`, which `experiment` was read from, and of all it names.
+
+    `manifest` gets the experiment as it reads the copies, and of each copy `origin` and `sha256`. Raises SpecError
+    where a file cannot be read any more, and ResultsError.
+    """
+    copies = _Copies()
+    if file:
+        copies.add(file, _EXPERIMENT)
+    content = experiment.as_json()
+    for entry, written in zip(experiment.traffic, content["traffic"], strict=True):
+        if entry.file:
+            written[entry.key] = copies.add(entry.file, entry.file.name)
+    about = {"inputs": copies.described} if copies.described else {}
+    return ResultsFolder.create(path, {**manifest, "experiment": content, **about}, copies.contents)
+
+
+class _Copies:
+    """Files by their places in a results folder: two of the same name are in folders of their own."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self.described: dict[str, dict[str, str]] = {}
+        self._places: dict[Path, str] = {}
+
+    def add(self, path: Path, name: str) -> str:
+        """Read a file, unless it has been, and return its place."""
+        path = path.absolute()
+        if path not in self._places:
+            place = f"{INPUTS}/{name}"
+            if place in self.contents:
+                place = f"{INPUTS}/{len(self.contents) + 1}/{name}"
+            try:
+                content = read_input(path, MOST_BYTES)
+            except InputError as error:
+                raise SpecError(f"{path}: {error}") from error
+            self._places[path], self.contents[place] = place, content
+            self.described[place] = {"origin": str(path), "sha256": hashlib.sha256(content).hexdigest()}
+        return self._places[path]
+
+
+def restored(folder: ResultsFolder) -> Experiment:
+    """The experiment that a results folder was begun with, as it reads the copies there.
+
+    Raises ResultsError where one is missing or has changed, and SpecError where the experiment is none.
+    """
+    manifest, source = folder.manifest(), folder.path / MANIFEST
+    known = manifest.get("inputs", {})
+    for number, entry in enumerate(manifest["experiment"].get("traffic", [])):
+        for key in FORMATS.keys() & entry.keys():
+            place = entry[key]
+            if not isinstance(place, str) or Path(place).is_absolute():
+                continue  # as before there were copies
+            if place not in known:
+                raise ResultsError(f"{source}: experiment.traffic.{number}.{key} is {quote(place)}, none of its inputs")
+            _check(folder, place, **known[place])
+    return restore_experiment(manifest["experiment"], str(source), folder.path)
+
+
+def _check(folder: ResultsFolder, place: str, origin: str, sha256: str) -> None:
+    content = folder.input(place)
+    if content is None:
+        raise ResultsError(
+            f"{folder.path / place} is missing: it is the copy of {quote(origin, 200)}, which the runs are made from; "
+            "copy all of the folder that this one is from"
+        )
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ResultsError(
+            f"{folder.path / place} is not as it was copied, so that runs from now on would send something else: "
+            "put it back, or start again with another --out"
+        )

@@ -1,0 +1,112 @@
+"""The key `sweep` of an experiment: which of its keys take several values, and which values go together."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator, ValidationInfo
+
+from emulator.inputs import quote
+from experiments.spec.fields import Auto, some
+from experiments.spec.messages import shown
+from traffic.formats import FORMATS
+
+MAX_POINTS = 1000
+
+TOGETHER = "zip"
+LISTS = ("traffic", "schemes", "seeds")  # of which every experiment takes several anyhow
+NOT_SWEPT = ("name", "sweep")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The values of each key, in the order of the file; `together`: the first of all go together, then the second."""
+
+    axes: Mapping[str, tuple[Any, ...]]
+    together: bool = False
+
+    @property
+    def points(self) -> int:
+        """How many settings there are."""
+        values = [len(values) for values in self.axes.values()]
+        return values[0] if self.together else prod(values)
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Every combination of values that is to be tried, by key; of a product, the last key varies fastest."""
+        values = self.axes.values()
+        combined = zip(*values, strict=True) if self.together else product(*values)
+        return [dict(zip(self.axes, each, strict=True)) for each in combined]
+
+    def label(self, setting: Mapping[str, Any]) -> str:
+        """A setting for people: 'jitter=5%, spines=4', by as much of a key as tells it apart."""
+        last = Counter(key.rpartition(".")[2] for key in self.axes)
+        names = {key: end if last[end := key.rpartition(".")[2]] == 1 else key for key in self.axes}
+        return ", ".join(f"{names[key]}={as_text(value)}" for key, value in setting.items())
+
+    def as_json(self) -> dict[str, Any]:
+        """As an experiment file has it."""
+        return {
+            **{key: list(values) for key, values in self.axes.items()},
+            **({TOGETHER: True} if self.together else {}),
+        }
+
+
+def as_text(value: object) -> str:
+    """A value as it may be written on a line."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def read_sweep(content: object, folder: Path = Path()) -> Sweep:
+    """The sweep that a file of `folder` has. Raises ValueError."""
+    if isinstance(content, Sweep):
+        return content
+    if not isinstance(content, dict):
+        raise ValueError(f"{shown(content)} is not a mapping such as {{strain.jitter: [0, 5%]}}")
+    together = content.get(TOGETHER, False)
+    if not isinstance(together, bool):
+        raise ValueError(f"{TOGETHER}: {shown(together)} is not true or false")
+    axes = {key: _values(key, values, folder) for key, values in content.items() if key != TOGETHER}
+    if not axes:
+        raise ValueError("names no key; write one such as strain.jitter: [0, 5%]")
+    lengths = {key: len(values) for key, values in axes.items()}
+    if together and len(set(lengths.values())) > 1:
+        said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        raise ValueError(f"with {TOGETHER}, all keys have as many values, and {said}")
+    sweep = Sweep(axes, together)
+    if sweep.points > MAX_POINTS:
+        raise ValueError(f"{sweep.points:,} points are more than the {MAX_POINTS:,} of one sweep; write fewer values")
+    return sweep
+
+
+def _values(key: str, values: object, folder: Path) -> tuple[Any, ...]:
+    if key in NOT_SWEPT:
+        raise ValueError(f"{key} is the same for all points; name another key")
+    if key in LISTS:
+        raise ValueError(f"{key} is a list of its own, all of which is run; write its entries there")
+    if not all(key.split(".")):
+        raise ValueError(f"{quote(key)} is no key; write its path, such as strain.jitter")
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{key}: {shown(values)} is not a list such as [0, 5%]")
+    checked = some(tuple(values))
+    texts = Counter(map(as_text, checked))
+    if twice := next((text for text, count in texts.items() if count > 1), None):
+        raise ValueError(f"{key}: {twice} is there twice; keep one")
+    if Auto.RATE.value in texts and key.endswith("_rate"):
+        raise ValueError(f"{key}: auto depends on the point; write rates such as 20mbit")
+    if key.rpartition(".")[2] in FORMATS:  # files are beside the experiment
+        return tuple(str((folder / value).absolute()) if isinstance(value, str) else value for value in checked)
+    return checked
+
+
+def _in_its_folder(content: object, info: ValidationInfo) -> Sweep:
+    return read_sweep(content, (info.context or {}).get("folder", Path()))
+
+
+Swept = Annotated[Sweep, PlainValidator(_in_its_folder), PlainSerializer(Sweep.as_json)]
