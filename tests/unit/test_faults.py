@@ -18,7 +18,10 @@ from emulator.faults.fault import Change, Happened
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import ReplayEvidence
 from experiments.judge.invariants import failures
+from experiments.judge.rows import judge_replay
 from experiments.judge.timeline import Timeline
+from experiments.results.plots import queue_depth
+from experiments.results.reading import check_frame
 from experiments.runs.loads.programs import Program, Programs
 from experiments.runs.loads.replays import Replays
 from experiments.spec.experiment import load_experiment, restore_experiment
@@ -270,3 +273,31 @@ def test_what_a_fault_took_is_booked_to_it_to_the_packet() -> None:
         )
         failed = failures(planted(run, after=after, faults=[taken]))
         assert ("conservation" not in failed) is believed
+
+
+# What is shown of them
+
+
+def test_results_keep_what_every_fault_changed_and_figures_show_when() -> None:
+    run = healthy_run()
+    faults = [happened(run, slower(at_s=0.2, for_s=0.6), 5_000_000, 20_000_000), Happened(slower(at_s=9.0), 0.0)]
+    judged = judge_replay(planted(run, faults=faults), {"run_id": "1", "scheme": "ecmp"})
+    frame = judged.frames["faults"]
+    assert list(zip(frame.event, frame.port, frame.rate_bps, strict=True)) == [
+        ("begin", UPLINK, 5_000_000), ("end", UPLINK, 20_000_000),
+    ]  # fmt: skip
+    np.testing.assert_allclose(frame.due_s, [0.2, 0.8])
+    np.testing.assert_allclose(frame.confirmed_s, [0.201, 0.801])
+    assert judged.row["faults"].startswith("degrade leaf1-spine1 from 0.2 s to 0.8 s; degrade leaf1-spine1 from 9 s")
+    queues = judged.frames["queues"].assign(scheme="ecmp")
+    for shown, bands in ((frame.assign(scheme="ecmp"), [(0.201, 0.801)]), (frame.iloc[:0].assign(scheme=""), [])):
+        axes = queue_depth(queues, ["ecmp"], "", 1e6, shown).axes[0]
+        found = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]
+        np.testing.assert_allclose(np.reshape(found, (-1, 2)), np.reshape(bands, (-1, 2)))
+
+
+def test_a_run_in_which_nothing_came_about_has_an_empty_frame() -> None:
+    run = healthy_run()
+    frame = judge_replay(planted(run, faults=[Happened(slower(at_s=9.0), 0.0)]), {"run_id": "1"}).frames["faults"]
+    check_frame("faults", "1", frame.assign(run_id="1"))
+    assert frame.empty and "faults" not in judge_replay(run, {"run_id": "1"}).frames
