@@ -61,6 +61,17 @@ class Blackhole(Loss):
         return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Down(Blackhole):
+    """Links are down: they carry nothing, and unlike in a blackhole, the switches at their ends know.
+
+    Interfaces are not set down, as Linux would empty their queues without counting what it throws away, and forget
+    routes and neighbours. What waits is sent into the void instead, at the link's rate, and counted there.
+    """
+
+    kind = "down"
+
+
 def _detached(droppers: dict[int, Dropper]) -> Sequence[Change]:
     """Let packets pass again; what was lost is that of each port."""
     changes = []

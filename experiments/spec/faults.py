@@ -12,18 +12,29 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, SerializeAsAny, StrictStr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializeAsAny,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
 
-from emulator.faults import Blackhole, Degrade, Fault, Loss
+from emulator.faults import Blackhole, Degrade, Down, Fault, Loss
 from emulator.faults.fault import Direction
 from emulator.inputs import quote
 from emulator.ports import least_rate_bps
 from emulator.topology import LeafSpine, Link
-from experiments.spec.fields import Keys
+from experiments.spec.fields import Keys, TimeS
 from experiments.spec.messages import Problem, meant, shown
 from experiments.spec.units import format_rate_bps, format_time_s, parse_rate_bps, parse_share, parse_time_s
 
 _MOST_PERCENT = 100_000
+_LEAST_PERIOD_S = 0.2
+_MOST_PERIODS = 1000  # within one fault, which is more than a run lasts
 
 
 @dataclass(frozen=True)
@@ -194,7 +205,47 @@ class LossEntry(FaultEntry):
         return [Loss(**common, share=self.share, seed=seed)]
 
 
+class DownEntry(FaultEntry):
+    """Links that are down."""
+
+    kind: Literal["down"]
+
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
+        return [Down(**common, seed=seed)]
+
+
+class FlapEntry(FaultEntry):
+    """Links that go down and come up again, over and over: down in the first half of each period."""
+
+    kind: Literal["flap"]
+    lasts: Moment = Field(alias="for", description="a time such as 4s, or 90% of a run's bound")
+    period_s: TimeS = Field(alias="period", description="a time such as 400ms")
+
+    @field_validator("period_s")
+    @classmethod
+    def _slow_enough(cls, period_s: float) -> float:
+        if period_s < _LEAST_PERIOD_S:
+            raise ValueError(
+                f"{format_time_s(period_s)} is too short: beginning and ending take milliseconds, so write "
+                f"{format_time_s(_LEAST_PERIOD_S)} or more"
+            )
+        return period_s
+
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
+        times = int(min(common["for_s"] / self.period_s, _MOST_PERIODS))
+        return [
+            Down(
+                **{**common, "at_s": common["at_s"] + number * self.period_s, "for_s": self.period_s / 2},
+                seed=seed,
+                again=number > 0,
+            )
+            for number in range(max(1, times))
+        ]
+
+
 ENTRIES: dict[str, type[FaultEntry]] = {
+    Down.kind: DownEntry,
+    "flap": FlapEntry,
     Degrade.kind: DegradeEntry,
     Blackhole.kind: BlackholeEntry,
     Loss.kind: LossEntry,

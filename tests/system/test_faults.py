@@ -90,6 +90,16 @@ def test_a_blackhole_takes_what_comes_and_books_it_to_the_packet(tmp_path: Path,
         assert judged.row["drops_packets"] == 0, "queues dropped nothing"
 
 
+def test_a_link_that_flaps_comes_up_as_often_as_it_goes_down(tmp_path: Path, plane: str) -> None:
+    flap = {"at": "10%", "for": "60%", "link": "leaf2-spine1", "kind": "flap", "period": "200ms"}
+    for scheme, judged in performed(tmp_path, plane, [flap]).items():
+        begun, ended = changes(judged, "begin"), changes(judged, "end")
+        assert list(begun.fault) == list(ended.fault) and begun.fault.nunique() >= 2
+        assert set(begun.port) == {"leaf2-eth3", "spine1-eth2"}
+        assert (ended.asked_s.to_numpy() - begun.confirmed_s.to_numpy()).max() < 0.2
+        assert judged.row["destroyed_packets"] > 0, scheme
+
+
 def test_a_link_that_loses_some_packets_loses_those_that_its_seed_says(tmp_path: Path, plane: str) -> None:
     lossy = {"at": "0s", "link": "leaf1-spine2", "kind": "loss", "share": "5%", "direction": "up"}
     for scheme, judged in performed(tmp_path, plane, [lossy]).items():

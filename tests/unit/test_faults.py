@@ -86,6 +86,8 @@ def test_a_spine_or_a_leaf_stands_for_all_its_links(tmp_path: Path, where: str, 
         ("at: 0s, spine: 1, kind: degrade, rate: 100%", "20mbit is no slower rate"),
         ("at: 0s, spine: 1, kind: degrade, rate: 0%", "is no slower rate"),
         ("at: 0s, spine: 1, kind: degrade", "rate: is missing"),
+        ("at: 0s, spine: 1, kind: flap, period: 1s", "for: is missing"),
+        ("at: 0s, for: 1s, spine: 1, kind: flap, period: 100ms", "write 200ms or more"),
         ("at: 0s, spine: 1, kind: loss", "share: is missing"),
         ("at: 0s, spine: 1, kind: loss, share: 0%", "loses nothing"),
         ("at: 0s, spine: 1, kind: loss, share: 100%", "is not a share below 100%"),
@@ -132,6 +134,17 @@ def test_losses_go_through_a_manifest_and_have_the_runs_seed(tmp_path: Path, fau
     assert isinstance(loss, Loss) and loss.seed == work.runs[0].seed
     again = Replays(restore_experiment(work.experiment.as_json(), "manifest.json"))
     assert again.faults(again.runs[0]) == work.faults(work.runs[0])
+
+
+def test_a_link_that_flaps_is_down_for_half_of_every_period_and_up_at_the_end(tmp_path: Path) -> None:
+    flaps = first_faults(works(tmp_path, "at: 100ms, for: 900ms, link: leaf1-spine1, kind: flap, period: 400ms"))
+    assert {fault.kind for fault in flaps} == {"down"}
+    times_s = [(fault.at_s, fault.end_s) for fault in flaps]
+    np.testing.assert_allclose(times_s, [(0.1, 0.3), (0.5, 0.7)])
+    assert [fault.again for fault in flaps] == [False, True]
+    run = healthy_run()
+    never = [Happened(fault, run.start_s) for fault in flaps]
+    assert len(failures(planted(run, faults=never))["faults"]) == 1, "a run may end before it happens again"
 
 
 @given(st.floats(0.001, 0.999), st.integers(0, 2**48))
