@@ -38,7 +38,7 @@ def faults_are_as_asked(run: Evidence[Any]) -> list[str]:
     reasons = []
     for happened in run.measured.faults:
         fault, words = happened.fault, happened.fault.words(run.topology)
-        if not happened.begun:
+        if not happened.begun and not fault.again:
             reasons.append(f"{words}: did not come about, for the run ended before")
         origin_s = happened.due_s - fault.at_s
         for changes, at_s in ((happened.begun, fault.at_s), (happened.ended, fault.end_s)):

@@ -21,6 +21,11 @@ from experiments.theory.steps import step_columns
 
 PASS, FAIL = "pass", "fail"
 
+_FAULT_COLUMNS = [
+    "fault", "kind", "event", "due_s", "port", "asked_s", "confirmed_s", "rate_bps", "destroyed_packets",
+    "destroyed_bytes",
+]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -112,7 +117,7 @@ def _congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric: LeafSp
 
 def _frames(run: Evidence[Any], links: pd.DataFrame) -> dict[str, pd.DataFrame]:
     frames = {"links": links, "queues": _queues(run)}
-    if run.timeline.changed:
+    if run.measured.faults:
         frames["faults"] = _faults(run)
     captured = run.captured.frames if run.captured else {}
     return frames | {f"captured_{name}": frame for name, frame in captured.items()}
@@ -168,29 +173,19 @@ def links_of(run: Evidence[Any]) -> pd.DataFrame:
 
 def _faults(run: Evidence[Any]) -> pd.DataFrame:
     """What every fault changed, port by port, and when, in seconds from when the run is judged."""
-    origin_s = run.start_s
-    return pd.DataFrame(
-        [
-            {
-                "fault": number,
-                "kind": happened.fault.kind,
-                "event": event,
-                "due_s": happened.due_s - happened.fault.at_s + at_s - origin_s,
-                "port": run.ports[change.port].name,
-                "asked_s": change.asked_s - origin_s,
-                "confirmed_s": change.confirmed_s - origin_s,
-                "rate_bps": change.rate_bps,
-                "destroyed_packets": change.destroyed_packets,
-                "destroyed_bytes": change.destroyed_bytes,
-            }
-            for number, happened in enumerate(run.measured.faults)
-            for event, at_s, changes in (
-                ("begin", happened.fault.at_s, happened.begun),
-                ("end", happened.fault.end_s, happened.ended),
-            )
-            for change in changes
-        ]
-    ).astype({"rate_bps": "Int64"})
+    rows = []
+    for number, happened in enumerate(run.measured.faults):
+        fault = happened.fault
+        origin_s = happened.due_s - fault.at_s - run.start_s
+        for event, at_s, changes in (("begin", fault.at_s, happened.begun), ("end", fault.end_s, happened.ended)):
+            for each in changes:
+                asked_s, confirmed_s = each.asked_s - run.start_s, each.confirmed_s - run.start_s
+                taken = each.destroyed_packets, each.destroyed_bytes
+                port = run.ports[each.port].name
+                rows.append(
+                    (number, fault.kind, event, origin_s + at_s, port, asked_s, confirmed_s, each.rate_bps, *taken)
+                )
+    return pd.DataFrame(rows, columns=_FAULT_COLUMNS).astype({"fault": int, "confirmed_s": float, "rate_bps": "Int64"})
 
 
 def _queues(run: Evidence[Any]) -> pd.DataFrame:

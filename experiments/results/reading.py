@@ -56,6 +56,7 @@ _OF_FRAMES = {
     "flows": ({"fct_s"}, set[str]()),
     "links": ({"leaf", "spine", "tx_bytes"}, {"port", "direction"}),
     "queues": ({"time_s", "backlog_bytes"}, {"port"}),
+    "faults": ({"fault", "confirmed_s"}, {"event"}),
 }
 """Columns of numbers and of text that figures are drawn from."""
 

@@ -150,12 +150,12 @@ class Experiment(Keys):
         fabric = self.fabric.at_scale(1).topology() if known else self.fabric.shape()
         return list(impossible_faults(self.faults, fabric, rates_known=known))
 
-    def broken(self, bound_s: float) -> list[Fault]:
-        """What breaks in a run whose bound, were all whole, is `bound_s`."""
+    def broken(self, bound_s: float, seed: int) -> list[Fault]:
+        """What breaks in the run of `seed` whose bound, were all whole, is `bound_s`."""
         if not self.faults:
             return []
         scale, real = self.fabric.slower, self.fabric.at_scale(1).topology()
-        return [scale.fault(fault) for fault in faults_of(self.faults, real, bound_s / scale.factor)]
+        return [scale.fault(fault) for fault in faults_of(self.faults, real, bound_s / scale.factor, seed)]
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
         """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""

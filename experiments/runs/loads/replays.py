@@ -186,7 +186,7 @@ class Replays(ReplayWork):
         if self.experiment.strains:
             schedule = self.experiment.strained(schedule, whole_s, seed)
             whole_s = bound_s(schedule, self.topology, hosts)
-        faults = self.experiment.broken(whole_s)
+        faults = self.experiment.broken(whole_s, seed)
         under_s = bound_under_s(schedule, self.topology, hosts, faults) if faults else 0.0
         return schedule, hosts, max(whole_s, under_s), faults
 
@@ -228,7 +228,7 @@ class Replays(ReplayWork):
             if not isfinite(self.bound_s(run)):
                 refuse("faults: they leave some leaf without a link for good; end one, or keep one", self.name)
             ends_s = self.estimate_s(run) - RUN_OVERHEAD_S
-            if late := [fault for fault in self.faults(run) if fault.at_s >= ends_s]:
+            if late := [fault for fault in self.faults(run) if fault.at_s >= ends_s and not fault.again]:
                 refuse(
                     f"faults: {late[0].words(self.topology)} is after the end of {run.run_id}, which takes about "
                     f"{ends_s:.2g} s; write a time before that, or a part of the bound such as 30%",
