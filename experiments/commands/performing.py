@@ -53,6 +53,8 @@ def perform(
     work.check_emulable()
     if warning := calibration.warning(work.experiment):
         console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
+    for scheme, reason in work.lacking().items():
+        console.print(f"[yellow]warning:[/yellow] {scheme} will not run: {escape(reason)}", highlight=False)
     if how.dry_run:
         _print_plan(work, console)
         return
