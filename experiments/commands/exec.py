@@ -25,9 +25,9 @@ def _named(context: click.Context, _parameter: click.Parameter, command: tuple[s
 
 
 def _words() -> dict[str, str]:
-    from traffic.schemes import FAMILIES, clauses_for_programs
+    from traffic.schemes import clauses_for_programs, names_not_for_programs
 
-    return {"clauses": clauses_for_programs(), "families": " and ".join(family.name for family in FAMILIES)}
+    return {"clauses": clauses_for_programs(), "others": names_not_for_programs()}
 
 
 @click.command(
@@ -74,8 +74,8 @@ def exec_(
     """Run an unmodified program on an experiment's fabric.
 
     One process on every host, under each scheme and seed of EXPERIMENT, a YAML file or a name of the catalog. What
-    follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts' NICs:
-    {clauses}. What {families} does only the program itself could do: it is left out.
+    follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts' NICs and
+    by switches: {clauses}. Only the program itself could do what {others} do: they are left out.
 
     A process finds its place in RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, all
     addresses by rank in SPRAYLAB_HOSTS, and its own in SPRAYLAB_HOST, SPRAYLAB_ADDRESS and SPRAYLAB_INTERFACE. Hosts

@@ -177,6 +177,8 @@ def refusal(verdict: Verdict, fail_on: Collection[str]) -> str | None:
 def _warn(work: Work, console: Console) -> None:
     if warning := calibration.warning(work.experiment):
         console.warn(warning)
+    for scheme, reason in work.lacking().items():
+        console.warn(f"{scheme} will not run: {reason}")
 
 
 def _print_plan(work: Work, console: Console) -> None:

@@ -6,6 +6,7 @@ Small enough traffic goes through the fluid model (`experiments.theory.fluid`); 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -192,6 +193,7 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
                 jitter=share, repeats=REPEATS, most_pieces=most_pieces, faults=faults,
             )  # fmt: skip
         loads = exact.link_bytes if exact else link_bytes(plan, fabric, spines)
+        ratio = congestion_ratio(loads, plan.schedule, fabric, plan.hosts)
         fct_p50_s, fct_p99_s = pd.Series(exact.fct_s).quantile([0.5, 0.99]) if exact else (None, None)
         yield _row(work, run, plan) | {
             "flows": len(plan.schedule.flows),
@@ -199,7 +201,7 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
             "cut_flows": plan.cut_flows,
             **_times(plan.schedule, bound_s, predicted),
             **(step_columns(plan.schedule, exact.start_s, exact.end_s, bound_s) if exact else dict.fromkeys(COLUMNS)),
-            "congestion_ratio": congestion_ratio(loads, plan.schedule, fabric, plan.hosts),
+            "congestion_ratio": math.nan if plan.scheme.unpredicted else ratio,
             "fct_p50_s": fct_p50_s,
             "fct_p99_s": fct_p99_s,
         }
@@ -218,7 +220,7 @@ def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Itera
             "cut_flows": counted.cut_flows(scheme),
             **_times(schedule, counted.bound_s(), None),
             **dict.fromkeys(COLUMNS),
-            "congestion_ratio": counted.congestion_ratio(scheme, run.seed),
+            "congestion_ratio": math.nan if scheme.unpredicted else counted.congestion_ratio(scheme, run.seed),
             "fct_p50_s": None,
             "fct_p99_s": None,
         }

@@ -29,7 +29,8 @@ from experiments.spec.yamlfile import dotted
 from experiments.theory.bound import bound_s
 from experiments.theory.capacity import bound_under_s
 from experiments.theory.prediction import Predicted, predict_run
-from traffic.connections import NamespaceSockets
+from traffic.connections import NamespaceSockets, Sockets
+from traffic.multipath import MultipathSockets
 from traffic.payload import Anything, RealData
 from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
 from traffic.replay import Replay, ReplayResult
@@ -51,7 +52,7 @@ class ReplayLoad:
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
-        if self.plan.scheme.spreads:
+        if self.plan.scheme.spreads or self.plan.scheme.switch:
             return []
         return [
             Endpoints(connection.src_host, connection.dst_host, connection.src_port, LISTEN_PORT)
@@ -66,10 +67,28 @@ class ReplayLoad:
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
         payload = RealData(self.plan, seed) if self.verify else Anything()
+        if self.plan.scheme.kernel_subflows:
+            with self._multipath(fabric, payload, seed) as replay:
+                yield replay.run
+            return
         sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
-        replay = Replay(self.plan, fabric.topology, sockets, self.transport, payload)
-        with at_work(self.plan.scheme.nic, fabric, seed), replay:
+        with at_work(self.plan.scheme.nic, fabric, seed), self._replay(fabric, sockets, payload) as replay:
             yield replay.run
+
+    @contextmanager
+    def _multipath(self, fabric: Fabric, payload: Anything, seed: int) -> Iterator[Replay]:
+        scheme = self.plan.scheme
+        sockets = MultipathSockets(fabric.topology, fabric.host_pids, scheme.kernel_subflows)
+        with (
+            sockets.managed(),
+            at_work(scheme.nic, fabric, seed),
+            self._replay(fabric, sockets, payload) as replay,
+        ):
+            sockets.join(replay.connections)
+            yield replay
+
+    def _replay(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay:
+        return Replay(self.plan, fabric.topology, sockets, self.transport, payload)
 
 
 @dataclass(frozen=True)
