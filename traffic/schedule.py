@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,21 @@ class Compute:
     iteration: int = 0
 
 
+class Placed(NamedTuple):
+    """A collective of a job: its name, how many ranks take part, and its size as nccl-tests counts it."""
+
+    collective: str
+    ranks: int
+    size_bytes: int
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The flows of one collective among `ranks` ranks, or the flows and computations of a training job.
 
     `size_bytes` is the message size as nccl-tests counts it, and `busbw_factor` what algbw is multiplied by to give
-    busbw (nccl-tests, doc/PERFORMANCE.md).
+    busbw (nccl-tests, doc/PERFORMANCE.md). `collectives` are those that the flows of a job carry out, and `repairs`
+    says in clauses what was wrong with the file it is from and could be mended.
     """
 
     collective: str
@@ -66,6 +76,8 @@ class Schedule:
     flows: Sequence[Flow] = field(repr=False)
     busbw_factor: float = 1.0
     computes: Sequence[Compute] = field(default=(), repr=False)
+    collectives: Sequence[Placed] = field(default=(), repr=False)
+    repairs: Sequence[str] = field(default=(), repr=False)
 
     @property
     def payload_bytes(self) -> int:

@@ -92,8 +92,7 @@ def exec_(
       spraylab exec quick -- python3 gloo_allreduce.py --size 1000000
       spraylab exec --resume results/quick-exec-20260101-120000
     """
-    from rich.console import Console
-
+    from experiments.commands.output import Console
     from experiments.commands.performing import perform
     from experiments.results.folder import ResultsFolder
     from experiments.results.inputs import restored
@@ -116,7 +115,7 @@ def exec_(
     work, console = Programs(loaded, program), Console()
     if work.left_out:
         left_out = f"left out: {', '.join(work.left_out)}, as an unmodified program's connections cannot be split"
-        console.print(left_out, highlight=False)
+        console.say(left_out)
     about = {"program": {**program.as_json(), "schemes": list(work.schemes)}}
     perform(work, console, how, folder, file=file, about=about, kind="-exec")
 

@@ -62,12 +62,32 @@ def _formats() -> Entries:
     return ((key, f"{form.says}, such as perm{form.suffix}") for key, form in FORMATS.items())
 
 
+def _jobs() -> Entries:
+    from traffic.jobs import JOBS
+
+    return ((name, job.says) for name, job in JOBS.items())
+
+
+def _models() -> Entries:
+    from traffic.jobs import MODELS
+
+    return ((name, f"{model.parameters:,} parameters") for name, model in MODELS.items())
+
+
 def _strains() -> Entries:
     from inspect import getdoc
 
     from traffic.strain import STRAINS
 
     return ((kind.key, (getdoc(kind) or "").splitlines()[0]) for kind in STRAINS)
+
+
+def _faults() -> Entries:
+    from inspect import getdoc
+
+    from experiments.spec.faults import ENTRIES
+
+    return ((kind, (getdoc(entry) or "").splitlines()[0]) for kind, entry in ENTRIES.items())
 
 
 def _benchmarks() -> Entries:
@@ -88,7 +108,10 @@ KINDS = {
     "schemes": _Kind("how bytes meet paths", _schemes),
     "traffic": _Kind("kinds of entries of an experiment's traffic", _traffic),
     "formats": _Kind("files that list flows", _formats),
+    "jobs": _Kind("ways to train, of an entry {job: ddp, model: resnet50}", _jobs),
+    "models": _Kind("models that jobs train", _models),
     "strains": _Kind("what takes away some of what makes a single path do well", _strains),
+    "faults": _Kind("what breaks on links while a run is under way", _faults),
     "benchmarks": _Kind("what bench measures", _benchmarks),
     "invariants": _Kind("what must hold for a run to be trusted", _invariants),
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.judge import machine, network, replay
-from experiments.judge.evidence import Evidence, ReplayEvidence
+from experiments.judge.evidence import Evidence, ProgramEvidence, ReplayEvidence
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ INVARIANTS = (
         ReplayEvidence,
     ),
     Invariant(
+        "timers",
+        "what ranks compute ends when it is due, to within a hundredth of the run",
+        replay.computations_end_in_time,
+        ReplayEvidence,
+    ),
+    Invariant(
         "bytes",
         "the bytes that arrived are the bytes that were asked for, and no run beats its bound",
         replay.bytes_are_as_asked,
@@ -73,6 +79,12 @@ INVARIANTS = (
         "a sender with bytes to send keeps a link on their way busy",
         replay.senders_are_held_by_the_network,
         ReplayEvidence,
+    ),
+    Invariant(
+        "traffic",
+        "a program sent something",
+        network.something_was_sent,
+        ProgramEvidence,
     ),
     Invariant(
         "captures",

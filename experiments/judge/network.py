@@ -134,6 +134,17 @@ def ports_work_at_their_rate(run: Evidence[Any]) -> list[str]:
     return reasons
 
 
+def something_was_sent(run: Evidence[Any]) -> list[str]:
+    """Where no host sends a byte, nothing is measured that could be trusted."""
+    return [] if sent_bytes(run) else ["nothing was sent: no host put a byte on its link"]
+
+
+def sent_bytes(run: Evidence[Any]) -> int:
+    """Return what all hosts together put on their links, headers included."""
+    sent = run.measured.after.tx_bytes - run.measured.before.tx_bytes
+    return int(sent[[port.at_host for port in run.ports]].sum())
+
+
 def captures_are_complete(run: Evidence[Any]) -> list[str]:
     """What was to be captured was; no packet is missing, and their bytes are what the interface counted."""
     points = [port.name for port in capture_points(run.ports, run.asked)]

@@ -13,10 +13,11 @@ from emulator.ports import Port
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import Evidence, ProgramEvidence, ReplayEvidence
 from experiments.judge.invariants import failures, summary
-from experiments.judge.network import drops_packets
+from experiments.judge.network import drops_packets, sent_bytes
 from experiments.judge.windows import least_idle, samples_within
 from experiments.theory.loads import LinkBytes, ratio_to_ideal
 from experiments.theory.prediction import Predicted, agreement, predicted_columns
+from experiments.theory.steps import step_columns
 
 PASS, FAIL = "pass", "fail"
 
@@ -52,6 +53,7 @@ def judge_replay(run: ReplayEvidence, identity: Mapping[str, Any], predicted: Pr
         "cct_over_bound": result.cct_s / run.bound_s,
         **predicted_columns(predicted),
         **agreement(result.cct_s, predicted),
+        **step_columns(schedule, result.started_s, result.finished_s, run.bound_s),
         "algbw_bps": schedule.size_bytes * 8 / result.cct_s,
         "busbw_bps": schedule.size_bytes * 8 / result.cct_s * schedule.busbw_factor,
         "congestion_ratio": _congestion_ratio(run.ports, links, run.topology),
@@ -74,13 +76,14 @@ def judge_program(run: ProgramEvidence, identity: Mapping[str, Any]) -> Judged:
     """
     result, links = run.measured.result, links_of(run)
     ended = result.ended
-    from_hosts = [port.at_host for port in run.ports]
+    wire_bytes = sent_bytes(run)
     row = {
         **identity,
         "duration_s": ended.ended_s - ended.started_s,
         "loaded_s": run.loaded_s,
-        "congestion_ratio": _congestion_ratio(run.ports, links, run.topology),
-        "wire_bytes": int(links.tx_bytes[from_hosts].sum()),
+        "exit_status": ended.status,
+        "congestion_ratio": _congestion_ratio(run.ports, links, run.topology) if wire_bytes else None,
+        "wire_bytes": wire_bytes,
         "retransmitted_segments": result.retransmitted_segments,
         **_network_columns(run, links),
         **_fidelity_columns(run),
@@ -106,9 +109,9 @@ def _fidelity_columns(run: Evidence[Any]) -> dict[str, Any]:
 def _congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric: LeafSpine) -> float:
     """Most loaded fabric link's bytes over what the fullest would carry had each leaf's bytes been spread equally."""
     loads = LinkBytes(np.zeros((fabric.leaves, fabric.spines)), np.zeros((fabric.leaves, fabric.spines)))
-    for port, sent_bytes in zip(ports, links.tx_bytes, strict=True):
+    for port, sent in zip(ports, links.tx_bytes, strict=True):
         if port.spine is not None:
-            (loads.up if port.up else loads.down)[port.leaf, port.spine] = sent_bytes
+            (loads.up if port.up else loads.down)[port.leaf, port.spine] = sent
     return ratio_to_ideal(loads, LinkBytes(*(load.mean(axis=1, keepdims=True) for load in loads)))
 
 

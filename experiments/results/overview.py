@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from experiments.judge.rows import PASS
-from experiments.results.tables import table_of_collectives
+from experiments.results.tables import Cell, table_of_collectives
 from experiments.theory.prediction import EXPLAINED
 
 EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f} x the highest"
@@ -19,6 +20,7 @@ EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f}
 
 _MEDIANS = (
     *("cct_over_bound", "congestion_ratio", "emulated_over_predicted"),
+    *("step_s", "step_over_bound", "exposed_s", "overlap"),
     *("loaded_s", "duration_s", "wire_bytes"),
     *("subflows", "cut_flows", "retransmitted_segments"),
 )
@@ -30,15 +32,18 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
     Of the runs that can be trusted, the medians over seeds, of drops the most, and how many took another time than
     theory expects (`unexplained`); NaN where there are none, or runs.csv has no such column.
+    `silent`: no run sent a byte.
     """
     passed = runs.fidelity == PASS
     numbers = runs.reindex(columns=[*_MEDIANS, *_MOST]).astype(float).where(passed)
     off = passed & (runs.explained == "no" if "explained" in runs else False)
     groups = pd.concat([runs[["run_id", "traffic", "scheme"]], numbers], axis=1).assign(passed=passed, off=off)
+    groups["silent"] = runs.wire_bytes == 0 if "wire_bytes" in runs else False
     table = groups.groupby(["traffic", "scheme"], sort=False).agg(
         runs=("run_id", "size"),
         trusted=("passed", "sum"),
         unexplained=("off", "sum"),
+        silent=("silent", "all"),
         cct_over_bound_min=("cct_over_bound", "min"),
         cct_over_bound_max=("cct_over_bound", "max"),
         **{name: (name, "median") for name in _MEDIANS},
@@ -69,7 +74,7 @@ class Column:
     def text(self, row: Any) -> str:
         """The cell as people read it; nothing where nothing is known."""
         if not row.trusted:
-            return "untrusted" if self.measure else "-"
+            return ("sent nothing" if row.silent else "untrusted") if self.measure else "-"
         return "" if pd.isna(getattr(row, self.of)) else self.cell(row)
 
     def worth_showing(self, lines: pd.DataFrame) -> bool:
@@ -107,6 +112,14 @@ RATIOS = (
     Column("congestion\nratio", "congestion_ratio", lambda row: _ratio(row.congestion_ratio)),
     Column("emulated /\npredicted", "emulated_over_predicted", _against_prediction),
 )
+STEPS = (
+    Column("step", "step_s", lambda row: f"{row.step_s:.3g} s"),
+    Column("step /\nbound", "step_over_bound", lambda row: _ratio(row.step_over_bound)),
+    Column("exposed", "exposed_s", lambda row: f"{row.exposed_s:.3g} s"),
+    Column("overlap", "overlap", lambda row: f"{row.overlap:.0%}"),
+)
+"""Of training jobs: see `experiments.theory.steps`."""
+
 TIMEOUTS = Column("time-outs,\nmost", "timeouts", _counted("timeouts"), events=True)
 DROPS = Column("drops,\nmost", "drops_packets", _counted("drops_packets"), events=True)
 COUNTS = (
@@ -120,7 +133,7 @@ COUNTS = (
 """Of a run: TCP's connections, flows cut, segments sent again; time-outs and packets dropped, of the run with most."""
 
 
-def shown(lines: pd.DataFrame, columns: Sequence[Column] = (*RATIOS, *COUNTS)) -> list[Column]:
+def shown(lines: pd.DataFrame, columns: Sequence[Column] = (*RATIOS, *STEPS, *COUNTS)) -> list[Column]:
     """Those of `columns` that have something to say of `lines`, a frame as `summary` makes it."""
     return [column for column in columns if column.worth_showing(lines)]
 
@@ -131,9 +144,9 @@ def fidelity(row: Any) -> str:
 
 
 def render(runs: pd.DataFrame) -> Group:
-    """`summary` for 80 columns, as two tables: how close to the best, and what it took."""
+    """`summary` for 80 columns, as tables: how close to the best, what steps of training took, and what it took."""
     lines = summary(runs)
-    ratios, counts = shown(lines, RATIOS), shown(lines, COUNTS)
+    ratios, steps, counts = (shown(lines, columns) for columns in (RATIOS, STEPS, COUNTS))
     mark = f"; ! has a run that is not explained: {EXPLANATION}" if lines.unexplained.any() else ""
     if CCT in ratios:
         title = "CCT / bound and congestion ratio: 1.00 is the best any scheme could reach"
@@ -145,8 +158,20 @@ def render(runs: pd.DataFrame) -> Group:
         [(row.traffic, [row.scheme, *_styled(row, ratios), _trust(row)]) for row in lines.itertuples()],
         f"medians (and ranges) of the runs whose fidelity is pass{mark}",
     )
+    tables = [best]
+    if steps:
+        with_steps = [row for row in lines.itertuples() if not pd.isna(row.step_s)]
+        tables.append(
+            _table(
+                "Steps of training",
+                ["scheme", *(column.heading for column in steps)],
+                [(row.traffic, [row.scheme, *_styled(row, steps)]) for row in with_steps],
+                "medians of the same runs; exposed: of a step, what the rank with most of it did not compute; overlap: "
+                "of the time in which ranks communicate, what they compute meanwhile",
+            )
+        )
     if not counts:
-        return Group(best)
+        return Group(*_apart(tables))
     rare = "; of time-outs and drops, the most of any run" if {TIMEOUTS, DROPS} & {*counts} else ""
     took = _table(
         "What it took",
@@ -154,22 +179,25 @@ def render(runs: pd.DataFrame) -> Group:
         [(row.traffic, [row.scheme, *_styled(row, counts)]) for row in lines.itertuples()],
         f"medians of the same runs{rare}",
     )
-    return Group(best, "", took)
+    return Group(*_apart([*tables, took]))
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, list[str]]], caption: str) -> Table:
-    groups: dict[str, list[list[str]]] = {}
+def _apart(tables: Sequence[Table]) -> list[Table | str]:
+    return [each for table in tables for each in (table, "")][:-1]
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, list[Cell]]], caption: str) -> Table:
+    groups: dict[str, list[list[Cell]]] = {}
     for traffic, cells in rows:
         groups.setdefault(traffic, []).append(cells)
     return table_of_collectives(title, headings, list(groups.items()), caption)
 
 
-def _styled(row: Any, columns: Sequence[Column]) -> list[str]:
+def _styled(row: Any, columns: Sequence[Column]) -> list[Cell]:
     """Yellow is what no theory explains."""
-    cells = [column.text(row) for column in columns]
-    return [f"[yellow]{cell}[/yellow]" if cell.endswith("!") else cell for cell in cells]
+    return [Text(cell, "yellow" if cell.endswith("!") else "") for cell in (column.text(row) for column in columns)]
 
 
-def _trust(row: Any) -> str:
+def _trust(row: Any) -> Text:
     """Green where all runs can be trusted, red where not."""
-    return f"[{'green' if row.trusted == row.runs else 'red'}]{fidelity(row)}"
+    return Text(fidelity(row), "green" if row.trusted == row.runs else "red")

@@ -57,7 +57,7 @@ def _says(field: FieldInfo) -> str:
         if isinstance(part, Between):
             return part.says
     if get_origin(field.annotation) is Literal:
-        return f"one of {', '.join(get_args(field.annotation))}"
+        return f"one of {', '.join(map(str, get_args(field.annotation)))}"
     return field.description or ""
 
 

@@ -26,9 +26,10 @@ RUNS_COLUMNS = (
     "fabric_rate_bps mtu_bytes burst_frames dataplane size_bytes seed "
     "flows subflows cut_flows cct_s bound_s cct_over_bound "
     "predicted_cct_s predicted_low_s predicted_high_s emulated_over_predicted explained "
+    "step_s step_over_bound exposed_s exposed_mean_s overlap "
     "algbw_bps busbw_bps congestion_ratio fct_p50_s fct_p99_s "
-    "retransmitted_segments timeouts out_of_order_segments drops_packets queue_peak_bytes cpu_idle_min "
-    "verified fidelity fidelity_reasons"
+    "retransmitted_segments timeouts out_of_order_segments drops_packets faults destroyed_packets queue_peak_bytes "
+    "cpu_idle_min verified fidelity fidelity_reasons"
 )
 
 FRAMES_COLUMNS = {
@@ -42,7 +43,7 @@ FRAMES_COLUMNS = {
 
 MANIFEST_KEYS = {
     "": "format experiment within command started machine versions sysctls inputs fabric",
-    "experiment": "name fabric traffic schemes transport placement seeds captures verify stall_timeout",
+    "experiment": "name fabric traffic schemes transport placement seeds captures faults verify stall_timeout",
     "machine": "kernel cores cpu architecture memory_bytes",
     "versions": "python revision spraylab os-ken numpy pandas pyarrow",
     "fabric": "dataplane openvswitch setup_s packet_buffer_bytes shaping",

@@ -78,7 +78,7 @@ def test_a_newcomer_is_planned_estimated_and_predicted(toy: Scheme) -> None:
     assert run.run_id == "001-permutation-first-spine-s1"
     assert plan.scheme is toy and {connection.path_tag for connection in plan.connections} == {1}
     assert not ReplayLoad(plan, asked.tcp()).hashed
-    assert work.estimate_s(run) == pytest.approx(1.15 * work.bound_s(run) + RUN_OVERHEAD_S)
+    assert work.estimate_s(run) == pytest.approx(1.1 * work.bound_s(run) + RUN_OVERHEAD_S)
     [row] = predict(asked).to_dict("records")
     assert row["scheme"] == "first-spine" and row["cut_flows"] == 0
     assert row["congestion_ratio"] == pytest.approx(4), "what four links should carry, one does"
@@ -218,7 +218,7 @@ def test_estimates_know_what_schemes_suffer() -> None:
     slowed = {name for name in EVERY_SCHEME if took[name, "default"] > took[name, "tolerant"]}
     assert slowed == {"spray", "spray-random", "switch-spray"}
     assert all(took[name, "default"] >= took[name, "tolerant"] for name in EVERY_SCHEME)
-    assert max(took, key=lambda case: took[case])[0] == "ecmp"
+    assert max(EVERY_SCHEME, key=lambda name: took[name, "tolerant"]) == "ecmp"
 
 
 # Families

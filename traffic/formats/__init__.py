@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from traffic.formats import htsim
+from traffic.formats import astra, goal, hpcc, htsim, inspector, plain, simai
 from traffic.formats.format import Format, FormatError
 
 __all__ = ["FORMATS", "Format", "FormatError"]
 
-FORMATS: dict[str, Format] = {each.key: each for each in (htsim.FORMAT,)}
+_ALL = (htsim.FORMAT, plain.FORMAT, hpcc.FORMAT, goal.FORMAT, astra.FORMAT, simai.FORMAT, inspector.FORMAT)
+
+FORMATS: dict[str, Format] = {each.key: each for each in _ALL}
 """By the key of an entry of `traffic`."""

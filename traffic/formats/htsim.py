@@ -25,6 +25,7 @@ from pathlib import Path
 
 from emulator.inputs import InputError, quote, read_input
 from traffic.formats.format import Format, FormatError
+from traffic.formats.htsim_writer import write_matrix
 from traffic.schedule import Flow, Schedule
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -113,7 +114,7 @@ def load_matrix(path: str | Path) -> Schedule:
     return Schedule("matrix", path.stem, ranks, max(pairs.values()), max(sent_bytes.values()), flows)
 
 
-FORMAT = Format(key="matrix", suffix=".cm", says="an htsim connection matrix", read=load_matrix)
+FORMAT = Format(key="matrix", suffix=".cm", says="an htsim connection matrix", read=load_matrix, write=write_matrix)
 
 
 def _lines(path: Path) -> Iterator[_Line]:

@@ -16,7 +16,7 @@ from math import isfinite
 
 from traffic.collectives import ScheduleError, build_schedule
 from traffic.collectives.layout import ELEMENT_BYTES
-from traffic.schedule import Compute, Flow, Schedule
+from traffic.schedule import Compute, Flow, Placed, Schedule
 
 MAX_TASKS = 1_000_000
 """Flows and computations of one job: listing as many takes seconds and half a gigabyte."""
@@ -61,6 +61,8 @@ class Graph:
         self._lanes: dict[Hashable, int] = {}
         self._before: dict[tuple[Hashable, int], int] = {}  # the last task of a rank on a communicator
         self._step = [0] * ranks
+        self._collectives: list[Placed] = []
+        self.repairs: list[str] = []
 
     def compute(self, rank: int, seconds: float, after: Iterable[int] = (), label: str = "") -> int:
         """Have `rank` compute for `seconds` once all of `after` is done."""
@@ -75,15 +77,26 @@ class Graph:
         after = _all(after)
         return after[0] if len(after) == 1 else self.compute(rank, 0.0, after, label)
 
-    def send(self, src: int, dst: int, size_bytes: float, after: Iterable[int] = (), lane: Hashable = "send") -> int:
-        """Send from `src` to `dst` once all of `after` is done; what shares a lane and a pair of ranks keeps order."""
+    def send(
+        self,
+        src: int,
+        dst: int,
+        size_bytes: float,
+        after: Iterable[int] = (),
+        communicator: Hashable = "",
+        channel: int | None = None,
+    ) -> int:
+        """Send from `src` to `dst` once all of `after` is done.
+
+        It has the connection of its `communicator`, or of `channel` where nothing else of the graph has communicators.
+        """
         self._check_ranks([src, dst])
         if src == dst:
             raise JobError(f"rank {src} sends to itself: source and destination must differ")
         self._step[src] += 1
         step = self._step[src] - 1
-        size = self._sized(size_bytes)
-        return self._add(Flow(len(self._tasks), src, dst, size, step, self._lane(lane), _all(after)))
+        size, channel = self._sized(size_bytes), self._lane(communicator) if channel is None else channel
+        return self._add(Flow(len(self._tasks), src, dst, size, step, channel, _all(after)))
 
     def collective(
         self,
@@ -101,6 +114,7 @@ class Graph:
         size = max(least, -(-self._sized(size_bytes) // ELEMENT_BYTES) * ELEMENT_BYTES)
         flows: Sequence[Flow] = ()
         if len(ranks) > 1:
+            self._collectives.append(Placed(name, len(ranks), size))
             flows = _flows(name, self._algorithms.get(name), len(ranks), size, self._channels)
         return self._place(flows, ranks, after, communicator)
 
@@ -112,6 +126,7 @@ class Graph:
         communicator: Hashable = "",
     ) -> dict[int, int]:
         """Add an AllToAll of unequal sizes among `ranks`: of each pair (source, destination), what it sends."""
+        self._collectives.append(Placed("alltoall", len(ranks), self._sized(sum(sizes_bytes.values()) / len(ranks))))
         place = {rank: number for number, rank in enumerate(ranks)}
         flows = [
             Flow(number, place[src], place[dst], self._sized(size))
@@ -138,6 +153,8 @@ class Graph:
             max(sent.values()),
             [replace(flow, id=id_of[flow.id], waits_for=_renamed(flow.waits_for, id_of)) for flow in flows],
             computes=[replace(each, id=id_of[each.id], waits_for=_renamed(each.waits_for, id_of)) for each in computes],
+            collectives=tuple(self._collectives),
+            repairs=tuple(self.repairs),
         )
 
     def _place(

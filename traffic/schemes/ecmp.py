@@ -12,7 +12,7 @@ class Ecmp(Scheme):
     """Every connection stays on the spine that a hash picks."""
 
     def estimate_factor(self, *, reordering_tolerant: bool) -> float:
-        return 2.0  # the hash puts two flows on one path sooner or later
+        return 1.6  # the hash puts two flows on one path sooner or later
 
 
 ECMP = Ecmp(

@@ -96,7 +96,7 @@ class Scheme:
 
     def estimate_factor(self, *, reordering_tolerant: bool) -> float:
         """Roughly how many times as long as the bound a run takes."""
-        return 1.15
+        return 1.1
 
     @property
     def program_nic(self) -> Nic | None:

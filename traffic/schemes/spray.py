@@ -14,7 +14,7 @@ class Spray(Scheme):
     """Every packet has a path of its own."""
 
     def estimate_factor(self, *, reordering_tolerant: bool) -> float:
-        return 1.3 if reordering_tolerant else 1.8
+        return 1.05 if reordering_tolerant else 1.8
 
 
 SPRAY = Spray(

@@ -32,7 +32,7 @@ class Order(Strain):
         return self.by == "listed" and not self.window
 
     def strained(self, schedule: Schedule, bound_s: float, random: np.random.Generator) -> Schedule:
-        if any(flow.waits_for for flow in schedule.flows):
+        if schedule.computes or any(flow.waits_for for flow in schedule.flows):
             raise StrainError(
                 f"the flows of {schedule.collective} {schedule.algorithm} wait for each other, and so have an order; "
                 "strain.order takes those that wait for none, such as an alltoall's without window"

@@ -71,8 +71,11 @@ def delayed(schedule: Schedule, delays_s: Sequence[float]) -> Schedule:
 def from_first_send(schedule: Schedule) -> Schedule:
     """`schedule` with its times counted from its first send, as completion times are.
 
-    The first send is of a flow that waits for none: one that waits may be allowed to start before it can.
+    The first send is of a flow that waits for none: one that waits may be allowed to start before it can. What computes
+    as well has its times from the first computation on already.
     """
+    if schedule.computes:
+        return schedule
     first_s = min((flow.start_s for flow in schedule.flows if not flow.waits_for), default=0.0)
     return replace(schedule, flows=[replace(flow, start_s=max(0.0, flow.start_s - first_s)) for flow in schedule.flows])
 

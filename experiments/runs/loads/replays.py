@@ -21,7 +21,7 @@ from experiments.judge.rows import Judged, judge_replay
 from experiments.runs.messages import Job, Playing
 from experiments.runs.plan import RUN_OVERHEAD_S, Run, estimate_s, plan_runs
 from experiments.runs.work import Seen, Work, refuse
-from experiments.spec.budget import too_many_connections, too_many_flows, too_many_pieces, too_many_runs
+from experiments.spec.budget import too_long, too_many_connections, too_many_flows, too_many_pieces, too_many_runs
 from experiments.spec.experiment import Experiment, Point
 from experiments.spec.faults import contradiction
 from experiments.spec.sweep import as_text
@@ -213,6 +213,8 @@ class Replays(ReplayWork):
             self.check_listable(run)
         for run in first:
             refuse(too_many_connections(self.plan(run), self.topology), self.name, run.label)
+            schedule, _, bound = self.ideal(run)
+            refuse(too_long(self.experiment.fabric.slower, schedule, bound), self.name, run.label)
         self._check_faults()
 
     def _check_faults(self) -> None:

@@ -14,6 +14,8 @@ from experiments.spec.messages import shown
 from experiments.spec.traffic.collective import CollectiveTraffic, collective_traffic
 from experiments.spec.traffic.entry import TrafficEntry
 from experiments.spec.traffic.files import file_traffic
+from experiments.spec.traffic.job import JobTraffic
+from experiments.spec.traffic.several import SeveralTraffic
 from traffic.formats import FORMATS
 
 __all__ = ["Traffic", "TrafficEntry", "kind_of", "kinds", "read_entry"]
@@ -23,6 +25,8 @@ def kinds() -> dict[str, type[TrafficEntry]]:
     """Every kind, by the key that tells it."""
     return {
         CollectiveTraffic.key: collective_traffic(),
+        JobTraffic.key: JobTraffic,
+        SeveralTraffic.key: SeveralTraffic,
         **{key: file_traffic(form) for key, form in FORMATS.items()},
     }
 
@@ -31,8 +35,11 @@ def kind_of(entry: object) -> type[TrafficEntry]:
     """The kind that an entry is meant to be of: a collective, unless it says otherwise. Raises ValueError."""
     known = kinds()
     if not isinstance(entry, dict):
-        examples = " nor ".join(kind.example for kind in known.values())
-        raise ValueError(f"{shown(entry)} is neither {examples}; write one")
+        example, *others = known.values()
+        raise ValueError(
+            f"{shown(entry)} is no entry; write one such as {example.example}, or with one of the keys "
+            f"{', '.join(other.key for other in others)}"
+        )
     named = [key for key in known if key in entry]
     if len(named) > 1:
         raise ValueError(f"names both a {named[0]} and a {named[1]}; keep one")

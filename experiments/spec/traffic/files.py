@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo, create_model
+from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, create_model
 
 from emulator.topology import LeafSpine
 from experiments.spec.messages import shown
 from experiments.spec.traffic.entry import TrafficEntry
+from experiments.spec.traffic.scaled import Factor, Ranks, ScaledTraffic
 from traffic.formats import Format
 from traffic.schedule import Schedule
+
+_STRICT = {float: Factor, int: StrictInt, int | None: StrictInt | None}
+"""How options are checked that are not one of a few words."""
 
 
 class FileTraffic(TrafficEntry):
@@ -33,10 +37,22 @@ class FileTraffic(TrafficEntry):
     def label(self) -> str:
         return self.path.stem
 
+    def settings(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"path"})
+
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
         """Among as many ranks as the file has. Raises FormatError where the file is not right."""
         collective, algorithm = self.names()
-        return replace(self.format.read(self.path), collective=collective, algorithm=algorithm)
+        given = {name: getattr(self, name) for name in self.format.options}
+        if self.format.takes("ranks"):
+            given["ranks"] = getattr(self, "ranks", None) or topology.hosts
+        if isinstance(self, ScaledTraffic):
+            given["scale"] = self.scaling(topology)
+        return replace(self.format.read(self.path, **given), collective=collective, algorithm=algorithm)
+
+
+class JobFileTraffic(FileTraffic, ScaledTraffic):
+    """The flows and computations of a file."""
 
 
 @cache
@@ -51,7 +67,12 @@ def file_traffic(form: Format) -> type[FileTraffic]:
         return (folder / value).absolute()
 
     path = Annotated[Path, BeforeValidator(beside_the_experiment)]
-    described = Field(alias=form.key, description=f"a file such as {example}")
-    model = create_model("FileTraffic", __base__=FileTraffic, __module__=__name__, path=(path, described))
+    fields: dict[str, Any] = {"path": (path, Field(alias=form.key, description=f"a file such as {example}"))}
+    if form.takes("ranks"):
+        fields["ranks"] = (Ranks, Field(default=None, description="a number of ranks"))
+    for name, option in form.options.items():
+        fields[name] = (_STRICT.get(option.kind, option.kind), Field(default=option.default, description=option.says))
+    base = JobFileTraffic if form.takes("scale") else FileTraffic
+    model = create_model("FileTraffic", __base__=base, __module__=__name__, **fields)
     model.format, model.key, model.example = form, form.key, f"{{{form.key}: FILE{form.suffix}}}"
     return model

@@ -1,0 +1,82 @@
+"""`spraylab import`: what is in a file of another tool, and an experiment that replays it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from experiments.commands.common import BAD_INPUT, Worded, end, foot
+
+
+def _words() -> dict[str, str]:
+    from traffic.formats import FORMATS
+
+    return {"formats": ", ".join(f"{form.key} ({form.says})" for form in FORMATS.values())}
+
+
+@click.command(
+    "import",
+    cls=Worded,
+    words=_words,
+    epilog=foot(
+        {"0": "done", "2": "FILE is of no format that is known, or OUT is there already"}, {"OUT": "an experiment"}
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--format", "key", metavar="KEY", help="The format of FILE  [default: the first that can read it]")
+@click.option("--ranks", type=click.IntRange(2), metavar="N", help="Of a job that any number can run  [default: 16]")
+@click.option(
+    "--set", "options", metavar="KEY=VALUE", multiple=True, help="A key of the entry, as in unit=us; may be repeated"
+)
+@click.option(
+    "--network", default="400gbit", show_default=True, metavar="RATE", help="The rate of the hosts that the job is from"
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="OUT", help="Write here  [default: FILE's name .yaml]")
+def import_(
+    file: Path, key: str | None, ranks: int | None, options: tuple[str, ...], network: str, out: Path | None
+) -> None:
+    """Make an experiment of another tool's file.
+
+    FILE lists flows, or is a training job. Shown are collectives and their groups, bytes, computing, the longest chain
+    of computing, and what was wrong with the file and could be mended. The experiment has a fabric with as many hosts
+    as there are ranks, and a job is scaled so that a run takes about 20 seconds at 50 Mb/s, its computing with its
+    bytes. Needs no root.
+
+    Formats: {formats}.
+
+    \b
+    Examples:
+      spraylab import resnet50.txt --ranks 16 --set unit=us
+      spraylab import tree.goal --out tree.yaml
+    """
+    from experiments.results.folder import write_file
+    from experiments.runs.imported import NotImported, as_yaml, imported
+    from experiments.theory.told import told
+
+    target = out or Path(f"{file.stem}.yaml")
+    if target.exists():
+        end(f"{target}: is there already; name another file with --out", BAD_INPUT)
+    try:
+        found = imported(file, key, ranks, dict(_pair(option) for option in options), network)
+    except NotImported as error:
+        end(str(error), BAD_INPUT)
+    click.echo(f"{file}: {found.says}")
+    for about, said in {**told(found.schedule), **found.scaling()}.items():
+        click.echo(f"  {about + ':':<14} {said}")
+    write_file(target, as_yaml(found))
+    click.echo(f"written: {target}")
+
+
+def _pair(option: str) -> tuple[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    key, equals, value = option.partition("=")
+    if not equals:
+        end(f"--set {option}: write KEY=VALUE, as in unit=us", BAD_INPUT)
+    try:
+        return key, YAML(typ="safe", pure=True).load(value)
+    except YAMLError:
+        end(f"--set {option}: the value is not one that YAML knows", BAD_INPUT)

@@ -1,0 +1,59 @@
+"""Traffic that is several entries at the same time, each on hosts of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo
+
+from emulator.topology import LeafSpine
+from experiments.spec.messages import shown
+from experiments.spec.traffic.entry import TrafficEntry
+from traffic.jobs.together import together
+from traffic.schedule import Schedule
+
+MAX_JOBS = 64
+
+
+def _entries(value: object, info: ValidationInfo) -> object:
+    from experiments.spec.traffic import read_entry
+
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_JOBS:
+        raise ValueError(f"{shown(value)} is not a list of 1 to {MAX_JOBS} entries such as {SeveralTraffic.example}")
+    return tuple(read_entry(entry, (info.context or {}).get("folder", Path())) for entry in value)
+
+
+class SeveralTraffic(TrafficEntry):
+    """Several jobs, each on as many ranks as it has, one after the other in the order of ranks."""
+
+    key: ClassVar[str] = "together"
+    example: ClassVar[str] = "{together: [{job: ddp, model: dit-xl2, ranks: 8}, {goal: FILE.goal}]}"
+
+    entries: Annotated[tuple[SerializeAsAny[TrafficEntry], ...], BeforeValidator(_entries)] = Field(
+        alias="together", description="a list of entries, of which jobs have ranks"
+    )
+
+    def names(self) -> tuple[str, str]:
+        return self.key, "-".join(entry.label for entry in self.entries)
+
+    @property
+    def label(self) -> str:
+        return "+".join(entry.label for entry in self.entries)
+
+    @property
+    def seeded(self) -> bool:
+        return any(entry.seeded for entry in self.entries)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            f"{place}-{key}": value
+            for place, entry in enumerate(self.entries)
+            for key, value in entry.settings().items()
+        }
+
+    def flow_count(self, topology: LeafSpine) -> int:
+        return sum(entry.flow_count(topology) for entry in self.entries)
+
+    def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
+        return together([entry.schedule(topology, placement, seed) for entry in self.entries])

@@ -1,0 +1,69 @@
+"""What a training step took: known values of a timeline made by hand, and of jobs that theory plays."""
+
+from __future__ import annotations
+
+import pytest
+
+from emulator.topology import LeafSpine
+from experiments.theory.bound import bound_s
+from experiments.theory.fluid import simulate
+from experiments.theory.loads import choose_spines
+from experiments.theory.steps import COLUMNS, step_columns
+from traffic.collectives import build_schedule
+from traffic.jobs import JOBS, MODELS, Scale, Training, draw_up
+from traffic.plan import plan_traffic
+from traffic.schedule import Compute, Flow, Schedule
+from traffic.schemes import scheme_of
+
+FABRIC = LeafSpine(2, 2, 2, 10_000_000, 10_000_000)
+
+
+def timeline() -> tuple[Schedule, list[float], list[float]]:
+    """Two iterations of two ranks. In the second, 10 s to 20 s, rank 0 computes 6 s and rank 1 for 3 s."""
+    flows = [Flow(0, 0, 1, 100), Flow(1, 1, 0, 100)]
+    computes = [Compute(2, 0, 10.0, iteration=0), Compute(3, 0, 6.0, iteration=1), Compute(4, 1, 3.0, iteration=1)]
+    computes.append(Compute(5, 1, 0.0, iteration=1))
+    schedule = Schedule("job", "test", 2, 1, 100, flows, computes=computes)
+    #      flows: 12-18 and 13-16; computations: 0-10, 10-16, 11-14, the update at 20
+    return schedule, [12.0, 13.0, 0.0, 10.0, 11.0, 20.0], [18.0, 16.0, 10.0, 16.0, 14.0, 20.0]
+
+
+def test_a_step_is_told_from_its_timeline() -> None:
+    columns = step_columns(*timeline(), bound_s=16.0)
+    assert columns == {
+        "step_s": 10.0,
+        "step_over_bound": 10 * 2 / 16,
+        "exposed_s": 7.0,
+        "exposed_mean_s": (4.0 + 7.0) / 2,
+        "overlap": (4.0 + 2.0) / (6.0 + 6.0),  # of 12 to 18, rank 0 computes up to 16 and rank 1 up to 14
+    }
+
+
+def test_what_has_no_computations_has_no_steps() -> None:
+    flows = build_schedule("alltoall", ranks=4, size_bytes=4000)
+    assert step_columns(flows, [0.0] * 12, [1.0] * 12, 1.0) == dict.fromkeys(COLUMNS)
+
+
+def predicted(job: str, training: Training, iterations: int = 3) -> dict[str, float | None]:
+    schedule = draw_up(JOBS[job], training, 4, iterations=iterations, scale=Scale(0.01, 1.0))
+    plan = plan_traffic(schedule, FABRIC, range(4), scheme_of("spray"))
+    result = simulate(plan, FABRIC, choose_spines(plan, FABRIC, 1))
+    least_s = bound_s(schedule, FABRIC, range(4))
+    assert least_s <= result.cct_s * (1 + 1e-9)
+    return step_columns(schedule, result.start_s, result.end_s, least_s)
+
+
+def test_without_overlap_communication_is_exposed_whole() -> None:
+    wire_s = FABRIC.wire_bytes(2 * 3 / 4 * 25_557_032 * 4 * 0.01) * 8 / FABRIC.host_rate_bps
+    columns = predicted("ddp", Training(MODELS["resnet50"], 1.0, overlap=False))
+    assert columns["step_s"] == pytest.approx(1.0 + wire_s, rel=0.01)
+    assert columns["exposed_s"] == pytest.approx(wire_s, rel=0.01)
+    assert columns["overlap"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_with_overlap_only_what_computing_does_not_hide_is_exposed() -> None:
+    hidden = predicted("ddp", Training(MODELS["resnet50"], 20.0))
+    last_bucket_s = FABRIC.wire_bytes(2 * 3 / 4 * 2_431_040 * 4 * 0.01) * 8 / FABRIC.host_rate_bps
+    assert hidden["exposed_s"] == pytest.approx(last_bucket_s, rel=0.02)
+    assert hidden["overlap"] == pytest.approx(1 - 2_431_040 / 25_557_032, abs=0.02)
+    assert hidden["step_over_bound"] == pytest.approx(1.0, abs=0.01)
