@@ -126,11 +126,11 @@ def test_faults_come_as_late_and_leave_as_little_as_on_the_cluster() -> None:
         + "faults: [{at: 10us, for: 5us, link: leaf1-spine1, kind: degrade, rate: 100gbit},"
         + " {at: 50%, spine: 2, kind: degrade, rate: 50%}]"
     )
-    [first, second] = read_experiment("mine.yaml", ()).broken(8.0, 1)
+    [first, second] = read_experiment("mine.yaml", ()).broken(bound_s=8.0, seed=1)
     assert (first.at_s, first.for_s) == pytest.approx((0.4, 0.2))
     assert first.left_bps(5_000_000) == second.left_bps(5_000_000) == 2_500_000
     assert second.at_s == pytest.approx(4.0)
-    [first, _] = load_experiment("mine.yaml").broken(8.0, 1)
+    [first, _] = load_experiment("mine.yaml").broken(bound_s=8.0, seed=1)
     assert (first.at_s, first.left_bps(200_000_000_000)) == (10e-6, 100_000_000_000)
 
 
