@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emulator.forwarding import Forwarding, Spraying
+from emulator.forwarding import Flowlets, Forwarding, Spraying
 from emulator.topology import LeafSpine
 
 
@@ -47,6 +47,14 @@ class Rotate:
 
 
 @dataclass(frozen=True, slots=True)
+class Redraw:
+    """Send a connection up to a random one of `spines`, and to another draw whenever it has paused for `gap_s`."""
+
+    spines: tuple[int, ...]
+    gap_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Downlink:
     """Send down to a leaf."""
 
@@ -58,7 +66,7 @@ class Drop:
     """Discard."""
 
 
-Action = Deliver | Uplink | Hash | Rotate | Downlink | Drop
+Action = Deliver | Uplink | Hash | Rotate | Redraw | Downlink | Drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +117,5 @@ def _untagged(spines: tuple[int, ...], forwarding: Forwarding | None) -> Action:
             return Hash(spines)
         case Spraying():
             return Rotate(spines)
+        case Flowlets(gap_s):
+            return Redraw(spines, gap_s)

@@ -12,9 +12,21 @@ class Spraying:
     """Every packet of a connection takes the next live spine in turn, beginning with the one that the hash picks."""
 
 
-Forwarding = Spraying
+@dataclass(frozen=True)
+class Flowlets:
+    """A connection that has paused for `gap_s` seconds takes a random live spine, and keeps it up to its next pause."""
 
-_KINDS: Mapping[str, type[Forwarding]] = {kind.__name__: kind for kind in (Spraying,)}
+    gap_s: float
+
+
+Forwarding = Spraying | Flowlets
+
+_KINDS: Mapping[str, type[Forwarding]] = {kind.__name__: kind for kind in (Spraying, Flowlets)}
+
+NO_FLOWLETS = (
+    "Open vSwitch has no flowlets, as nothing in OpenFlow tells a packet how long ago the last one of its connection "
+    "came; write fabric.dataplane: linux"
+)
 
 
 def as_json(forwarding: Forwarding | None) -> dict[str, Any] | None:

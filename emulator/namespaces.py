@@ -13,7 +13,7 @@ from pathlib import Path
 from emulator.errors import EmulatorError
 from emulator.inherited import environment, script
 
-_CLONE_NEWNET = 0x40000000
+_CLONE_NEWUTS, _CLONE_NEWNET = 0x4000000, 0x40000000
 _MS_BIND, _MS_REC = 0x1000, 0x4000
 _HOLDER_TIMEOUT_S = 60.0
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +43,12 @@ def inside(pid: int) -> Iterator[None]:
 def bind(source: str | Path, target: str | Path) -> None:
     """Have at `target` what is at `source`, with all that is mounted there (mount(2)). Raises OSError."""
     _checked(_libc.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND | _MS_REC, None), "mount")
+
+
+def take_name(name: str) -> None:
+    """Have a hostname of this process's own, and of what it starts, from now on. Raises OSError."""
+    _checked(_libc.unshare(_CLONE_NEWUTS), "unshare")
+    _checked(_libc.sethostname(name.encode(), len(name)), "sethostname")
 
 
 def _setns(descriptor: int) -> None:

@@ -71,11 +71,17 @@ class PerPacket:
 
 @dataclass(frozen=True)
 class PerConnection:
-    """Every connection that a host begins takes the next path in turn."""
+    """Every connection that a host begins takes the next path in turn.
+
+    Those from each of `ports`, ranges of a first and a last source port, take turns of their own, each of which begins
+    a path further than that of the range before: subflows that differ in it then differ in path.
+    """
+
+    ports: tuple[tuple[int, int], ...] = ()
 
     @contextmanager
     def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
-        with _loaded(fabric, "connections", lambda host: connection_ruleset(fabric.topology, host, seed)):
+        with _loaded(fabric, "connections", lambda host: connection_ruleset(fabric.topology, host, seed, self.ports)):
             yield
 
 
@@ -130,7 +136,14 @@ def _choice(spines: Sequence[int], order: Order, start: int) -> str:
     return f"numgen {number} mod {len(spines)} vmap {{ {verdicts} }}"
 
 
-def connection_ruleset(fabric: LeafSpine, host: int, seed: int) -> str:
+def _deal(spines: Sequence[int], start: int) -> str:
+    """(A connection is new until it is answered, and its first packet may be sent again.)"""
+    turn = [spines[(start + step) % len(spines)] for step in range(len(spines))]
+    marks = ", ".join(f"{step} : {spine + 1}" for step, spine in enumerate(turn))
+    return f"ct state new ct mark 0 ct mark set numgen inc mod {len(spines)} map {{ {marks} }}"
+
+
+def connection_ruleset(fabric: LeafSpine, host: int, seed: int, ports: Sequence[tuple[int, int]] = ()) -> str:
     """The nftables ruleset of one host; round-robin over the paths to each leaf, from where host and seed decide.
 
     The tag is kept as the connection's mark. A connection that comes in has its tag from whoever began it.
@@ -143,12 +156,13 @@ def connection_ruleset(fabric: LeafSpine, host: int, seed: int) -> str:
         if other == leaf or not live:
             continue
         entries.append(f"{fabric.leaf_prefix(other)} : goto leaf{other + 1}")
-        turn = [live[(seed + host + step) % len(live)] for step in range(len(live))]
-        marks = ", ".join(f"{step} : {spine + 1}" for step, spine in enumerate(turn))
         chains += [
             f"  chain leaf{other + 1} {{",
-            # A connection is new until it is answered, and its first packet may be sent again.
-            f"    ct state new ct mark 0 ct mark set numgen inc mod {len(live)} map {{ {marks} }}",
+            *(
+                f"    tcp sport {first}-{last} {_deal(live, seed + host + further)}"
+                for further, (first, last) in enumerate(ports)
+            ),
+            f"    {_deal(live, seed + host)}",
             f"    ct mark vmap {{ {', '.join(f'{spine + 1} : goto tag{spine + 1}' for spine in live)} }}",
             "  }",
         ]

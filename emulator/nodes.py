@@ -14,6 +14,7 @@ from mininet.net import Mininet
 from mininet.node import Host, Node
 from mininet.topo import Topo
 
+from emulator.namespaces import take_name
 from emulator.topology import LeafSpine
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class Shellless(Node):
             held = self.pid
             Node.startShell(self, f"-cda{held}")  # which sends a command, by when there is a shell
             self.pid, self.inNamespace = held, namespace
+
+    def _popen(self, cmd: list[str], **params: Any) -> Any:
+        """Start a command under the node's own name, which is all that `hostname x` typed there changes."""
+        return super()._popen(cmd, preexec_fn=lambda: take_name(self.name), **params)
 
     def terminate(self) -> None:
         if self.shell is not None:

@@ -27,7 +27,7 @@ _START_TIMEOUT_S = 20.0
 # setpriv: the sandbox dies with us. --kill-child: the world inside dies with unshare.
 _APART = (
     *("setpriv", "--pdeathsig", "KILL", "--"),
-    *("unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc", "--"),
+    *("unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--"),
 )
 _LAST_BYTES = 8192  # of the log, of which the last line is shown
 AMPLE_OPEN_FILES = 2**20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from experiments.commands import signals
@@ -12,6 +14,7 @@ from experiments.commands.common import BAD_INPUT, FAILED, end, foot
 from experiments.commands.completion import completion
 from experiments.commands.doctor import doctor
 from experiments.commands.exec import exec_
+from experiments.commands.frontier import frontier
 from experiments.commands.import_ import import_
 from experiments.commands.init import init
 from experiments.commands.list import list_
@@ -21,6 +24,7 @@ from experiments.commands.run import run
 from experiments.commands.schema import schema
 from experiments.commands.shell import shell
 from experiments.commands.show import show
+from experiments.commands.streams import guarded
 from experiments.commands.test import test
 
 
@@ -29,6 +33,10 @@ class _Sentences(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)  # as a newcomer meets them, not by the alphabet
+
+    def main(self, *args: Any, **given: Any) -> Any:
+        with guarded():
+            return super().main(*args, **given)
 
     def invoke(self, context: click.Context) -> object:
         from emulator.caller import CallerError
@@ -44,7 +52,7 @@ class _Sentences(click.Group):
         except EmulatorError as error:
             end(str(error), FAILED)
         except KeyboardInterrupt as interrupt:
-            end(str(interrupt) or "interrupted", signals.status(interrupt))
+            end(f"{str(interrupt) or 'interrupted'}; what was built is gone again", signals.status(interrupt))
 
 
 @click.group(
@@ -72,7 +80,7 @@ def main() -> None:
 
 
 _COMMANDS = (
-    *(init, import_, run, predict, show, report, exec_, shell, captures, list_),
+    *(init, import_, run, predict, frontier, show, report, exec_, shell, captures, list_),
     *(doctor, calibrate, bench, test, schema, completion),
 )
 for command in _COMMANDS:

@@ -56,6 +56,7 @@ class Connections:
         self._sockets = sockets
         self.senders: list[socket.socket] = []
         self.receivers: list[socket.socket] = []
+        self._listeners: dict[int, socket.socket] = {}
 
     def open(self, timeout_s: float = _CONNECT_TIMEOUT_S) -> None:
         """Raises EmulatorError when they cannot all be opened in `timeout_s`; then none is."""
@@ -67,10 +68,17 @@ class Connections:
 
     def close(self) -> None:
         """Reset every connection."""
+        self.stop_listening()
         for opened in [*self.senders, *self.receivers]:
             # A reset instead of TIME_WAIT: the next run binds the same ports.
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             opened.close()
+
+    def stop_listening(self) -> None:
+        """Take no further connection, nor subflow of one."""
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
 
     def name(self, number: int) -> str:
         """Connection `number`, for people."""
@@ -79,24 +87,21 @@ class Connections:
 
     def _open(self, timeout_s: float) -> None:
         plan, address = self.plan, self._sockets.address
-        listeners: dict[int, socket.socket] = {}
-        try:
-            receivers = Counter(connection.dst_host for connection in plan.connections)
-            for host in sorted(receivers):
-                listener = listeners[host] = self._socket(host)
-                listener.bind((address(host), LISTEN_PORT))
-                self._limit_window(listener, receivers[host])
-                listener.listen(4096)
-            for connection in plan.connections:
-                sender = self._socket(connection.src_host)
-                self.senders.append(sender)
-                sender.bind((address(connection.src_host), connection.src_port))
-                _tag(sender, connection.path_tag)
-                sender.connect_ex((address(connection.dst_host), LISTEN_PORT))
-            self.receivers = self._accept(listeners, timeout_s)
-        finally:
-            for listener in listeners.values():
-                listener.close()
+        receivers = Counter(connection.dst_host for connection in plan.connections)
+        for host in sorted(receivers):
+            listener = self._listeners[host] = self._socket(host)
+            listener.bind((address(host), LISTEN_PORT))
+            self._limit_window(listener, receivers[host])
+            listener.listen(4096)
+        for connection in plan.connections:
+            sender = self._socket(connection.src_host)
+            self.senders.append(sender)
+            sender.bind((address(connection.src_host), connection.src_port))
+            _tag(sender, connection.path_tag)
+            sender.connect_ex((address(connection.dst_host), LISTEN_PORT))
+        self.receivers = self._accept(self._listeners, timeout_s)
+        if not plan.scheme.kernel_subflows:  # which come by where their connection came
+            self.stop_listening()
 
     def _socket(self, host: int) -> socket.socket:
         made = self._sockets.socket(host)
@@ -112,8 +117,13 @@ class Connections:
 
     def _limit_window(self, listener: socket.socket, connections: int) -> None:
         """Of every connection that is accepted: what it may have under way (TCP_WINDOW_CLAMP, tcp(7))."""
-        if self.transport.windows == "fitted":
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, window_bytes(self.fabric, connections))
+        if self.transport.windows != "fitted":
+            return
+        limit_bytes = window_bytes(self.fabric, connections)
+        if listener.proto == socket.IPPROTO_MPTCP:  # has no such option; of its buffer, twice this, half is the window
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limit_bytes)
+        else:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, limit_bytes)
 
     def _accept(self, listeners: Mapping[int, socket.socket], timeout_s: float) -> list[socket.socket]:
         """The receiving end of every subflow, once all are connected."""

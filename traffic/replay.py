@@ -15,9 +15,11 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from emulator import mptcp
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 from traffic.connections import Connections, Sockets
+from traffic.multipath import HELLO
 from traffic.payload import CHUNK_BYTES, Anything
 from traffic.plan import Piece, TrafficPlan
 from traffic.transport import Transport
@@ -27,7 +29,7 @@ _NOTE_PERIOD_S = 0.05
 # A receiver is woken once a batch, not once a packet: after so much, or what its subflow's share brings in so long.
 _WAKE_BYTES, _WAKE_S = 1 << 16, 0.05
 
-_TCP_INFO = 11  # offsets are those of struct tcp_info in linux/tcp.h
+_TCP_INFO, _INFO_BYTES = 11, 256  # offsets are those of struct tcp_info in linux/tcp.h
 _TOTAL_RETRANS, _BYTES_RECEIVED, _MIN_RTT, _BYTES_RETRANS, _REORD_SEEN, _RCV_OOOPACK = 100, 128, 148, 208, 220, 224
 _TOTAL_RTO = 240
 
@@ -79,22 +81,22 @@ class Replay:
         transport: Transport,
         payload: Anything | None = None,
     ) -> None:
-        self._connections = Connections(plan, fabric, sockets, transport)
+        self.connections = Connections(plan, fabric, sockets, transport)
         self._payload = payload or Anything()
 
     def __enter__(self) -> Replay:
-        self._connections.open()
+        self.connections.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connections.close()
+        self.connections.close()
 
     def run(self) -> Generator[float, None, ReplayResult]:
         """Play it, once; yields now and then which part of all bytes has arrived, and returns what came of it.
 
         Raises EmulatorError, naming the flows that are stuck, when nothing has arrived for the stall time-out.
         """
-        return _Player(self._connections, self._payload).run()
+        return _Player(self.connections, self._payload).run()
 
 
 @dataclass(slots=True)
@@ -350,26 +352,33 @@ class _Player:
 
     def _results(self) -> list[ConnectionResult]:
         ends = zip(self._connections.senders, self._connections.receivers, strict=True)
-        return [_result(_tcp_info(sender), _tcp_info(receiver)) for sender, receiver in ends]
+        return [_result(sender, receiver) for sender, receiver in ends]
 
 
-def _result(sent: bytes, got: bytes) -> ConnectionResult:
+def _result(sender: socket.socket, receiver: socket.socket) -> ConnectionResult:
+    """Counts are of all subflows of a connection of MPTCP."""
+    sent, got = _tcp_infos(sender), _tcp_infos(receiver)
     return ConnectionResult(
-        retransmitted_segments=_number("=I", sent, _TOTAL_RETRANS),
-        retransmitted_bytes=_number("=Q", sent, _BYTES_RETRANS),
-        timeouts=_number("=H", sent, _TOTAL_RTO),
-        reordering_seen=_number("=I", sent, _REORD_SEEN),
-        out_of_order_segments=_number("=I", got, _RCV_OOOPACK),
-        received_bytes=_number("=Q", got, _BYTES_RECEIVED),
-        min_rtt_s=_number("=I", sent, _MIN_RTT) / 1e6,
+        retransmitted_segments=sum(_numbers("=I", sent, _TOTAL_RETRANS)),
+        retransmitted_bytes=sum(_numbers("=Q", sent, _BYTES_RETRANS)),
+        timeouts=sum(_numbers("=H", sent, _TOTAL_RTO)),
+        reordering_seen=sum(_numbers("=I", sent, _REORD_SEEN)),
+        out_of_order_segments=sum(_numbers("=I", got, _RCV_OOOPACK)),
+        received_bytes=(
+            mptcp.received_bytes(receiver) - len(HELLO)
+            if receiver.proto == socket.IPPROTO_MPTCP
+            else sum(_numbers("=Q", got, _BYTES_RECEIVED))
+        ),
+        min_rtt_s=min(_numbers("=I", sent, _MIN_RTT)) / 1e6,
     )
 
 
-def _tcp_info(opened: socket.socket) -> bytes:
-    """Zeros stand for what an older kernel does not tell."""
-    return opened.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256).ljust(256, b"\0")
+def _tcp_infos(opened: socket.socket) -> list[bytes]:
+    """One of every subflow. Zeros stand for what an older kernel does not tell."""
+    if opened.proto == socket.IPPROTO_MPTCP:
+        return mptcp.tcp_infos(opened, _INFO_BYTES)
+    return [opened.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES).ljust(_INFO_BYTES, b"\0")]
 
 
-def _number(layout: str, data: bytes, offset: int) -> int:
-    (value,) = struct.unpack_from(layout, data, offset)
-    return int(value)
+def _numbers(layout: str, infos: Sequence[bytes], offset: int) -> list[int]:
+    return [int(struct.unpack_from(layout, info, offset)[0]) for info in infos]

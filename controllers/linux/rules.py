@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controllers.hashing import hashed_spines
-from controllers.tables import Deliver, Downlink, Drop, Hash, Rotate, Rule, Uplink
+from controllers.tables import Deliver, Downlink, Drop, Hash, Redraw, Rotate, Rule, Uplink
 from emulator.dataplane import Endpoints
 from emulator.netlink import MAIN_TABLE
 from emulator.topology import LeafSpine
@@ -31,6 +31,8 @@ SYSCTLS = {
     "net.ipv4.conf.default.send_redirects": "0",
     "net.ipv4.ip_early_demux": "0",  # no packet is for the router itself: do not look for its socket
 }
+
+_MOST_ALIVE = 1 << 17  # connections that have not paused, of one leaf
 
 TRACKER_SYSCTLS = {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}
 """What is late, as sprayed packets are, still belongs to its connection. There once a ruleset asks for connections."""
@@ -104,7 +106,7 @@ def routes(fabric: LeafSpine, rules: Iterable[Rule]) -> set[Route]:
                 found.add(Route(MAIN_TABLE, rule.destination, fabric.spine_port_to_leaf(leaf), via))
             case Uplink(spine):
                 found.add(Route(mark_of(spine), EVERYWHERE, fabric.leaf_port_to_spine(spine), spine_ip(spine)))
-            case Hash() | Rotate() | Drop():
+            case Hash() | Rotate() | Redraw() | Drop():
                 pass  # a choice among uplinks that have rules of their own; the main table discards the rest
     return found
 
@@ -119,7 +121,7 @@ def ruleset(rules: Sequence[Rule], seed: int, known: Iterable[str]) -> str:
         match rule.action:
             case Uplink(spine):
                 tagged.setdefault(rule.destination, []).append(spine)
-            case Hash() | Rotate():
+            case Hash() | Rotate() | Redraw():
                 lines = _choice(tagged[rule.destination], rule.action, seed)
                 if rule.destination is None:
                     last = lines
@@ -141,6 +143,7 @@ def ruleset(rules: Sequence[Rule], seed: int, known: Iterable[str]) -> str:
             "    type ipv4_addr . ipv4_addr . inet_service . inet_service : mark",
             *([f"    elements = {{\n{elements}\n    }}"] if elements else []),
             "  }",
+            *_alive(rule.action.gap_s for rule in rules if isinstance(rule.action, Redraw)),
             *chains,
             "  chain in {",
             "    type filter hook prerouting priority mangle; policy accept;",
@@ -160,7 +163,22 @@ def _by_destination(verdicts: dict[str, str]) -> list[str]:
     return [f"    ip daddr vmap {{ {entries} }}"]
 
 
-def _choice(tagged: Sequence[int], action: Hash | Rotate, seed: int) -> list[str]:
+def _alive(gaps_s: Iterable[float]) -> list[str]:
+    """The connections that have not paused, where leaves ask for that."""
+    gap_s = next(iter(gaps_s), None)
+    if gap_s is None:
+        return []
+    return [
+        "  set alive {",
+        "    type ipv4_addr . ipv4_addr . inet_service . inet_service",
+        f"    size {_MOST_ALIVE}",
+        "    flags dynamic,timeout",
+        f"    timeout {round(1000 * gap_s)}ms",
+        "  }",
+    ]
+
+
+def _choice(tagged: Sequence[int], action: Hash | Rotate | Redraw, seed: int) -> list[str]:
     """A tag names its spine; else something is known of the connection; else a hash decides.
 
     (A failed look-up ends its rule.)
@@ -169,7 +187,17 @@ def _choice(tagged: Sequence[int], action: Hash | Rotate, seed: int) -> list[str
     tags = ", ".join(f"{spine + 1} : {mark_of(spine)}" for spine in tagged)
     places = ", ".join(f"{place} : {mark_of(spine)}" for place, spine in enumerate(spines))
     spine = f"mod {len(spines)} seed {seed:#x} map {{ {places} }}"
-    if isinstance(action, Rotate):  # where its last packet went is the connection's own mark
+    if isinstance(action, Redraw):
+        draw = f"ct mark set numgen random mod {len(spines)} map {{ {places} }}"
+        live = ", ".join(f"{mark_of(spine)} : {mark_of(spine)}" for spine in spines)
+        known = [
+            f"    ip saddr . ip daddr . tcp sport . tcp dport != @alive {draw}",
+            "    update @alive { ip saddr . ip daddr . tcp sport . tcp dport }",
+            f"    meta mark set ct mark map {{ {live} }} accept",
+            f"    meta l4proto tcp {draw} meta mark set ct mark accept",
+        ]
+        kept = ""
+    elif isinstance(action, Rotate):  # where its last packet went is the connection's own mark
         turns = ", ".join(f"{mark_of(last)} : {mark_of(spine)}" for last, spine in action.turns)
         known, kept = (
             [f"    ct mark set ct mark map {{ {turns} }} meta mark set ct mark accept"],

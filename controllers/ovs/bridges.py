@@ -9,7 +9,8 @@ from controllers.ovs.client import OPENFLOW_PORT, Controller
 from controllers.ovs.daemon import OpenVSwitch
 from controllers.ovs.nodes import FabricController, FabricSwitch
 from emulator.dataplane import Endpoints
-from emulator.forwarding import Forwarding
+from emulator.errors import EmulatorError
+from emulator.forwarding import NO_FLOWLETS, Flowlets, Forwarding
 from emulator.namespaces import set_sysctls
 from emulator.topology import LeafSpine
 
@@ -45,6 +46,8 @@ class Bridges:
     def program(
         self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints], forwarding: Forwarding | None
     ) -> None:
+        if isinstance(forwarding, Flowlets):
+            raise EmulatorError(NO_FLOWLETS)
         wanted = (topology, seed, forwarding)
         if self._in_force == wanted:
             return

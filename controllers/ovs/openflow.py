@@ -16,7 +16,19 @@ from typing import Any
 
 from os_ken.ofproto import nicira_ext
 
-from controllers.tables import Action, Deliver, Downlink, Drop, Hash, Rotate, Rule, Uplink, leaf_table, spine_table
+from controllers.tables import (
+    Action,
+    Deliver,
+    Downlink,
+    Drop,
+    Hash,
+    Redraw,
+    Rotate,
+    Rule,
+    Uplink,
+    leaf_table,
+    spine_table,
+)
 from emulator.forwarding import Forwarding
 from emulator.topology import SPINE_DPID_BASE, LeafSpine
 
@@ -83,7 +95,7 @@ class _Program:
                 return [*self._apply(self._choose(len(spines))), go_on]
             case Rotate():
                 return self._apply(self._track(self._tables[action]))
-            case Drop():
+            case Drop() | Redraw():  # nobody asks Open vSwitch for the latter
                 return []
 
     def _hashed(self, action: Hash, table: int) -> list[Any]:

@@ -21,11 +21,11 @@ from itertools import chain
 from pathlib import Path
 
 from emulator.doctor import kernel, resources
-from emulator.doctor.finding import Finding, as_json, install, render, works
+from emulator.doctor.finding import Finding, as_json, install, lines, render, works
 from emulator.doctor.kernel import Refused, ask
 from emulator.inherited import python as isolated_python
 
-__all__ = ["Finding", "as_json", "diagnose", "render", "works"]
+__all__ = ["Finding", "as_json", "diagnose", "lines", "render", "works"]
 
 _IMPORT_TIMEOUT_S = 60.0
 _DISTRIBUTION_MININET = Path("/usr/lib/python3/dist-packages/mininet")
@@ -57,6 +57,8 @@ TOOLS = (
     Tool("ip", "iproute2", ask=("-V",)),
     Tool("tc", "iproute2", "the kernel's queueing disciplines cannot be tried", ask=("-V",)),
     Tool("tcpdump", "tcpdump", "no captures"),
+    Tool("ping", "iputils-ping", "no ping on the hosts of shell", ask=("-V",)),
+    Tool("iperf3", "iperf3", "no example of exec"),
     Tool("unshare", "util-linux"),
     Tool("setpriv", "util-linux"),
     Tool("mount", "mount"),

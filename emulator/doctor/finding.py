@@ -37,13 +37,8 @@ def render(findings: Sequence[Finding]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    counts = {status: sum(finding.status == status for finding in findings) for status in _COLOURS}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), caption_justify="left")
-    table.caption = Text(
-        f"run {'can' if works(findings) else 'cannot'} work here: "
-        + ", ".join(f"{count} {status}" for status, count in counts.items()),
-        style="bold",
-    )
+    table.caption = Text(_in_all(findings), style="bold")
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -53,6 +48,23 @@ def render(findings: Sequence[Finding]) -> Table:
             detail.append("\n> ").append(finding.remedy, style="bold")
         table.add_row(Text(finding.status, style=_COLOURS[finding.status]), finding.name, detail)
     return table
+
+
+def lines(findings: Sequence[Finding]) -> list[str]:
+    """Say the same in lines that are as long as they must be, for whoever searches them."""
+    width = max((len(finding.name) for finding in findings), default=0)
+    told = []
+    for finding in findings:
+        told.append(f"{finding.status:<8}  {finding.name:<{width}}  {finding.detail}")
+        if finding.remedy:
+            told.append(f"{'':{width + 10}}  > {finding.remedy}")
+    return [*told, _in_all(findings)]
+
+
+def _in_all(findings: Sequence[Finding]) -> str:
+    counts = {status: sum(finding.status == status for finding in findings) for status in _COLOURS}
+    can = "can" if works(findings) else "cannot"
+    return f"run {can} work here: " + ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def as_json(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import platform
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,6 +95,12 @@ FEATURES = (
         ("tc", "filter", "replace", "dev", "lo", "egress", "bpf", "da", "bytecode", "1,6 0 0 0,"),  # after clsact
         "BPF programs as filters",
         "no BPF programs as filters",
+    ),
+    Feature(
+        "xdp", "xdp", "CONFIG_BPF_SYSCALL",
+        (sys.executable, "-P", "-m", "emulator.bpf"),
+        "faults that destroy packets",
+        "no faults of kind blackhole and loss",
     ),
 )  # fmt: skip
 

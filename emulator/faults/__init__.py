@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from emulator.faults.degrade import Degrade
 from emulator.faults.fault import Fault
+from emulator.faults.loss import Blackhole, Down, Loss
 
-__all__ = ["Degrade", "Fault"]
+__all__ = ["Blackhole", "Degrade", "Down", "Fault", "Loss"]

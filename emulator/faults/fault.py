@@ -46,7 +46,8 @@ class InForce:
 class Fault(ABC):
     """Something that happens to `links` `at_s` seconds after the load has begun, and is over `for_s` later.
 
-    Without `for_s` it lasts to the end of the run, as does one whose end would come after that.
+    Without `for_s` it lasts to the end of the run, as does one whose end would come after that. What happens `again` is
+    one of a series, and a run may end before it.
     """
 
     kind: ClassVar[str]
@@ -57,6 +58,7 @@ class Fault(ABC):
     for_s: float | None = None
     links: tuple[Link, ...]
     direction: Direction = "both"
+    again: bool = False
 
     @property
     def end_s(self) -> float:

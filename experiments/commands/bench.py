@@ -32,6 +32,7 @@ BENCHMARKS = {
     "bursts": _Benchmark("what it costs in truth to have frames travel together"),
     "replay": _Benchmark("CPU seconds a gigabyte, and how they grow with hosts"),
 }
+_BROKEN = {"predicted": "pre-\ndicted", "explained": "ex-\nplained", "emulated": "emu-\nlated"}
 _LISTED = "\n".join(["\b", *(f"  {name:9} {benchmark.says}" for name, benchmark in BENCHMARKS.items())])
 _ROOTLESS = " and ".join(name for name, benchmark in BENCHMARKS.items() if not benchmark.root)
 
@@ -63,39 +64,47 @@ def bench(name: str, json_file: Path | None) -> None:
     import json
     from itertools import groupby
 
-    from rich.console import Console
-
+    from experiments.commands.output import Console, to_stderr
     from experiments.results.folder import write_file
 
     if BENCHMARKS[name].root:
         become_root()
-    rows = importlib.import_module(f"experiments.machine.benchmarks.{name}").run()
+    with to_stderr().waiting(lambda: f"bench {name}: measuring"):
+        rows = importlib.import_module(f"experiments.machine.benchmarks.{name}").run()
     console = Console()
     for _, alike in groupby(rows, key=lambda row: (tuple(row), row.get("case"))):
-        console.print(_table(name, list(alike)))
+        console.show(_table(name, list(alike)))
     for reason in filter(None, (row.get("reasons") for row in rows)):
-        console.print(f"not trusted: {reason}", highlight=False)
+        console.say(f"not trusted: {reason}")
     if json_file:
         write_file(json_file, json.dumps(rows, indent=2, default=str) + "\n")
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     """What is the same in all rows is said once, above."""
-    from rich import box
-    from rich.table import Table
+    from experiments.results.tables import table_of_rows
 
     columns = [column for column in rows[0] if column != "reasons"]
     words = [[_in_words(row[column]) for column in columns] for row in rows]
     same = [len(rows) > 1 and len(set(column)) == 1 for column in zip(*words, strict=True)]
     said = ", ".join(f"{name} {word}" for name, word, alike in zip(columns, words[0], same, strict=True) if alike)
-    shown = Table(title=f"bench {name}" + (f": {said}" if said else ""), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column, alike in zip(columns, same, strict=True):
-        if not alike:
-            shown.add_column(column.replace("_", " "), overflow="fold")
-            shown.columns[-1].justify = "left" if isinstance(rows[0][column], str) else "right"
-    for line in words:
-        shown.add_row(*(word for word, alike in zip(line, same, strict=True) if not alike))
-    return shown
+    shown = [column for column, alike in zip(columns, same, strict=True) if not alike] or columns[:1]
+    lines = [[_in_words(row[column]) for column in shown] for row in rows]
+    left = [column for column in shown if isinstance(rows[0][column], str)] or shown[:1]
+    widest = max(left, key=lambda column: max(len(_in_words(row[column])) for row in rows))
+    return table_of_rows(
+        f"bench {name}" + (f": {said}" if said else ""),
+        [_heading(column) for column in shown],
+        lines,
+        left=[_heading(column) for column in left],
+        gives_way=shown.index(widest),
+    )
+
+
+def _heading(column: str) -> str:
+    """A word a line, so that numbers may stand close; a long one is broken."""
+    words = column.replace("_over_", "_/_").split("_")
+    return "\n".join(_BROKEN.get(word, word) for word in words).replace("\n/", " /")
 
 
 def _in_words(value: object) -> str:

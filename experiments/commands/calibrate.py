@@ -46,13 +46,15 @@ def calibrate(hosts: tuple[str, ...], dataplane: tuple[str, ...], burst: int) ->
       spraylab calibrate
       spraylab calibrate --hosts 16 --hosts 64 --dataplane linux
     """
-    from rich.console import Console
-
+    from experiments.commands.output import Console
     from experiments.machine import calibration
     from experiments.machine.calibrate import calibrate as measure
     from experiments.machine.calibrate import table
 
     become_root()
-    found = measure([int(count) for count in hosts], list(dataplane) or None, burst, say=click.echo)
-    Console().print(table(found))
-    click.echo(f"kept in {calibration.save(found)}")
+    console = Console()
+    with console.waiting(lambda: "calibrating"):
+        found = measure([int(count) for count in hosts], list(dataplane) or None, burst, say=console.say)
+    kept = calibration.save(found)
+    console.show(table(found))
+    console.say(f"kept in {kept}")

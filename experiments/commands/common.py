@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
+from experiments.commands.streams import BAD_INPUT, complain
+
 if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
 
-FAILED, BAD_INPUT, REFUSED = 1, 2, 3
+__all__ = ["BAD_INPUT", "complain"]
+
+FAILED, REFUSED = 1, 3
 
 set_option = click.option(
     "--set",
@@ -135,6 +139,13 @@ def _block(title: str, entries: Mapping[str, str]) -> str:
 
 def read_experiment(name_or_path: str, overrides: Sequence[str]) -> Experiment:
     """As it is to be performed here: what is left to this machine is settled. Raises SpecError."""
+    from experiments.machine.calibration import to_scale
+
+    return to_scale(read_cluster(name_or_path, overrides))
+
+
+def read_cluster(name_or_path: str, overrides: Sequence[str]) -> Experiment:
+    """As it was asked for, whatever this machine can carry; rates of `auto` are settled. Raises SpecError."""
     from experiments.machine.calibration import with_rates
     from experiments.spec.experiment import load_experiment
 
@@ -161,5 +172,5 @@ def become_root() -> None:
 
 
 def end(message: str, status: int) -> NoReturn:
-    click.echo(f"spraylab: {message}", err=True)
+    complain(message)
     sys.exit(status)

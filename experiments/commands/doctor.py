@@ -24,13 +24,16 @@ def doctor(as_json: bool) -> None:
     """
     import json
 
-    from rich.console import Console
-
     from emulator.doctor import diagnose as examination
+    from experiments.commands.output import Console
 
     findings = examination.diagnose()
     if as_json:
         click.echo(json.dumps(examination.as_json(findings), indent=2))
     else:
-        Console().print(examination.render(findings))
+        console = Console()
+        if console.interactive:
+            console.show(examination.render(findings))
+        else:
+            console.say("\n".join(examination.lines(findings)))
     sys.exit(0 if examination.works(findings) else FAILED)

@@ -25,9 +25,9 @@ def _named(context: click.Context, _parameter: click.Parameter, command: tuple[s
 
 
 def _words() -> dict[str, str]:
-    from traffic.schemes import FAMILIES, clauses_for_programs
+    from traffic.schemes import clauses_for_programs, names_not_for_programs
 
-    return {"clauses": clauses_for_programs(), "families": " and ".join(family.name for family in FAMILIES)}
+    return {"clauses": clauses_for_programs(), "others": names_not_for_programs()}
 
 
 @click.command(
@@ -74,8 +74,8 @@ def exec_(
     """Run an unmodified program on an experiment's fabric.
 
     One process on every host, under each scheme and seed of EXPERIMENT, a YAML file or a name of the catalog. What
-    follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts' NICs:
-    {clauses}. What {families} does only the program itself could do: it is left out.
+    follows -- is the program's. The experiment's traffic is left aside; its schemes are applied by the hosts' NICs and
+    by switches: {clauses}. Only the program itself could do what {others} do: they are left out.
 
     A process finds its place in RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, all
     addresses by rank in SPRAYLAB_HOSTS, and its own in SPRAYLAB_HOST, SPRAYLAB_ADDRESS and SPRAYLAB_INTERFACE. Hosts
@@ -92,8 +92,7 @@ def exec_(
       spraylab exec quick -- python3 gloo_allreduce.py --size 1000000
       spraylab exec --resume results/quick-exec-20260101-120000
     """
-    from rich.console import Console
-
+    from experiments.commands.output import Console
     from experiments.commands.performing import perform
     from experiments.results.folder import ResultsFolder
     from experiments.results.inputs import restored
@@ -116,7 +115,7 @@ def exec_(
     work, console = Programs(loaded, program), Console()
     if work.left_out:
         left_out = f"left out: {', '.join(work.left_out)}, as an unmodified program's connections cannot be split"
-        console.print(left_out, highlight=False)
+        console.say(left_out)
     about = {"program": {**program.as_json(), "schemes": list(work.schemes)}}
     perform(work, console, how, folder, file=file, about=about, kind="-exec")
 

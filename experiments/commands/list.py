@@ -82,6 +82,14 @@ def _strains() -> Entries:
     return ((kind.key, (getdoc(kind) or "").splitlines()[0]) for kind in STRAINS)
 
 
+def _faults() -> Entries:
+    from inspect import getdoc
+
+    from experiments.spec.faults import ENTRIES
+
+    return ((kind, (getdoc(entry) or "").splitlines()[0]) for kind, entry in ENTRIES.items())
+
+
 def _benchmarks() -> Entries:
     from experiments.commands.bench import BENCHMARKS
 
@@ -103,6 +111,7 @@ KINDS = {
     "jobs": _Kind("ways to train, of an entry {job: ddp, model: resnet50}", _jobs),
     "models": _Kind("models that jobs train", _models),
     "strains": _Kind("what takes away some of what makes a single path do well", _strains),
+    "faults": _Kind("what breaks on links while a run is under way", _faults),
     "benchmarks": _Kind("what bench measures", _benchmarks),
     "invariants": _Kind("what must hold for a run to be trusted", _invariants),
 }

@@ -7,16 +7,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from emulator.errors import EmulatorError
 from emulator.files import Folder
 from emulator.sandbox import Sandbox
-from experiments.commands import signals
 from experiments.commands.common import FAILED, REFUSED, How, become_root, end
+from experiments.commands.output import Console
 from experiments.commands.progress import shown
+from experiments.commands.streams import complain
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
 from experiments.results.folder import CAPTURES, ResultsFolder, default_path
@@ -24,11 +23,13 @@ from experiments.results.inputs import begun
 from experiments.results.manifest import manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
+from experiments.results.tables import table_of_rows
 from experiments.results.verdict import DEFAULT_WITHIN, Outcome, Verdict, of_results
 from experiments.runs.messages import Failed
 from experiments.runs.outside import Sandboxes, conducted
 from experiments.runs.recorded import recorded
 from experiments.runs.work import Work
+from experiments.spec.scale import Scale, explained
 
 _MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
 
@@ -51,12 +52,16 @@ def perform(
     for `conducted`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
-    if warning := calibration.warning(work.experiment):
-        console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
+    if not how.dry_run:
+        become_root()
+        console.go_on("the runs go on without it")
+    _warn(work, console)
+    fabric = work.experiment.fabric
+    for said in explained(fabric.slower, fabric.at_scale(1).topology()):
+        console.say(said)
     if how.dry_run:
         _print_plan(work, console)
         return
-    become_root()
     if resumed is None:
         new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **(about or {})}
         folder = begun(how.out or default_path(work.name + kind), new, work.experiment, file)
@@ -66,10 +71,7 @@ def perform(
             folder.write_manifest({**folder.manifest(), "within": how.within})
     try:
         failed = conduct(work, folder, console, sandbox)
-    except KeyboardInterrupt as interrupt:
-        answer(folder, work, console)
-        end(f"{interrupt}; everything built is gone again", signals.status(interrupt))
-    except EmulatorError:
+    except (KeyboardInterrupt, EmulatorError):
         answer(folder, work, console)
         raise
     verdict = answer(folder, work, console)
@@ -80,7 +82,7 @@ def perform(
 
 
 def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
-    """Perform each, and end with the first exit status that is not 0; an interruption ends them all.
+    """Perform each, and end with the first exit status that is not 0.
 
     Raises what they raise, and goes no further.
     """
@@ -89,8 +91,6 @@ def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
         try:
             perform_one()
         except SystemExit as ended:
-            if signals.ended(ended.code):
-                raise
             statuses.append(ended.code)
     if any(statuses):
         sys.exit(next(filter(None, statuses)))
@@ -108,16 +108,14 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
         return []
     with folder.in_use() as log:
         if changed := note_machine(folder):
-            console.print(
-                f"[yellow]warning:[/yellow] {escape(str(folder.path))} goes on elsewhere than it was begun: "
-                f"{escape('; '.join(changed))}. Its manifest.json tells which runs are from where",
-                highlight=False,
-                soft_wrap=True,
+            console.warn(
+                f"{folder.path} goes on elsewhere than it was begun: {'; '.join(changed)}. Its manifest.json tells "
+                "which runs are from where"
             )
         limit_bps = calibration.userspace_limit_bps(work.topology.hosts)
         captures = Folder(folder.path.absolute()) / CAPTURES
         outcomes = conducted(work, todo, log, captures, limit_bps, sandbox)
-        seen = shown(recorded(folder, work, todo, outcomes, console.print), work, todo, console)
+        seen = shown(recorded(folder, work, todo, outcomes, console.say), work, todo, console)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
 
 
@@ -126,18 +124,20 @@ def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
     runs = folder.runs()
     verdict = tell(folder, console)
     if len(runs):
-        with console.status("writing the report"):
+        with console.waiting(lambda: "writing the report"):
             from experiments.results.report import report_path, write_report  # matplotlib takes a while to import
 
             write_report([folder], report_path([folder]))
-        console.print(f"report:  {report_path([folder])}", highlight=False, soft_wrap=True)
+        console.say(f"report:  {report_path([folder])}")
     else:
         folder.write_verdict(as_json(verdict))
     if len(runs) < len(work.runs):
         done = f"{len(runs)} of {len(work.runs)} runs are done"
         again = f"spraylab {work.command} --resume {folder.path}"
-        console.print(f"{done}; go on with: {again}", highlight=False, soft_wrap=True)
-    console.print(f"results: {folder.path}", highlight=False, soft_wrap=True)
+        console.say(f"{done}; go on with: {again}")
+    console.say(f"results: {folder.path}")
+    if console.lost:
+        complain(f"results: {folder.path}")
     return verdict
 
 
@@ -146,16 +146,19 @@ def tell(folder: ResultsFolder, console: Console, within: float | None = None) -
     runs = folder.runs()
     verdict = of_results(runs, folder.manifest(), within)
     if len(runs):
-        console.print(render(runs), end="\n\n")
+        console.show(render(runs))
+        console.say("")
         for row in runs[runs.fidelity != PASS].itertuples():
-            console.print(f"[red]{row.run_id}: fidelity fail:[/red] {escape(row.fidelity_reasons)}", highlight=False)
+            console.say(row.fidelity_reasons, "red", f"{row.run_id}: fidelity fail:")
     for line in lines(verdict):
-        console.print(escape(line), highlight=False)
-    console.print(escape(sentence(verdict)), style="" if verdict.missing else "bold", highlight=False)
+        console.say(line)
+    console.say(sentence(verdict), "" if verdict.missing else "bold")
+    if (factor := folder.scale()) > 1:
+        console.say(f"Emulated at {Scale(factor)}: a time here is {factor} times the cluster's, ratios are its own.")
     for reason, failed in folder.failed_runs().groupby("reason", sort=False):
         named = ", ".join(failed.run_id.head(_MOST_NAMED))
         more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
-        console.print(f"[red]{named}{more} did not finish:[/red] {escape(str(reason))}", highlight=False)
+        console.say(str(reason), "red", f"{named}{more} did not finish:")
     return verdict
 
 
@@ -171,14 +174,21 @@ def refusal(verdict: Verdict, fail_on: Collection[str]) -> str | None:
     return None
 
 
+def _warn(work: Work, console: Console) -> None:
+    if warning := calibration.warning(work.experiment):
+        console.warn(warning)
+    for scheme, reason in work.lacking().items():
+        console.warn(f"{scheme} will not run: {reason}")
+
+
 def _print_plan(work: Work, console: Console) -> None:
-    rows = [{"run": run.run_id, **work.columns(run), "estimate": f"{work.estimate_s(run):.1f} s"} for run in work.runs]
-    table = Table(title=f"{work.name}: {len(rows)} runs")
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "run" else "right")
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
+    console.show(plan_table(work))
     for label, reason in work.too_short().items():
-        console.print(f"[yellow]warning:[/yellow] {label} will fail fidelity: {reason}", highlight=False)
-    console.print(f"about {work.total_estimate_s():.0f} s in all; nothing was built", highlight=False)
+        console.warn(f"{label} will fail fidelity: {reason}")
+    console.say(f"about {work.total_estimate_s():.0f} s in all; nothing was built")
+
+
+def plan_table(work: Work) -> Table:
+    """Return what a dry run shows: a line for every run."""
+    rows = [{"run": run.run_id, **work.columns(run), "estimate": f"{work.estimate_s(run):.1f} s"} for run in work.runs]
+    return table_of_rows(f"{work.name}: {len(rows)} runs", list(rows[0]), [list(row.values()) for row in rows])

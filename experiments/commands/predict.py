@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from experiments.commands.common import Share, complete_experiments, foot, read_experiment, set_option
+from experiments.commands.common import Share, complete_experiments, foot, read_cluster, set_option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.spec.experiment import Experiment
 
 
 @click.command(epilog=foot({"0": "done", "2": "bad input, or FILE cannot be written"}))
@@ -39,7 +46,9 @@ def predict(
     EXPERIMENT is a YAML file, or a name of the catalog. For every collective and scheme: the collective completion time
     (CCT) under ideal fair sharing, its ratio to the bound (the least time that any scheme could take), and the
     congestion ratio (the fullest link over the same under ideal spraying). Traffic too large for that has the
-    congestion ratio alone. Needs no root.
+    congestion ratio alone. At the end comes one sentence, as `run` has it. Needs no root.
+
+    Rates, sizes and times are the cluster's own, as the file has them, whatever its fabric.scale.
 
     Flows that wait for each other may keep in step by their equal sizes alone. So each run is repeated 10 times with
     every flow's size varied at random, the same for the same seed, and a ratio that this changes is shown as a range.
@@ -52,26 +61,42 @@ def predict(
       spraylab predict quick --results results/quick-20250101-120000
     """
     import pandas as pd
-    from rich.console import Console
-    from rich.progress import track
 
+    from experiments.commands.output import Console, to_stderr
+    from experiments.results.cells import guarded
     from experiments.results.folder import ResultsFolder, write_file
+    from experiments.results.sentences import expectation
     from experiments.runs.loads.sweeps import replay_work
-    from experiments.runs.predict import beside_results, prediction_table, predictions
+    from experiments.runs.predict import beside_results, predicted_verdict, prediction_table, predictions
 
     to_pipe = str(csv) == "-"
-    console = Console(stderr=to_pipe)
-    loaded = read_experiment(experiment, overrides)
-    runs = ResultsFolder.open(results).runs() if results else None
-    rows = track(
-        predictions(loaded, jitter), "predicting", total=len(replay_work(loaded).runs), console=console, transient=True
-    )
+    console = to_stderr() if to_pipe else Console()
+    folder = ResultsFolder.open(results) if results else None
+    runs = folder.runs() if folder else None
+    loaded = read_cluster(experiment, overrides).at_scale(folder.scale() if folder else 1)
+    rows = to_stderr().counted(predictions(loaded, jitter), "predicting", len(replay_work(loaded).runs))
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:
         frame = beside_results(frame, runs, str(results))
-    console.print(prediction_table(frame))
+    console.show(prediction_table(frame))
+    for line in (expectation(predicted_verdict(frame)), *_notes(loaded, frame)):
+        console.say(line)
     if to_pipe:
-        click.echo(frame.to_csv(index=False), nl=False)
+        click.echo(guarded(frame).to_csv(index=False), nl=False)
     elif csv:
-        write_file(csv, frame.to_csv(index=False))
-        console.print(f"written: {csv}", highlight=False, soft_wrap=True)
+        write_file(csv, guarded(frame).to_csv(index=False))
+        console.say(f"written: {csv}")
+
+
+def _notes(experiment: Experiment, frame: pd.DataFrame) -> Iterator[str]:
+    """What the table and the sentence are of."""
+    from experiments.spec.scale import oversubscription
+    from experiments.spec.units import format_rate_bps
+
+    fabric, scale = experiment.fabric.topology(), experiment.fabric.slower
+    rates = " and ".join(map(format_rate_bps, (fabric.host_rate_bps, fabric.fabric_rate_bps)))
+    slower = f", emulated at {scale}, as are the times" if scale.factor > 1 else ""
+    over = oversubscription(fabric)
+    yield f"{fabric.hosts} hosts, links of {rates} (hosts, fabric){slower}; a leaf is oversubscribed {over:.3g}:1"
+    if frame.predicted_cct_s.isna().any():
+        yield "without a CCT, flows were counted, not listed, and compared is congestion"

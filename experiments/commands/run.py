@@ -64,8 +64,7 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
       spraylab run one.yaml other.yaml
       spraylab run quick --within 10% --fail-on spraying-pays
     """
-    from rich.console import Console
-
+    from experiments.commands.output import Console
     from experiments.commands.performing import one_after_another, perform
     from experiments.results.folder import ResultsFolder
     from experiments.results.inputs import restored

@@ -21,6 +21,7 @@ UNIT = ROOT / "tests" / "unit"
 SYSTEM = ROOT / "tests" / "system"
 BROWSER = ROOT / "tests" / "browser"  # needs Chromium, and skips itself without
 FUZZ = ROOT / "tests" / "fuzz"
+STORM = ROOT / "tests" / "storm"
 ROOTLESS = (UNIT, FUZZ, BROWSER)
 FUZZED_INPUTS = "4000"  # files a reader: about a minute for all readers together
 
@@ -31,7 +32,7 @@ CHECKS = {
     "ruff": [*PYTHON, "-m", "ruff", "check", "."],
     "ruff format": [*PYTHON, "-m", "ruff", "format", "--check", "."],
     "mypy": [*PYTHON, "-m", "mypy"],
-    **{f"mypy {tests.name}": [*PYTHON, "-m", "mypy", str(tests)] for tests in (*ROOTLESS, SYSTEM)},
+    **{f"mypy {tests.name}": [*PYTHON, "-m", "mypy", str(tests)] for tests in (*ROOTLESS, SYSTEM, STORM)},
     "import-linter": [str(TOOLS / "lint-imports"), "--no-cache", "--no-logo"],
     "shellcheck": [str(TOOLS / "shellcheck"), "spraylab", ".ci/run", *sorted(map(str, ROOT.glob("tests/*.sh")))],
 }
@@ -50,17 +51,19 @@ class Result:
     counts: tuple[int, int, int] | None = None
 
 
-def main(args: list[str], *, smoke: bool = False, fuzz: bool = False) -> int:
+def main(args: list[str], *, smoke: bool = False, fuzz: bool = False, storm: bool = False) -> int:
     """Run every check and say how each went; a failure does not stop the ones after it.
 
     `args` go to pytest: options to both its runs, a path under tests/unit or tests/system only to its own, and then the
     other part does not run. `smoke` is the system tests marked `smoke` and nothing else, `fuzz` a minute of new damage
-    for everything that reads files.
+    for everything that reads files, `storm` runs whose processes are struck by signals.
     Returns the exit status: 0, 1 after a failure, 2 if no test was run, 128 + n after signal n.
     """
     options, unit_paths, system_paths = divide(args)
     if fuzz:
         return summarize([run_pytest("fuzz", [str(FUZZ)], ["--inputs", FUZZED_INPUTS, *options])])
+    if storm:
+        return summarize([run_pytest("storm", [str(STORM)], options, as_root=True)])
     run_all = not unit_paths and not system_paths
     results: list[Result] = []
     try:
@@ -91,7 +94,7 @@ def divide(args: list[str]) -> tuple[list[str], list[str], list[str]]:
             if any(path.is_relative_to(tests) for tests in ROOTLESS):
                 unit_paths.append(f"{path}{separator}{test}")
                 break
-            if path.is_relative_to(SYSTEM):
+            if path.is_relative_to(SYSTEM) or path.is_relative_to(STORM):
                 system_paths.append(f"{path}{separator}{test}")
                 break
             if path == ROOT / "tests":  # everything, which is what no path means

@@ -41,8 +41,7 @@ def show(what: str, within: float | None) -> None:
             f"{what}: neither a results folder nor a name of the catalog ({', '.join(names)}){meant(what, names)}",
             BAD_INPUT,
         )
-    from rich.console import Console
-
+    from experiments.commands.output import Console
     from experiments.commands.performing import tell
     from experiments.results.folder import ResultsFolder
 

@@ -31,11 +31,6 @@ def status(error: KeyboardInterrupt) -> int:
     return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
 
 
-def ended(status: str | int | None) -> bool:
-    """Whether a command with this exit status was ended by a signal."""
-    return isinstance(status, int) and status > 128
-
-
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
     """Have signals raise Interrupted within the block; those that were to be ignored (nohup) still are."""

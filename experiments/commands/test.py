@@ -15,8 +15,9 @@ from experiments.commands.common import foot
 )
 @click.option("--smoke", is_flag=True, help="Run the short privileged check alone")
 @click.option("--fuzz", is_flag=True, help="Damage files for a minute, newly each time, and have them read")
+@click.option("--storm", is_flag=True, help="Strike every process of runs with signals, and look what is left")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def test(smoke: bool, fuzz: bool, pytest_arguments: tuple[str, ...]) -> None:
+def test(smoke: bool, fuzz: bool, storm: bool, pytest_arguments: tuple[str, ...]) -> None:
     """Run spraylab's own tests.
 
     Static checks; unit tests, which need no root; system tests, which need it and leave nothing behind. A failure does
@@ -27,8 +28,9 @@ def test(smoke: bool, fuzz: bool, pytest_arguments: tuple[str, ...]) -> None:
       spraylab test
       spraylab test --smoke
       spraylab test --fuzz --inputs 10000
+      spraylab test --storm --kills 100
       spraylab test tests/unit/test_bound.py -k ring
     """
     from experiments.commands import selftest
 
-    sys.exit(selftest.main(list(pytest_arguments), smoke=smoke, fuzz=fuzz))
+    sys.exit(selftest.main(list(pytest_arguments), smoke=smoke, fuzz=fuzz, storm=storm))

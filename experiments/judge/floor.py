@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from emulator.faults import Fault
 from emulator.ports import shaping_for
 from emulator.topology import LeafSpine
+from experiments.judge.wording import apart
 from experiments.spec.units import format_size_bytes
 from experiments.theory.bound import bound_s as usual_bound_s
 from experiments.theory.bound import busiest_link_s
@@ -47,10 +48,11 @@ def too_short(
     factor = max(LEAST_S, head_start / MAX_HEAD_START) / bound_s
     if factor <= 1:
         return None
+    bound, least = apart(bound_s, LEAST_S, "g", 2)
     reason = (
         f"the first frames of every port pass at once, {head_start:.2g} s of it"
         if head_start / MAX_HEAD_START > LEAST_S
-        else f"runs are judged from {LEAST_S:g} s on"
+        else f"runs are judged from {least} s on"
     )
     larger_bytes = int(float(f"{1.05 * factor * schedule.size_bytes:.2g}"))  # two digits, and no less
-    return f"too short: its bound is {bound_s:.2g} s and {reason}; at least {format_size_bytes(larger_bytes)}"
+    return f"too short: its bound is {bound} s and {reason}; at least {format_size_bytes(larger_bytes)}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.judge import machine, network, replay
-from experiments.judge.evidence import Evidence, ReplayEvidence
+from experiments.judge.evidence import Evidence, ProgramEvidence, ReplayEvidence
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,12 @@ INVARIANTS = (
         "a sender with bytes to send keeps a link on their way busy",
         replay.senders_are_held_by_the_network,
         ReplayEvidence,
+    ),
+    Invariant(
+        "traffic",
+        "a program sent something",
+        network.something_was_sent,
+        ProgramEvidence,
     ),
     Invariant(
         "captures",

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.judge.evidence import Evidence, ReplayEvidence
 from experiments.judge.windows import averages, least_idle, samples_within, seconds, within
+from experiments.judge.wording import apart
 
 MIN_IDLE = 0.02
 """Least part of all cores idle in every second."""
@@ -35,7 +36,8 @@ def machine_kept_up(run: Evidence[Any]) -> list[str]:
     cpu = samples_within(run)
     idle = least_idle(cpu)
     if idle < MIN_IDLE:
-        reasons.append(f"the machine was {1 - idle:.0%} busy for a second: at most {1 - MIN_IDLE:.0%} is trusted")
+        busy, most = apart(1 - idle, 1 - MIN_IDLE, "%")
+        reasons.append(f"the machine was {busy} busy for a second: at most {most} is trusted")
     reasons += packets_wait_for_the_switch(run)
     lost = (run.measured.after - run.measured.before).rx_drops.to_numpy()
     if lost.any():
@@ -45,7 +47,8 @@ def machine_kept_up(run: Evidence[Any]) -> list[str]:
         )
     late = float(cpu.late_s.max())
     if late > MAX_SAMPLER_LATE_S:
-        reasons.append(f"a sample came {late * 1e3:.0f} ms late: at most {MAX_SAMPLER_LATE_S * 1e3:.0f} ms is trusted")
+        came, latest = apart(late * 1e3, MAX_SAMPLER_LATE_S * 1e3)
+        reasons.append(f"a sample came {came} ms late: at most {latest} ms is trusted")
     return reasons
 
 
@@ -59,9 +62,10 @@ def packets_wait_for_the_switch(run: Evidence[Any]) -> list[str]:
         allowed = MAX_WAITING_BUCKETS * port.shaping.burst_bytes
         if len(average) and average.max() > worst * allowed:
             worst = average.max() / allowed
+            waited, most = apart(average.max() / 1e3, allowed / 1e3)
             reason = (
-                f"the switch process is too slow: {average.max() / 1e3:.0f} kB waited for it at {port.name} for a "
-                f"second, at most {allowed / 1e3:.0f} kB is trusted"
+                f"the switch process is too slow: {waited} kB waited for it at {port.name} for a second, at most "
+                f"{most} kB is trusted"
             )
     return [reason] if reason else []
 
@@ -75,7 +79,8 @@ def replay_kept_up(run: ReplayEvidence) -> list[str]:
     least = ((waited_s[ends] - waited_s[starts]) / (time_s[ends] - time_s[starts])).min(initial=1.0)
     if least >= MIN_REPLAY_WAITS:
         return []
+    waited, enough = apart(least, MIN_REPLAY_WAITS, "%", 1)
     return [
-        f"the replay waited for the network for {least:.1%} of a second: less than {MIN_REPLAY_WAITS:.0%}, and "
-        "it is the replay that is measured"
+        f"the replay waited for the network for {waited} of a second: less than {enough}, and it is the replay that is "
+        "measured"
     ]

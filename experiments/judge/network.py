@@ -38,7 +38,7 @@ def faults_are_as_asked(run: Evidence[Any]) -> list[str]:
     reasons = []
     for happened in run.measured.faults:
         fault, words = happened.fault, happened.fault.words(run.topology)
-        if not happened.begun:
+        if not happened.begun and not fault.again:
             reasons.append(f"{words}: did not come about, for the run ended before")
         origin_s = happened.due_s - fault.at_s
         for changes, at_s in ((happened.begun, fault.at_s), (happened.ended, fault.end_s)):
@@ -132,6 +132,17 @@ def ports_work_at_their_rate(run: Evidence[Any]) -> list[str]:
                     f"between {first:.2f} s and {last:.2f} s"
                 )
     return reasons
+
+
+def something_was_sent(run: Evidence[Any]) -> list[str]:
+    """Where no host sends a byte, nothing is measured that could be trusted."""
+    return [] if sent_bytes(run) else ["nothing was sent: no host put a byte on its link"]
+
+
+def sent_bytes(run: Evidence[Any]) -> int:
+    """Return what all hosts together put on their links, headers included."""
+    sent = run.measured.after.tx_bytes - run.measured.before.tx_bytes
+    return int(sent[[port.at_host for port in run.ports]].sum())
 
 
 def captures_are_complete(run: Evidence[Any]) -> list[str]:

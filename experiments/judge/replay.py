@@ -8,6 +8,7 @@ from experiments.judge.evidence import ReplayEvidence
 from experiments.judge.floor import head_start_s, too_short
 from experiments.judge.network import RATE_TOLERANCE, packets_are_conserved
 from experiments.judge.senders import longest_unheld
+from experiments.judge.wording import apart
 from experiments.theory.loads import choose_spines
 
 MAX_UNHELD, LEAST_UNHELD_S = 0.1, 0.4
@@ -48,7 +49,8 @@ def bytes_are_as_asked(run: ReplayEvidence) -> list[str]:
         )
     sooner_s = head_start_s(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s, run.faults)
     if run.measured.result.cct_s < run.bound_s * (1 - RATE_TOLERANCE) - sooner_s:
-        reasons.append(f"CCT {run.measured.result.cct_s:.4f} s is below the bound of {run.bound_s:.4f} s")
+        took, bound = apart(run.measured.result.cct_s, run.bound_s, digits=4)
+        reasons.append(f"CCT {took} s is below the bound of {bound} s")
     return [*reasons, *(run.measured.result.data_problems or ())]
 
 
@@ -74,9 +76,11 @@ def senders_are_held_by_the_network(run: ReplayEvidence) -> list[str]:
         run.plan, run.ports, run.topology, spines, run.measured.samples.queues, replay.started_s, replay.finished_s,
         run.timeline, timed_out,
     )  # fmt: skip
-    if held.seconds <= max(MAX_UNHELD * cct_s, LEAST_UNHELD_S):
+    most_s = max(MAX_UNHELD * cct_s, LEAST_UNHELD_S)
+    if held.seconds <= most_s:
         return []
+    seconds, most = apart(held.seconds, most_s, digits=1)
     return [
         f"{run.topology.host_name(held.host)} had bytes to send and no link on their way was full for "
-        f"{held.seconds:.1f} s of {cct_s:.1f} s: at most {MAX_UNHELD:.0%} is trusted"
+        f"{seconds} s of {cct_s:.1f} s: at most {most} s is trusted"
     ]

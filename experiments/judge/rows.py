@@ -13,13 +13,18 @@ from emulator.ports import Port
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import Evidence, ProgramEvidence, ReplayEvidence
 from experiments.judge.invariants import failures, summary
-from experiments.judge.network import drops_packets
+from experiments.judge.network import drops_packets, sent_bytes
 from experiments.judge.windows import least_idle, samples_within
 from experiments.theory.loads import LinkBytes, ratio_to_ideal
 from experiments.theory.prediction import Predicted, agreement, predicted_columns
 from experiments.theory.steps import step_columns
 
 PASS, FAIL = "pass", "fail"
+
+_FAULT_COLUMNS = [
+    "fault", "kind", "event", "due_s", "port", "asked_s", "confirmed_s", "rate_bps", "destroyed_packets",
+    "destroyed_bytes",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,14 @@ def judge_program(run: ProgramEvidence, identity: Mapping[str, Any]) -> Judged:
     """
     result, links = run.measured.result, links_of(run)
     ended = result.ended
-    from_hosts = [port.at_host for port in run.ports]
+    wire_bytes = sent_bytes(run)
     row = {
         **identity,
         "duration_s": ended.ended_s - ended.started_s,
         "loaded_s": run.loaded_s,
-        "congestion_ratio": _congestion_ratio(run.ports, links, run.topology),
-        "wire_bytes": int(links.tx_bytes[from_hosts].sum()),
+        "exit_status": ended.status,
+        "congestion_ratio": _congestion_ratio(run.ports, links, run.topology) if wire_bytes else None,
+        "wire_bytes": wire_bytes,
         "retransmitted_segments": result.retransmitted_segments,
         **_network_columns(run, links),
         **_fidelity_columns(run),
@@ -103,15 +109,15 @@ def _fidelity_columns(run: Evidence[Any]) -> dict[str, Any]:
 def _congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric: LeafSpine) -> float:
     """Most loaded fabric link's bytes over what the fullest would carry had each leaf's bytes been spread equally."""
     loads = LinkBytes(np.zeros((fabric.leaves, fabric.spines)), np.zeros((fabric.leaves, fabric.spines)))
-    for port, sent_bytes in zip(ports, links.tx_bytes, strict=True):
+    for port, sent in zip(ports, links.tx_bytes, strict=True):
         if port.spine is not None:
-            (loads.up if port.up else loads.down)[port.leaf, port.spine] = sent_bytes
+            (loads.up if port.up else loads.down)[port.leaf, port.spine] = sent
     return ratio_to_ideal(loads, LinkBytes(*(load.mean(axis=1, keepdims=True) for load in loads)))
 
 
 def _frames(run: Evidence[Any], links: pd.DataFrame) -> dict[str, pd.DataFrame]:
     frames = {"links": links, "queues": _queues(run)}
-    if run.timeline.changed:
+    if run.measured.faults:
         frames["faults"] = _faults(run)
     captured = run.captured.frames if run.captured else {}
     return frames | {f"captured_{name}": frame for name, frame in captured.items()}
@@ -167,29 +173,19 @@ def links_of(run: Evidence[Any]) -> pd.DataFrame:
 
 def _faults(run: Evidence[Any]) -> pd.DataFrame:
     """What every fault changed, port by port, and when, in seconds from when the run is judged."""
-    origin_s = run.start_s
-    return pd.DataFrame(
-        [
-            {
-                "fault": number,
-                "kind": happened.fault.kind,
-                "event": event,
-                "due_s": happened.due_s - happened.fault.at_s + at_s - origin_s,
-                "port": run.ports[change.port].name,
-                "asked_s": change.asked_s - origin_s,
-                "confirmed_s": change.confirmed_s - origin_s,
-                "rate_bps": change.rate_bps,
-                "destroyed_packets": change.destroyed_packets,
-                "destroyed_bytes": change.destroyed_bytes,
-            }
-            for number, happened in enumerate(run.measured.faults)
-            for event, at_s, changes in (
-                ("begin", happened.fault.at_s, happened.begun),
-                ("end", happened.fault.end_s, happened.ended),
-            )
-            for change in changes
-        ]
-    ).astype({"rate_bps": "Int64"})
+    rows = []
+    for number, happened in enumerate(run.measured.faults):
+        fault = happened.fault
+        origin_s = happened.due_s - fault.at_s - run.start_s
+        for event, at_s, changes in (("begin", fault.at_s, happened.begun), ("end", fault.end_s, happened.ended)):
+            for each in changes:
+                asked_s, confirmed_s = each.asked_s - run.start_s, each.confirmed_s - run.start_s
+                taken = each.destroyed_packets, each.destroyed_bytes
+                port = run.ports[each.port].name
+                rows.append(
+                    (number, fault.kind, event, origin_s + at_s, port, asked_s, confirmed_s, each.rate_bps, *taken)
+                )
+    return pd.DataFrame(rows, columns=_FAULT_COLUMNS).astype({"fault": int, "confirmed_s": float, "rate_bps": "Int64"})
 
 
 def _queues(run: Evidence[Any]) -> pd.DataFrame:

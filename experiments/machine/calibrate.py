@@ -17,6 +17,7 @@ from emulator.errors import EmulatorError
 from emulator.proc import read_machine_cpu
 from experiments.machine.calibration import rounded
 from experiments.machine.probe import HOST_COUNTS, Traffic, available, fabric_of, faithful, permutation, rows
+from experiments.results.tables import table_of_rows
 from experiments.spec.units import format_rate_bps
 
 MOST_OVER_BOUND = 1.05
@@ -125,11 +126,11 @@ def highest(carried: Callable[[int], bool], first_bps: int) -> int:
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> Table:
-    shown = Table(title="what this machine carries faithfully")
-    for heading in ("data plane", "hosts", "burst", "link rate", "all hosts together", "measured"):
-        shown.add_column(heading, justify="left" if heading == "data plane" else "right")
+    """Return what `calibrate` found for people."""
+    rows = []
     for row in found:
         rate = format_rate_bps(row["rate_bps"]) if row["rate_bps"] else f"below {format_rate_bps(_LEAST_RATE_BPS)}"
         total = f"{row['total_bps'] / 1e9:.3g} Gb/s" if row["rate_bps"] else "-"
-        shown.add_row(row["dataplane"], str(row["hosts"]), str(row["burst_frames"]), rate, total, row["measured"])
-    return shown
+        rows.append([row["dataplane"], str(row["hosts"]), str(row["burst_frames"]), rate, total, row["measured"]])
+    headings = ["data plane", "hosts", "burst", "link rate", "all hosts\ntogether", "measured"]
+    return table_of_rows("what this machine carries faithfully", headings, rows)

@@ -24,9 +24,11 @@ from experiments.spec.experiment import Experiment
 from experiments.spec.fabric import MAX_BURST_FRAMES
 from experiments.spec.fields import Auto
 from experiments.spec.messages import SpecError
+from experiments.spec.scale import REAL_RATE_BPS, rounded_up
 from experiments.spec.units import format_rate_bps
 
 _AUTO_PART = 0.8  # what passed at the edge fails now and then
+_UNCALIBRATED_BPS = 160_000_000  # of all hosts together: what `quick` has, which two cores carry with room to spare
 _MOST_BPS = 10**12
 _MOST_BYTES = 1024 * 1024
 _FILE = Path("spraylab/calibration.json")
@@ -108,6 +110,46 @@ def with_rates(experiment: Experiment) -> Experiment:
     fields = ("host_rate_bps", "fabric_rate_bps")
     settled = {name: auto_bps for name in fields if getattr(spec, name) is Auto.RATE}
     return experiment.model_copy(update={"fabric": spec.model_copy(update=settled)})
+
+
+def to_scale(experiment: Experiment) -> Experiment:
+    """Return `experiment` with its scale settled: by how much slower this machine is to emulate it.
+
+    `auto` leaves rates below REAL_RATE_BPS as they are. Raises SpecError where what remains cannot be emulated.
+    """
+    spec = experiment.fabric
+    rate_bps = max(rate for rate in (spec.host_rate_bps, spec.fabric_rate_bps) if isinstance(rate, int))
+    hosts = spec.shape().hosts
+    if isinstance(spec.scale, int) or hosts > MAX_EMULATED_HOSTS:  # so many are refused whatever their rate
+        return experiment
+    if rate_bps < REAL_RATE_BPS:
+        return experiment.at_scale(1)
+    carried_bps = _carried_bps(experiment)
+    factor = rounded_up(rate_bps / max(1, carried_bps))
+    if spec.scale == "none" and factor > 1:
+        raise SpecError(
+            f"{experiment.name}: fabric.scale: none asks for links of {format_rate_bps(rate_bps)}, and with {hosts} "
+            f"hosts this machine carries about {format_rate_bps(carried_bps)}: leave it out, or write {factor}"
+        )
+    slowest_bps = min(rate for rate in (spec.host_rate_bps, spec.fabric_rate_bps) if isinstance(rate, int))
+    if (least_bps := least_rate_bps(spec.mtu_bytes)) > slowest_bps // factor:
+        fitting = int(hosts * slowest_bps / factor / least_bps)
+        fits = f"about {fitting} hosts would fit" if fitting > 1 else "write rates that are nearer to each other"
+        raise SpecError(
+            f"{experiment.name}: with {hosts} hosts this machine carries links of about "
+            f"{format_rate_bps(carried_bps)}, at which a frame of {spec.mtu_bytes} bytes takes more than a second on "
+            f"the slowest: {fits}, or a smaller mtu; predict takes it as it is"
+        )
+    return experiment.at_scale(factor)
+
+
+def _carried_bps(experiment: Experiment) -> int:
+    """The link rate at which this machine is to emulate: as for `auto` if it was calibrated, else what `quick` has."""
+    spec, hosts, found = experiment.fabric, experiment.fabric.shape().hosts, load()
+    dataplane = found and found.dataplane(spec.dataplane, hosts, spec.burst_frames)
+    if found and dataplane:
+        return rounded(_AUTO_PART * (found.faithful_rate_bps(dataplane, hosts, spec.burst_frames) or 0))
+    return _UNCALIBRATED_BPS // hosts
 
 
 def warning(experiment: Experiment) -> str | None:

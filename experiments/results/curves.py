@@ -1,9 +1,9 @@
-"""What a sweep changes: the runs of one traffic along one swept key, and how they are drawn."""
+"""What a sweep changes: the runs of one traffic along one swept key, and how they are drawn; so is a frontier."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from experiments.judge.rows import PASS
 from experiments.results.plots import blank, height_in, legend, look, styled
 from experiments.spec.units import parse_rate_bps, parse_share, parse_size_bytes, parse_time_s
+from experiments.theory.crossing import Crossing
 from traffic.schemes import INK
 
 _SPREAD = 0.012  # how far the points of schemes stand apart, of the axis' length
@@ -84,6 +85,27 @@ def draw_curve(curve: Curve, schemes: Sequence[str]) -> Figure:
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.95), max(high, 1.25))  # what differs by a hundredth should not look far apart
     axes.grid(visible=True, axis="y")
+    legend(figure, axes)
+    return figure
+
+
+@styled
+def draw_frontier(title: str, key: str, limit: float, searches: Mapping[str, Crossing]) -> Figure:
+    """Splitting over spraying along an axis: of each search a point a seed, medians, and where they pass `limit`."""
+    figure, (axes,) = blank(height_in(list(searches)), title)
+    axes.axhline(limit, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
+    for (name, found), colour, marker in zip(searches.items(), ("#0072B2", "#D55E00"), ("o", "^"), strict=False):
+        for each in found.tried:
+            places = [each.value] * len(each.ratios)
+            axes.scatter(places, each.ratios, s=9, marker=marker, facecolors="none", edgecolors=colour, linewidths=0.6)
+        known = [each for each in found.tried if each.ratios]
+        medians = [float(np.median(each.ratios)) for each in known]
+        axes.plot([each.value for each in known], medians, color=colour, linewidth=1.4, label=name)
+        if found.low is not None and found.high is not None:
+            axes.axvspan(found.low, found.high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel(key)
+    axes.set_ylabel("splitting / spraying")
+    axes.grid(visible=True)
     legend(figure, axes)
     return figure
 

@@ -27,6 +27,7 @@ import pandas as pd
 from emulator.caller import as_caller
 from emulator.files import Folder, OddFileError
 from experiments.judge.rows import Judged
+from experiments.results.cells import guarded, unguarded
 from experiments.results.reading import (
     FAILED_COLUMNS,
     FORMAT_VERSION,
@@ -111,6 +112,12 @@ class ResultsFolder:
         with self._undamaged(MANIFEST):
             return parse_manifest(content)
 
+    def scale(self) -> int:
+        """Return by how much slower the runs were made than what was asked for; 1 where nothing says."""
+        fabric = self.manifest().get("experiment", {}).get("fabric", {})
+        factor = fabric.get("scale") if isinstance(fabric, dict) else None
+        return factor if isinstance(factor, int) and factor > 1 else 1
+
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         self._write_json(MANIFEST, manifest)
 
@@ -135,7 +142,9 @@ class ResultsFolder:
                 named = frame.assign(run_id=run_id)[["run_id", *frame.columns]]
                 with directory.replacing(f"{run_id}.parquet") as file:
                     named.to_parquet(file, index=False)
-            header, row = pd.DataFrame([judged.row]).to_csv(index=False).encode(errors="replace").split(b"\n", 1)
+            header, row = (
+                guarded(pd.DataFrame([judged.row])).to_csv(index=False).encode(errors="replace").split(b"\n", 1)
+            )
             before = self._content(RUNS) or header + b"\n"
             if not before.startswith(header + b"\n"):
                 raise ResultsError(
@@ -161,7 +170,7 @@ class ResultsFolder:
             self.files.remove(FAILED_RUNS)
             return
         with self.files.replacing(FAILED_RUNS) as file:
-            file.write(failed.to_csv(index=False).encode(errors="replace"))
+            file.write(guarded(failed).to_csv(index=False).encode(errors="replace"))
 
     def runs(self) -> pd.DataFrame:
         """One row a finished run; empty (without columns) before the first. Raises ResultsError."""
@@ -169,7 +178,7 @@ class ResultsFolder:
         if content is None:
             return pd.DataFrame()
         with self._undamaged(RUNS):
-            return parse_runs(content, of_programs="program" in self.manifest())
+            return unguarded(parse_runs(content, of_programs="program" in self.manifest()))
 
     def failed_runs(self) -> pd.DataFrame:
         """run_id, reason and time of the runs that did not finish, and have not since. Raises ResultsError."""
@@ -177,7 +186,7 @@ class ResultsFolder:
         if content is None:
             return pd.DataFrame(columns=list(FAILED_COLUMNS))
         with self._undamaged(FAILED_RUNS):
-            failed = parse_failed_runs(content)
+            failed = unguarded(parse_failed_runs(content))
         return failed[~failed.run_id.isin(self.runs().get("run_id", []))].reset_index(drop=True)
 
     def frame(self, name: str) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.caller import as_command
+from emulator.inherited import environment
 from experiments.judge.evidence import Built
 from experiments.results.folder import ResultsFolder
 from experiments.results.verdict import DEFAULT_WITHIN
@@ -71,7 +72,7 @@ def _revision() -> str | None:
         return None
     own = ["-c", f"safe.directory={_CHECKOUT}", "-c", "core.fsmonitor=false"]
     words = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    where = {"PATH": os.environ.get("PATH", os.defpath), "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    where = environment(GIT_OPTIONAL_LOCKS="0", LC_ALL="C")
     try:
         told = subprocess.run(
             ["git", "-C", str(_CHECKOUT), *own, *words],

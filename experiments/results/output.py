@@ -36,7 +36,7 @@ class OutputLogs:
     def begin(self, run_id: str, hosts: Sequence[int]) -> None:
         directory = self._folder / run_id
         self._run_folder = directory.path
-        self._say(f"{run_id}: {len(hosts)} processes", style="bold", highlight=False)
+        self._say(f"{run_id}: {len(hosts)} processes", "bold")
         try:
             directory.make()
             for host in hosts:
@@ -59,14 +59,14 @@ class OutputLogs:
                 self._show(host, rest)
         self._begun.clear()
         if self._hidden:
-            self._say(f"{self._hidden:,} more lines are in {self._run_folder}", highlight=False, soft_wrap=True)
+            self._say(f"{self._hidden:,} more lines are in {self._run_folder}")
             self._hidden = 0
         for host, total in ended.output_bytes.items():
             if total > OUTPUT_LIMIT_BYTES:
                 name = self._fabric.host_name(host)
                 cut = f"cut after {OUTPUT_LIMIT_BYTES / 1e6:g} of {total / 1e6:.1f} MB"
                 self._put(host, f"\n[spraylab: {cut}]\n".encode())
-                self._say(f"{name}.log is {cut}", highlight=False)
+                self._say(f"{name}.log is {cut}")
         self.__exit__()
 
     def _put(self, host: int, data: bytes) -> None:
@@ -88,4 +88,4 @@ class OutputLogs:
         # Whatever moves the cursor or changes colours would garble the other hosts' lines.
         text = re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]", "", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
         name = self._fabric.host_name(host)
-        self._say(f"{name}: {text[: self.LINE_CHARACTERS]}", highlight=False, markup=False, soft_wrap=True)
+        self._say(f"{name}: {text[: self.LINE_CHARACTERS]}")

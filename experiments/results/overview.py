@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from experiments.judge.rows import PASS
-from experiments.results.tables import table_of_collectives
+from experiments.results.tables import Cell, table_of_collectives
 from experiments.theory.prediction import EXPLAINED
 
 EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f} x the highest"
@@ -31,15 +32,18 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
     Of the runs that can be trusted, the medians over seeds, of drops the most, and how many took another time than
     theory expects (`unexplained`); NaN where there are none, or runs.csv has no such column.
+    `silent`: no run sent a byte.
     """
     passed = runs.fidelity == PASS
     numbers = runs.reindex(columns=[*_MEDIANS, *_MOST]).astype(float).where(passed)
     off = passed & (runs.explained == "no" if "explained" in runs else False)
     groups = pd.concat([runs[["run_id", "traffic", "scheme"]], numbers], axis=1).assign(passed=passed, off=off)
+    groups["silent"] = runs.wire_bytes == 0 if "wire_bytes" in runs else False
     table = groups.groupby(["traffic", "scheme"], sort=False).agg(
         runs=("run_id", "size"),
         trusted=("passed", "sum"),
         unexplained=("off", "sum"),
+        silent=("silent", "all"),
         cct_over_bound_min=("cct_over_bound", "min"),
         cct_over_bound_max=("cct_over_bound", "max"),
         **{name: (name, "median") for name in _MEDIANS},
@@ -70,7 +74,7 @@ class Column:
     def text(self, row: Any) -> str:
         """The cell as people read it; nothing where nothing is known."""
         if not row.trusted:
-            return "untrusted" if self.measure else "-"
+            return ("sent nothing" if row.silent else "untrusted") if self.measure else "-"
         return "" if pd.isna(getattr(row, self.of)) else self.cell(row)
 
     def worth_showing(self, lines: pd.DataFrame) -> bool:
@@ -182,19 +186,18 @@ def _apart(tables: Sequence[Table]) -> list[Table | str]:
     return [each for table in tables for each in (table, "")][:-1]
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, list[str]]], caption: str) -> Table:
-    groups: dict[str, list[list[str]]] = {}
+def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, list[Cell]]], caption: str) -> Table:
+    groups: dict[str, list[list[Cell]]] = {}
     for traffic, cells in rows:
         groups.setdefault(traffic, []).append(cells)
     return table_of_collectives(title, headings, list(groups.items()), caption)
 
 
-def _styled(row: Any, columns: Sequence[Column]) -> list[str]:
+def _styled(row: Any, columns: Sequence[Column]) -> list[Cell]:
     """Yellow is what no theory explains."""
-    cells = [column.text(row) for column in columns]
-    return [f"[yellow]{cell}[/yellow]" if cell.endswith("!") else cell for cell in cells]
+    return [Text(cell, "yellow" if cell.endswith("!") else "") for cell in (column.text(row) for column in columns)]
 
 
-def _trust(row: Any) -> str:
+def _trust(row: Any) -> Text:
     """Green where all runs can be trusted, red where not."""
-    return f"[{'green' if row.trusted == row.runs else 'red'}]{fidelity(row)}"
+    return Text(fidelity(row), "green" if row.trusted == row.runs else "red")

@@ -172,11 +172,17 @@ def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
 
 
 @styled
-def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str, most_bytes: float) -> Figure:
+def queue_depth(
+    queues: pd.DataFrame,
+    schemes: Sequence[str],
+    title: str,
+    most_bytes: float,
+    faults: pd.DataFrame | None = None,
+) -> Figure:
     """Bytes waiting over time at the fullest fabric port (line), down to the mean of all of them (shade).
 
     `queues` has the samples of fabric ports of one run a scheme: scheme, time_s, backlog_bytes; `most_bytes` ends the
-    scale.
+    scale. A grey band is where something was broken: `faults` has scheme, fault, event, confirmed_s.
     """
     figure, (axes,) = blank(height_in(schemes), title)
     unit, name = _bytes_unit(most_bytes)
@@ -191,12 +197,22 @@ def queue_depth(queues: pd.DataFrame, schemes: Sequence[str], title: str, most_b
         axes.fill_between(time_s, drawn["mean"], drawn["max"], color=style.colour, alpha=0.12, linewidth=0)
         axes.plot(time_s, drawn["max"], color=style.colour, linestyle=style.dashes, linewidth=1.4, label=scheme)
     axes.set_xlim(left=0)
+    if faults is not None:
+        _broken(axes, faults)
     axes.set_ylim(0, 1.05 * max(most_bytes / unit, 1))
     axes.set_xlabel("time since the first send (s)")
     axes.set_ylabel(f"queue ({name})")
     axes.grid(visible=True)
     legend(figure, axes)
     return figure
+
+
+def _broken(axes: Axes, faults: pd.DataFrame) -> None:
+    """A band for each fault, over the time it was in force in the first run that has it."""
+    for _, changes in faults.groupby("fault") if len(faults) else ():
+        first = changes[changes.scheme == changes.scheme.iloc[0]].groupby("event").confirmed_s
+        begun_s, ended_s = first.min().get("begin", 0.0), first.max().get("end", axes.get_xlim()[1])
+        axes.axvspan(begun_s, ended_s, color="0.5", alpha=0.15, linewidth=0, zorder=0)
 
 
 @styled

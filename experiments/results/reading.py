@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from emulator.inputs import quote
 from experiments.judge.rows import FAIL, PASS
 from experiments.spec.messages import shown
+from experiments.spec.sweep import read_sweep
 from experiments.spec.yamlfile import dotted
 
 FORMAT_VERSION = 1
@@ -40,7 +41,7 @@ _NAMES = ("run_id", "traffic", "scheme")
 _WORDS = {"fidelity": (PASS, FAIL), "explained": ("yes", "no", ""), "verified": ("right", "wrong", "")}
 _TEXT = (
     *(*_NAMES, *_WORDS, "experiment", "collective", "algorithm", "dataplane"),
-    "fidelity_reasons",
+    *("faults", "fidelity_reasons"),
 )
 _NUMBERS = (
     *("cct_s", "bound_s", "cct_over_bound", "emulated_over_predicted", "congestion_ratio", "fct_p50_s", "fct_p99_s"),
@@ -55,6 +56,7 @@ _OF_FRAMES = {
     "flows": ({"fct_s"}, set[str]()),
     "links": ({"leaf", "spine", "tx_bytes"}, {"port", "direction"}),
     "queues": ({"time_s", "backlog_bytes"}, {"port"}),
+    "faults": ({"fault", "confirmed_s"}, {"event"}),
 }
 """Columns of numbers and of text that figures are drawn from."""
 
@@ -75,12 +77,17 @@ class _Part(BaseModel):
 Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
 
 
+def _swept(content: object) -> object:
+    return read_sweep(content) if content else None
+
+
 class _Asked(_Part):
     name: Name | None = None
     fabric: dict[str, Any] = {}
     traffic: list[dict[str, Any]] = []
     schemes: list[Name] = []
     seeds: list[int] = []
+    sweep: Annotated[Any, AfterValidator(_swept)] = None
 
 
 class _Program(_Part):
@@ -177,6 +184,8 @@ def _explained(kind: str, said: str, place: Sequence[str | int], value: object) 
     meant = _MEANT.get(kind)
     if meant == _MEANT["missing"]:
         return f"{key} is missing: it is there in what spraylab writes"
+    if kind == "value_error":
+        return f"{key}: {said.removeprefix('Value error, ')}"
     return f"{key} is {shown(value)}, not {meant}" if meant else f"{key} is {shown(value)}: {said.lower()}"
 
 

@@ -224,9 +224,10 @@ def _as_yaml(experiment: Mapping[str, Any]) -> str:
 def _what_it_does(scheme: str) -> str:
     """Nothing where only another version knows the scheme."""
     try:
-        return scheme_of(scheme).says
+        known = scheme_of(scheme)
     except ValueError:
         return ""
+    return "; ".join([known.says, *(f"{heading}: {clause}" for heading, clause in known.about.items())])
 
 
 def _safe(name: str) -> str:

@@ -50,6 +50,14 @@ class Results:
         queues = self._frame("queues")
         return queues[queues.run_id.isin(self.typical.run_id) & queues.port.isin(self.links.port.unique())]
 
+    @cached_property
+    def faults(self) -> pd.DataFrame:
+        """Of the typical runs, what faults changed and when; empty where nothing was to break."""
+        if not self.manifest.get("experiment", {}).get("faults"):
+            return self.typical.iloc[:0]
+        faults = self._frame("faults")
+        return faults[faults.run_id.isin(self.typical.run_id)]
+
     def _frame(self, name: str) -> pd.DataFrame:
         return self._folder.frame(name).merge(self.runs[["run_id", "traffic", "scheme", "fidelity"]], on="run_id")
 
@@ -139,7 +147,8 @@ def _link_bytes(part: Part, results: Results, everyone: Sequence[Results]) -> Fi
 
 def _queue_depth(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
     most_bytes = _most([each.queues for each in everyone if len(each.runs)], part.traffic, "backlog_bytes")
-    return plots.queue_depth(of_part(results.queues, part), schemes_of(everyone), part.traffic, most_bytes)
+    faults = of_part(results.faults, part)
+    return plots.queue_depth(of_part(results.queues, part), schemes_of(everyone), part.traffic, most_bytes, faults)
 
 
 def _most(frames: Sequence[pd.DataFrame], traffic: str, column: str) -> float:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from experiments.judge.programs import LOADED
+from experiments.judge.wording import apart
 from experiments.results.verdict import (
     BY_NEED,
     LEAST_SEEDS,
@@ -45,8 +46,10 @@ def sentence(verdict: Verdict) -> str:
     if not verdict.finished:
         return "No verdict: no run has finished."
     if verdict.idle:
-        loaded = f"no port was ever loaded (sent at {LOADED:.0%} of its rate)"
-        return f"No verdict: in {verdict.idle} of {verdict.finished} runs {loaded}."
+        why = "nothing was sent"
+        if verdict.silent < verdict.idle:
+            why = f"no port was ever loaded (sent at {LOADED:.0%} of its rate)"
+        return f"No verdict: in {verdict.idle} of {verdict.finished} runs {why}."
     if not verdict.quorum:
         trusted = verdict.trusted or "none"
         return f"No verdict: {trusted} of {asked.runs} runs can be trusted (fidelity), two thirds are needed."
@@ -56,6 +59,15 @@ def sentence(verdict: Verdict) -> str:
     if verdict.straddles:
         claim = f"Too close to call, as seeds lie on both sides of the limit; by the medians: {claim}"
     return f"{claim} ({'; '.join([*_basis(verdict), *caveats(verdict)])})."
+
+
+def expectation(verdict: Verdict) -> str:
+    """The answer that predictions give, which no run has shown yet."""
+    if verdict.outcome is None:
+        return sentence(verdict)
+    claim = _claim(verdict, verdict.outcome, SPLIT)
+    doubt = " It is close: seeds lie on both sides of the limit." if verdict.straddles else ""
+    return f"By theory, {claim[0].lower()}{claim[1:]}.{doubt}"
 
 
 def lines(verdict: Verdict) -> list[str]:
@@ -72,7 +84,7 @@ def line_sentence(verdict: Verdict, line: Line) -> str:
         least, most = (_IN_SHORT[end(line.outcomes, key=BY_NEED.index)] for end in (min, max))
         outcome = f'seeds disagree, from "{least}" to "{most}"; by the medians, {outcome}'
     margins = [
-        f"{name} took {_times(margin)} the time of {verdict.baseline}"
+        f"{name} took {_times(margin, verdict)} the time of {verdict.baseline}"
         for name, margin in ((SPLITTING, line.ethereal), (PLAIN, line.ecmp))
         if margin
     ]
@@ -156,17 +168,17 @@ def _claim(verdict: Verdict, outcome: Outcome, single_path: str) -> str:
     limit, spray, worst = percent(verdict.within), verdict.baseline, verdict.worst
     assert worst is not None, "an outcome has a line it comes from"
     if outcome is Outcome.SPRAYING:
-        ecmp = f"; plain ECMP took {_times(worst.ecmp)}" if worst.ecmp else ""
+        ecmp = f"; plain ECMP took {_times(worst.ecmp, verdict)}" if worst.ecmp else ""
         return (
-            f"Packet spraying pays on this fabric: on {worst.traffic}, {single_path} took {_times(worst.ethereal)} "
-            f"the time of {spray}, more than {limit} longer{ecmp}"
+            f"Packet spraying pays on this fabric: on {worst.traffic}, {single_path} took "
+            f"{_times(worst.ethereal, verdict)} the time of {spray}, more than {limit} longer{ecmp}"
         )
     if outcome is Outcome.ECMP:
-        everywhere = _everywhere(verdict, _times(worst.ecmp))
+        everywhere = _everywhere(verdict, _times(worst.ecmp, verdict))
         return f"Plain ECMP is enough on this fabric: within {limit} of {spray} {everywhere}"
     slowest = widest(verdict.answered, "ecmp")
-    ecmp = f"; plain ECMP is not: {_times(slowest.ecmp)} on {slowest.traffic}" if slowest else ""
-    everywhere = _everywhere(verdict, _times(worst.ethereal))
+    ecmp = f"; plain ECMP is not: {_times(slowest.ecmp, verdict)} on {slowest.traffic}" if slowest else ""
+    everywhere = _everywhere(verdict, _times(worst.ethereal, verdict))
     return f"No need for packet spraying on this fabric: {single_path} is within {limit} of {spray} {everywhere}{ecmp}"
 
 
@@ -183,11 +195,13 @@ def _everywhere(verdict: Verdict, margin: str) -> str:
     return f"{where}, at worst {margin} on {worst.traffic}"
 
 
-def _times(margin: Margin | None) -> str:
+def _times(margin: Margin | None, verdict: Verdict) -> str:
+    """As many digits as tell the ratio from the limit."""
     if margin is None:
         return "an unknown multiple of"
     spread = "" if margin.least is None else f" ({margin.least:.2f} to {margin.most:.2f} by seed)"
-    return f"{margin.ratio:.2f} x{spread}"
+    ratio, _ = apart(margin.ratio, 1 + verdict.within, digits=2)
+    return f"{ratio} x{spread}"
 
 
 def _basis(verdict: Verdict) -> list[str]:

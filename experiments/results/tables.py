@@ -1,45 +1,117 @@
-"""Tables for 80 columns in which no number is ever cut: only a collective's name gives way, and goes on below."""
+"""Tables for 80 columns in which no number is ever cut: only a name gives way, and goes on below.
+
+What cells say is data: nothing in it is markup, and nothing moves a cursor.
+"""
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-_TERMINAL_WIDTH, _GAP, _SHORTEST_NAME = 80, 2, 12
+WIDTH = 80
+_SHORTEST_NAME = 12
+_ENDLESS = 10_000  # columns
+
+Cell = str | Text
+
+
+def plain(text: str) -> str:
+    """Return `text` without what moves a cursor, changes colours, or is half a character."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def table_of_collectives(
     title: str,
     headings: Sequence[str],
-    groups: Iterable[tuple[str, Sequence[Sequence[str]]]],
+    groups: Iterable[tuple[str, Sequence[Sequence[Cell]]]],
     caption: str | None = None,
 ) -> Table:
     """A section for every collective: its name, and beside it its rows of `headings`, the first of which is a scheme.
 
-    Cells may have Rich's markup; names are taken as they are. A name that is too long goes on beside the next rows.
+    A name that is too long goes on beside the next rows.
     """
-    sections = [(name, list(rows)) for name, rows in groups]
-    shown = [heading.split("\n") for heading in headings]
-    for _, rows in sections:
-        for row in rows:
-            for column, cell in zip(shown, row, strict=True):
-                column.append(Text.from_markup(cell).plain)
-    widths = [max(map(cell_len, column)) for column in shown]
-    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("collective", no_wrap=True)
+    shown = ["collective", *headings]
+    rows = [[Text(plain(name)), *map(_stacked, zip(*cells, strict=True))] for name, cells in groups]
+    return _table(title, shown, rows, caption, left=shown[:2], gives_way=0, apart=True)
+
+
+def table_of_rows(
+    title: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    left: Collection[str] = (),
+    gives_way: int = 0,
+) -> Table:
+    """A line for every row; the column `gives_way`, a name, goes on below where it is too long.
+
+    It and the headings `left` are words, all others numbers.
+    """
+    lines = [[_stacked([cell]) for cell in row] for row in rows]
+    return _table(title, headings, lines, None, left={*left, headings[gives_way]}, gives_way=gives_way)
+
+
+class _Whole(Table):
+    """A table that is wider than the terminal rather than without a digit."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        needed = Measurement.get(console, options.update(width=_ENDLESS), self).minimum
+        return super().__rich_console__(console, options.update(width=max(needed, min(options.max_width, WIDTH))))
+
+
+def _table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Text]],
+    caption: str | None,
+    *,
+    left: Collection[str],
+    gives_way: int,
+    apart: bool = False,
+) -> Table:
+    """A table in which the column `gives_way` goes on below, where it must; with `apart`, an empty line after each row.
+
+    Where space is tight, columns are a space apart instead of two.
+    """
+    widths = [
+        max(cell_len(line) for text in (heading, *(row[place].plain for row in rows)) for line in text.split("\n"))
+        for place, heading in enumerate(headings)
+    ]
+    others = sum(widths) - widths[gives_way]
+    gap = 2 if others + 2 * (len(headings) - 1) + min(_SHORTEST_NAME, widths[gives_way]) <= WIDTH else 1
+    room = max(_SHORTEST_NAME, cell_len(headings[gives_way]), WIDTH - others - gap * (len(headings) - 1))
+    widths[gives_way] = min(widths[gives_way], room)
+    table = _Whole(
+        title=Text(plain(title)),
+        caption=caption and Text(plain(caption)),
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, gap - 1, 0, 0),
+    )
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
-    name_width = max(_SHORTEST_NAME, _TERMINAL_WIDTH - sum(widths) - _GAP * len(widths))
-    for name, rows in sections:
-        if len(table.rows):
-            table.add_section()
-        for part, cells in zip_longest(textwrap.wrap(name, name_width), rows, fillvalue=None):
-            table.add_row(escape(part or ""), *(cells or ()))
+        table.add_column(
+            Text(heading),
+            justify="left" if heading in left else "right",
+            no_wrap=place != gives_way,
+            overflow="fold",
+            min_width=widths[place],
+            max_width=widths[place],
+        )
+    for row in rows:
+        name = textwrap.wrap(row[gives_way].plain, widths[gives_way])  # between words and at hyphens first
+        table.add_row(*row[:gives_way], Text("\n".join(name)), *row[gives_way + 1 :], end_section=apart)
     return table
+
+
+def _stacked(cells: Iterable[Cell]) -> Text:
+    """One below the other."""
+    return Text("\n").join(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in cells)

@@ -127,6 +127,8 @@ class Verdict:
     unexplained: tuple[Unexplained, ...]
     idle: int = 0
     """Runs in which no port was ever loaded: there is nothing to compare."""
+    silent: int = 0
+    """Those of them in which no host sent a byte."""
 
     @property
     def quorum(self) -> bool:
@@ -186,7 +188,8 @@ def decide(
     runs = runs.sort_values("run_id")
     trusted = runs[runs.fidelity == PASS]
     if idle := int((runs[asked.measure] == 0).sum()):
-        return Verdict(within, asked, baseline, missing, len(runs), len(trusted), (), (), idle)
+        silent = int((runs.wire_bytes == 0).sum()) if "wire_bytes" in runs else 0
+        return Verdict(within, asked, baseline, missing, len(runs), len(trusted), (), (), idle, silent)
     compared = [] if missing else [scheme for scheme in (PLAIN, SPLITTING, baseline) if scheme in asked.schemes]
     medians = trusted.groupby(["traffic", "seed", "scheme"])[asked.measure].median().unstack().reindex(columns=compared)
     by_traffic = dict(list(medians.groupby("traffic")))

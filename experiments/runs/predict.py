@@ -6,6 +6,7 @@ Small enough traffic goes through the fluid model (`experiments.theory.fluid`); 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from experiments.judge.rows import PASS
 from experiments.results.folder import ResultsError
 from experiments.results.tables import table_of_collectives
+from experiments.results.verdict import Verdict, decide
 from experiments.runs.loads.replays import Replays
 from experiments.runs.loads.sweeps import works_of
 from experiments.runs.plan import Run
@@ -78,6 +81,12 @@ def predictions(experiment: Experiment, jitter: float | None = None) -> Iterator
         for runs in _alike(work):
             unlisted = _unlisted(work, runs[0])
             yield from _from_counts(work, runs, unlisted) if unlisted else _from_flows(work, runs, jitter)
+
+
+def predicted_verdict(predicted: pd.DataFrame) -> Verdict:
+    """What a frame of `predict` would answer, were it measured; where it has no times, by congestion."""
+    over_bound = predicted.predicted_cct_over_bound.astype(float).fillna(predicted.congestion_ratio)
+    return decide(predicted.assign(cct_over_bound=over_bound, fidelity=PASS).drop(columns="explained", errors="ignore"))
 
 
 def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "the results") -> pd.DataFrame:
@@ -184,6 +193,7 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
                 jitter=share, repeats=REPEATS, most_pieces=most_pieces, faults=faults,
             )  # fmt: skip
         loads = exact.link_bytes if exact else link_bytes(plan, fabric, spines)
+        ratio = congestion_ratio(loads, plan.schedule, fabric, plan.hosts)
         fct_p50_s, fct_p99_s = pd.Series(exact.fct_s).quantile([0.5, 0.99]) if exact else (None, None)
         yield _row(work, run, plan) | {
             "flows": len(plan.schedule.flows),
@@ -191,7 +201,7 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
             "cut_flows": plan.cut_flows,
             **_times(plan.schedule, bound_s, predicted),
             **(step_columns(plan.schedule, exact.start_s, exact.end_s, bound_s) if exact else dict.fromkeys(COLUMNS)),
-            "congestion_ratio": congestion_ratio(loads, plan.schedule, fabric, plan.hosts),
+            "congestion_ratio": math.nan if plan.scheme.unpredicted else ratio,
             "fct_p50_s": fct_p50_s,
             "fct_p99_s": fct_p99_s,
         }
@@ -210,7 +220,7 @@ def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Itera
             "cut_flows": counted.cut_flows(scheme),
             **_times(schedule, counted.bound_s(), None),
             **dict.fromkeys(COLUMNS),
-            "congestion_ratio": counted.congestion_ratio(scheme, run.seed),
+            "congestion_ratio": math.nan if scheme.unpredicted else counted.congestion_ratio(scheme, run.seed),
             "fct_p50_s": None,
             "fct_p99_s": None,
         }

@@ -19,6 +19,7 @@ from experiments.runs.messages import Job
 from experiments.runs.plan import Run
 from experiments.spec.experiment import Experiment
 from experiments.spec.messages import SpecError
+from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
 _SILENCE_S = 60.0  # on top of the time after which a load ends itself
@@ -94,6 +95,11 @@ class Work(ABC):
     def too_short(self) -> dict[str, str]:
         """Return why runs cannot be judged, and what size could, by the traffic's label; nothing where all can."""
         return {}
+
+    def lacking(self) -> dict[str, str]:
+        """Return why schemes cannot be had here, by their names: their runs will not finish."""
+        names = dict.fromkeys(run.scheme for run in self.runs)
+        return {name: reason for name in names if (reason := scheme_of(name).lacking(self.dataplane))}
 
     def total_estimate_s(self) -> float:
         """Return roughly how long all runs take; building the fabric comes on top."""

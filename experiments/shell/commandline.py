@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from controllers.hashing import hashed_spines
 from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
 from emulator.meters.meters import Sampler, read_counters
+from emulator.topology import LeafSpine, Link
+from experiments.shell.throughput import SECONDS, goodput_bps
 
 _LOOK_S = 0.12  # two samples
 
@@ -30,11 +32,21 @@ class SpraylabCLI(CLI):
         "On a host:  h1 ping -c1 h5    names of hosts stand for their addresses\n"
         "The fabric: links             every fabric link: bytes so far, part of its rate used since last asked\n"
         "            queues            what waits at every port now, and what was ever dropped\n"
+        "            link leaf1 spine1 down    as once it has failed and switches know; up mends it\n"
+        "            iperf h1 h9       how fast one TCP connection between two hosts is\n"
         "            paths h1 h9       every path between two hosts, and the tag that names it\n"
         "            paths h1 h9 40000 5201    and which of them ECMP picks for these TCP ports\n"
     )
 
-    def __init__(self, fabric: Fabric, sampler: Sampler, seed: int, lines: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        sampler: Sampler,
+        program: Callable[[LeafSpine], None],
+        seed: int,
+        lines: Sequence[str] | None,
+    ) -> None:
+        self._program, self._down = program, set[Link]()
         self._fabric, self._sampler, self._seed, self._lines = fabric, sampler, seed, lines
         self._looked_s, self._sent = time.monotonic(), read_counters(fabric).tx_bytes.to_numpy()
         self._first = self._sent
@@ -73,7 +85,37 @@ class SpraylabCLI(CLI):
             for end in (number, number + 1):  # the two ends of a link follow each other
                 part = used[end] / rate_bps
                 output(f"{total[end] / 1e6:>12.3f}{part:>7.0%}{waiting[end] / 1e3:>10.1f}")
-            output("\n")
+            output("  down\n" if (port.leaf, port.spine) in self._down else "\n")
+
+    def do_link(self, line: str) -> None:
+        """Take a link out of use, or into it again. Usage: link leaf1 spine1 down
+
+        Of a fabric link the switches are told, and send nothing over it any more; a host's goes down as Mininet's do.
+        """
+        words, topology = line.split(), self._fabric.topology
+        named = {
+            (topology.leaf_name(leaf), topology.spine_name(spine)): (leaf, spine) for leaf, spine in topology.links()
+        }
+        link = next((named[ends] for ends in (tuple(words[:2]), tuple(words[1::-1])) if ends in named), None)
+        if link is None or words[2:] not in (["down"], ["up"]):
+            super().do_link(line)
+            return
+        (self._down.add if words[2] == "down" else self._down.discard)(link)
+        self._program(topology.without(self._down))
+
+    def do_iperf(self, line: str) -> None:
+        """How fast one TCP connection is, in two seconds. Usage: iperf HOST HOST"""
+        words = line.split()
+        if len(words) != 2:
+            output("usage: iperf HOST HOST, such as: iperf h1 h9\n")
+            return
+        try:
+            sender, receiver = self._path_arguments(words)
+            rate_bps = goodput_bps(self._fabric, sender, receiver)
+        except (ValueError, EmulatorError) as error:
+            output(f"{error}\n")
+            return
+        output(f"{rate_bps / 1e6:.3g} Mb/s of payload arrived in {SECONDS:g} s\n")
 
     def do_queues(self, _line: str) -> None:
         """What waits at every port now, and packets dropped so far. Ports with neither are left out."""
@@ -148,15 +190,23 @@ class SpraylabCLI(CLI):
         return last.backlog_bytes.to_numpy(int), last.drops_packets.to_numpy(int)
 
 
-def run_shell(fabric: Fabric, sampler: Sampler, seed: int, terminal: int, lines: Sequence[str] | None) -> None:
+def run_shell(
+    fabric: Fabric,
+    sampler: Sampler,
+    program: Callable[[LeafSpine], None],
+    seed: int,
+    terminal: int,
+    lines: Sequence[str] | None,
+) -> None:
     """Inside the sandbox: the command line on the open file `terminal`; `lines` are performed and shown there.
 
+    `program` has the switches hold the tables of a fabric some of whose links are down.
     Raises EmulatorError if what should be a terminal is none.
     """
     with _standing_at(terminal, controlling=lines is None):
         setLogLevel("output")
         try:
-            SpraylabCLI(fabric, sampler, seed, lines)
+            SpraylabCLI(fabric, sampler, program, seed, lines)
         finally:
             setLogLevel("error")
 

@@ -10,6 +10,7 @@ from emulator import vigil
 from emulator.meters.meters import Sampler
 from emulator.nic import at_work
 from emulator.order import FabricOrder
+from emulator.topology import LeafSpine
 from experiments.judge.evidence import Built
 from experiments.runs.inside import described, fabric_of
 from experiments.shell.commandline import run_shell
@@ -33,9 +34,13 @@ def perform_shell(
         fabric = fabric_of(order, seed)
         fabric.program(seed, forwarding=applied.switch)
         sampler = Sampler(fabric, sys.stderr)
+
+    def program(topology: LeafSpine) -> None:
+        fabric.program(seed, topology=topology, forwarding=applied.switch)
+
     with at_work(applied.program_nic, fabric, seed):
         yield described(fabric)
         os.environ.update(surroundings)  # the hosts' shells inherit them; what we start, `emulator.inherited`
         with vigil.kept():
-            run_shell(fabric, sampler, seed, terminal, lines)
+            run_shell(fabric, sampler, program, seed, terminal, lines)
     yield None

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from emulator.doctor.resources import FILES_BESIDE_SUBFLOWS, most_open_files
 from emulator.topology import LeafSpine
+from experiments.spec.scale import Scale
+from experiments.spec.units import format_size_bytes
 from traffic.plan import FIRST_SOURCE_PORT, TrafficPlan
 from traffic.schedule import Schedule
 from traffic.schemes import Scheme
@@ -21,6 +23,9 @@ MAX_PIECES = 4_000_000
 """Of one run: about a gigabyte."""
 
 MAX_RUNS = 100_000
+MAX_SCALED_S = 120.0
+"""Of a run's bound where the tool itself chose how slow links are."""
+
 MAX_CONNECTIONS_PER_HOST = 65_536 - FIRST_SOURCE_PORT  # each has a source port of its own
 
 
@@ -59,6 +64,19 @@ def too_many_connections(plan: TrafficPlan, fabric: LeafSpine) -> str | None:
             f"machine allows {limit:,} (ulimit -Hn): raise that, or use fewer hosts, channels or connections a flow"
         )
     return None
+
+
+def too_long(scale: Scale, schedule: Schedule, bound_s: float) -> str | None:
+    """Of a fabric that is slower than what was asked for, whose runs may take longer than anybody expects."""
+    if scale.factor == 1 or bound_s <= MAX_SCALED_S:
+        return None
+    fitting = int(schedule.size_bytes * MAX_SCALED_S / bound_s)
+    digit = 10 ** (len(str(fitting)) - 1)
+    fits = format_size_bytes(max(1, fitting // digit * digit))
+    return (
+        f"at {scale}, a run takes {bound_s:,.0f} s at least, more than {MAX_SCALED_S:.0f} s: a size of {fits} "
+        "would fit, or fewer hosts, whose links may be faster; predict takes it"
+    )
 
 
 def too_many_runs(traffic: int, schemes: int, seeds: int) -> str | None:

@@ -147,16 +147,24 @@ class Experiment(Keys):
     def impossible_faults(self) -> list[Problem]:
         """What of `faults` cannot be on this fabric; rates are looked at once they are known."""
         known = self.fabric.rates_known
-        fabric = self.fabric.topology() if known else self.fabric.shape()
+        fabric = self.fabric.at_scale(1).topology() if known else self.fabric.shape()
         return list(impossible_faults(self.faults, fabric, rates_known=known))
 
-    def broken(self, bound_s: float) -> list[Fault]:
-        """What breaks in a run whose bound, were all whole, is `bound_s`."""
-        return faults_of(self.faults, self.fabric.topology(), bound_s) if self.faults else []
+    def broken(self, bound_s: float, seed: int) -> list[Fault]:
+        """What breaks in the run of `seed` whose bound, were all whole, is `bound_s`."""
+        if not self.faults:
+            return []
+        scale, real = self.fabric.slower, self.fabric.at_scale(1).topology()
+        return [scale.fault(fault) for fault in faults_of(self.faults, real, bound_s / scale.factor, seed)]
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
         """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
-        return self.traffic[traffic_index].schedule(self.fabric.shape(), self.placement, seed)
+        real = self.traffic[traffic_index].schedule(self.fabric.shape(), self.placement, seed)
+        return self.fabric.slower.schedule(real)
+
+    def at_scale(self, factor: int) -> Experiment:
+        """Return the same experiment, to be emulated `factor` times as slow; 1 is what was asked for."""
+        return self.model_copy(update={"fabric": self.fabric.at_scale(factor)})
 
     @property
     def strains(self) -> list[Strain]:

@@ -11,6 +11,7 @@ from emulator.ports import least_rate_bps
 from emulator.topology import ETHERNET_HEADER_BYTES, MAX_HOSTS_PER_LEAF, MAX_LEAVES, MAX_SPINES, LeafSpine
 from experiments.spec.fields import Auto, Between, Keys, RateBps, SizeBytes
 from experiments.spec.messages import SpecError
+from experiments.spec.scale import SAYS, Scale, ScaleSpec
 from experiments.spec.units import format_rate_bps, format_size_bytes
 
 MAX_MTU_BYTES = 9216  # as switches have it
@@ -116,12 +117,40 @@ class FabricSpec(Keys):
             raise ValueError(f"{format_size_bytes(queue_bytes)} is too large: the kernel's queues hold less than 4GiB")
         return queue_bytes
 
+    scale: ScaleSpec = Field(default="auto", description=SAYS)
+
+    @field_validator("scale")
+    @classmethod
+    def _slow_links_can_be_made(cls, scale: int | str, info: ValidationInfo) -> int | str:
+        rates = [info.data.get(name) for name in ("host_rate_bps", "fabric_rate_bps")]
+        known = [rate_bps for rate_bps in rates if isinstance(rate_bps, int)]
+        if isinstance(scale, int) and known and "mtu_bytes" in info.data:
+            most = min(known) // least_rate_bps(info.data["mtu_bytes"])
+            if scale > most:
+                raise ValueError(
+                    f"{scale} is too large: at a {scale}th of {format_rate_bps(min(known))}, a frame would take more "
+                    f"than a second, so at most {most}, or a smaller mtu"
+                )
+        return scale
+
+    @property
+    def slower(self) -> Scale:
+        """By how much what is emulated is slower than what was asked for; by nothing while that is not settled."""
+        return Scale(self.scale) if isinstance(self.scale, int) else Scale()
+
+    def at_scale(self, factor: int) -> FabricSpec:
+        """Return the same fabric, to be emulated `factor` times as slow."""
+        return self.model_copy(update={"scale": factor})
+
     def topology(self) -> LeafSpine:
-        """The fabric itself. Raises SpecError while a rate is `auto`: `experiments.machine.calibration` settles it."""
+        """The fabric itself, as slow as it is to be emulated.
+
+        Raises SpecError while a rate is `auto`: `experiments.machine.calibration` settles it.
+        """
         return replace(
             self.shape(),
-            host_rate_bps=_known(self.host_rate_bps),
-            fabric_rate_bps=_known(self.fabric_rate_bps),
+            host_rate_bps=self.slower.rate_bps(_known(self.host_rate_bps)),
+            fabric_rate_bps=self.slower.rate_bps(_known(self.fabric_rate_bps)),
             mtu_bytes=self.mtu_bytes,
             queue_bytes=self.queue_bytes,
             burst_frames=self.burst_frames,

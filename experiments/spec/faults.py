@@ -12,18 +12,29 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, SerializeAsAny, StrictStr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializeAsAny,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
 
-from emulator.faults import Degrade, Fault
+from emulator.faults import Blackhole, Degrade, Down, Fault, Loss
 from emulator.faults.fault import Direction
 from emulator.inputs import quote
 from emulator.ports import least_rate_bps
 from emulator.topology import LeafSpine, Link
-from experiments.spec.fields import Keys
+from experiments.spec.fields import Keys, TimeS
 from experiments.spec.messages import Problem, meant, shown
-from experiments.spec.units import format_rate_bps, format_time_s, parse_rate_bps, parse_time_s
+from experiments.spec.units import format_rate_bps, format_time_s, parse_rate_bps, parse_share, parse_time_s
 
 _MOST_PERCENT = 100_000
+_LEAST_PERIOD_S = 0.2
+_MOST_PERIODS = 1000  # within one fault, which is more than a run lasts
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,17 @@ PartOfRate = Annotated[
     Amount, _amount(parse_rate_bps, "a rate such as 5mbit or 50%"), _written(lambda rate: format_rate_bps(int(rate)))
 ]
 """A rate in bits/s, or in percent of a link's."""
+
+
+def _share(value: object) -> float:
+    share = value if isinstance(value, float) else parse_share(str(value))
+    if not share:
+        raise ValueError("a share of 0% loses nothing; write such as 1%")
+    return share
+
+
+Share = Annotated[float, BeforeValidator(_share), PlainSerializer(lambda share: f"{share * 100!r}%")]
+"""A part of all packets."""
 
 
 class FaultEntry(Keys):
@@ -132,18 +154,18 @@ class FaultEntry(Keys):
         """Whether its times hang on a run's bound."""
         return self.at.percent or (self.lasts is not None and self.lasts.percent)
 
-    def faults(self, fabric: LeafSpine, bound_s: float) -> list[Fault]:
-        """Return what is to happen in a run on `fabric` whose bound, without faults, is `bound_s`."""
+    def faults(self, fabric: LeafSpine, bound_s: float, seed: int) -> list[Fault]:
+        """Return what is to happen in the run of `seed` on `fabric` whose bound, without faults, is `bound_s`."""
         common = {
             "at_s": self.at.of(bound_s),
             "for_s": None if self.lasts is None else self.lasts.of(bound_s),
             "links": self.links(fabric),
             "direction": self.direction,
         }
-        return self._made(fabric, common)
+        return self._made(fabric, common, seed)
 
     @abstractmethod
-    def _made(self, fabric: LeafSpine, common: dict[str, Any]) -> list[Fault]:
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
         """Return the faults; `common` is what all kinds have."""
 
 
@@ -160,11 +182,74 @@ class DegradeEntry(FaultEntry):
             span = f"from {format_rate_bps(least_bps)} to below {format_rate_bps(most_bps)}"
             yield "rate", f"{format_rate_bps(max(rate_bps, 1))} is no slower rate of these links: write one {span}"
 
-    def _made(self, fabric: LeafSpine, common: dict[str, Any]) -> list[Fault]:
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
         return [Degrade(**common, rate_bps=int(self.rate.of(fabric.fabric_rate_bps)))]
 
 
-ENTRIES: dict[str, type[FaultEntry]] = {Degrade.kind: DegradeEntry}
+class BlackholeEntry(FaultEntry):
+    """Links that lose everything, and stay up."""
+
+    kind: Literal["blackhole"]
+
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
+        return [Blackhole(**common, seed=seed)]
+
+
+class LossEntry(FaultEntry):
+    """Links that lose some packets."""
+
+    kind: Literal["loss"]
+    share: Share = Field(description="a share such as 1%")
+
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
+        return [Loss(**common, share=self.share, seed=seed)]
+
+
+class DownEntry(FaultEntry):
+    """Links that are down."""
+
+    kind: Literal["down"]
+
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
+        return [Down(**common, seed=seed)]
+
+
+class FlapEntry(FaultEntry):
+    """Links that go down and come up again, over and over: down in the first half of each period."""
+
+    kind: Literal["flap"]
+    lasts: Moment = Field(alias="for", description="a time such as 4s, or 90% of a run's bound")
+    period_s: TimeS = Field(alias="period", description="a time such as 400ms")
+
+    @field_validator("period_s")
+    @classmethod
+    def _slow_enough(cls, period_s: float) -> float:
+        if period_s < _LEAST_PERIOD_S:
+            raise ValueError(
+                f"{format_time_s(period_s)} is too short: beginning and ending take milliseconds, so write "
+                f"{format_time_s(_LEAST_PERIOD_S)} or more"
+            )
+        return period_s
+
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
+        times = int(min(common["for_s"] / self.period_s, _MOST_PERIODS))
+        return [
+            Down(
+                **{**common, "at_s": common["at_s"] + number * self.period_s, "for_s": self.period_s / 2},
+                seed=seed,
+                again=number > 0,
+            )
+            for number in range(max(1, times))
+        ]
+
+
+ENTRIES: dict[str, type[FaultEntry]] = {
+    Down.kind: DownEntry,
+    "flap": FlapEntry,
+    Degrade.kind: DegradeEntry,
+    Blackhole.kind: BlackholeEntry,
+    Loss.kind: LossEntry,
+}
 """Every kind of entry, by its kind."""
 
 
@@ -193,9 +278,9 @@ def impossible_faults(entries: Sequence[FaultEntry], fabric: LeafSpine, *, rates
             yield Problem(("faults", number, key), message)
 
 
-def faults_of(entries: Sequence[FaultEntry], fabric: LeafSpine, bound_s: float) -> list[Fault]:
-    """Return what is to happen in a run whose bound, without faults, is `bound_s`."""
-    return [fault for entry in entries for fault in entry.faults(fabric, bound_s)]
+def faults_of(entries: Sequence[FaultEntry], fabric: LeafSpine, bound_s: float, seed: int) -> list[Fault]:
+    """Return what is to happen in the run of `seed` whose bound, without faults, is `bound_s`."""
+    return [fault for entry in entries for fault in entry.faults(fabric, bound_s, seed)]
 
 
 def contradiction(faults: Sequence[Fault], fabric: LeafSpine) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from experiments.spec.messages import shown
 from traffic.formats import FORMATS
 
 MAX_POINTS = 1000
+
+_SECTION = re.compile(r"^(strain|fabric|transport)\.")
 
 TOGETHER = "zip"
 LISTS = ("traffic", "schemes", "seeds")  # of which every experiment takes several anyhow
@@ -45,10 +48,8 @@ class Sweep:
         return [dict(zip(self.axes, each, strict=True)) for each in combined]
 
     def label(self, setting: Mapping[str, Any]) -> str:
-        """A setting for people: 'jitter=5%, spines=4', by as much of a key as tells it apart."""
-        last = Counter(key.rpartition(".")[2] for key in self.axes)
-        names = {key: end if last[end := key.rpartition(".")[2]] == 1 else key for key in self.axes}
-        return ", ".join(f"{names[key]}={as_text(value)}" for key, value in setting.items())
+        """A setting for people: 'jitter=5%, spines=4', without the sections in which keys have names of their own."""
+        return ", ".join(f"{_SECTION.sub('', key)}={as_text(value)}" for key, value in setting.items())
 
     def as_json(self) -> dict[str, Any]:
         """As an experiment file has it."""

@@ -51,7 +51,8 @@ def link_capacities_bps(fabric: LeafSpine) -> Floats:
 def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Ints:
     """The spine of every subflow: its tag's, else the live one that the leaf's hash picks with `seed` as its basis.
 
-    NO_SPINE for subflows that have none of their own: those within a leaf, and those of a scheme that spreads.
+    NO_SPINE for subflows that have none of their own, those within a leaf and those of a scheme that spreads, and where
+    nobody can tell.
     """
     count = len(plan.connections)
     tags = np.fromiter((connection.path_tag for connection in plan.connections), dtype=np.intp, count=count)
@@ -60,7 +61,7 @@ def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Ints:
     src_leaf, dst_leaf = src // fabric.hosts_per_leaf, dst // fabric.hosts_per_leaf
     hashed = hashed_spines(fabric, src, dst, ports, np.full_like(ports, LISTEN_PORT), seed)
     spines = np.where(tags == UNTAGGED, hashed, tags - 1)
-    spines[(src_leaf == dst_leaf) | plan.scheme.spreads] = NO_SPINE
+    spines[(src_leaf == dst_leaf) | plan.scheme.spreads | bool(plan.scheme.unpredicted)] = NO_SPINE
     return spines
 
 

@@ -81,12 +81,12 @@ def predict_run(plan: TrafficPlan, fabric: LeafSpine, seed: int, faults: Sequenc
 def without_jitter(
     plan: TrafficPlan, fabric: LeafSpine, spines: Ints, faults: Sequence[Fault] = ()
 ) -> FluidResult | None:
-    """The fluid model of `plan` as it is; None beyond MAX_PIECES, and where it cannot tell what comes of `faults`.
+    """The fluid model of `plan` as it is; None beyond MAX_PIECES, and where it cannot tell (a scheme, `faults`).
 
     It knows no losses; nor what becomes of equal shares over links that differ, which hangs on how TCP takes packets
     that overtake each other.
     """
-    if len(plan.pieces) > MAX_PIECES or not all(fault.predictable for fault in faults):
+    if len(plan.pieces) > MAX_PIECES or plan.scheme.unpredicted or not all(fault.predictable for fault in faults):
         return None
     if faults and plan.scheme.spreads:
         return None

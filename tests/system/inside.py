@@ -141,21 +141,29 @@ def sprayed(topology: LeafSpine, dataplane: str, size_bytes: int) -> np.ndarray:
         return play(fabric, shifted(topology, "spray", size_bytes))[1]
 
 
-def sprayed_by_leaves(
-    topology: LeafSpine, dataplane: str, pairs: Sequence[tuple[int, int]], size_bytes: int
+def on_uplinks(
+    topology: LeafSpine, dataplane: str, scheme: str, pairs: Sequence[tuple[int, int]], size_bytes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Packets and bytes on every uplink when leaves spray: of one connection for each (source, destination)."""
+    """Packets and bytes on every uplink under a scheme: of one flow for each (source, destination)."""
     fabric = build(topology, dataplane=dataplane)
-    plan = plan_traffic(
-        schedule_of(topology, pairs, size_bytes), topology, range(topology.hosts), scheme_of("switch-spray")
-    )
-    load = ReplayLoad(plan, Transport())
+    schedule = schedule_of(topology, pairs, size_bytes)
+    load = ReplayLoad(plan_traffic(schedule, topology, range(topology.hosts), scheme_of(scheme)), Transport())
     before = settled_counters(fabric)
     fabric.program(1, load.hashed, forwarding=load.forwarding)
-    with at_work(plan.scheme.nic, fabric, seed=1):
-        play(fabric, plan)
+    with load.ready(fabric, 1) as ready:
+        for _ in ready():
+            pass
     after = settled_counters(fabric)
     return uplink_packets(fabric, before, after), uplink_bytes(fabric, before, after)
+
+
+def refused_flowlets(topology: LeafSpine) -> str:
+    """What a run of flowlets says on Open vSwitch."""
+    try:
+        on_uplinks(topology, "ovs", "flowlet-100ms", [(0, topology.hosts - 1)], 1000)
+    except EmulatorError as error:
+        return str(error)
+    return "it ran"
 
 
 def overtaken(topology: LeafSpine, dataplane: str, bulk: int) -> int:

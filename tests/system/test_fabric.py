@@ -61,7 +61,7 @@ def test_leaves_spray_each_connection_over_all_uplinks_alike(sandbox: Sandbox, p
 
     Of packets of one connection that Open vSwitch in user space takes in at once, all see where the last one went.
     """
-    one, _ = sandbox.call(inside.sprayed_by_leaves, SMALL, plane, [(0, 2)], 2_000_000, timeout_s=TIMEOUT_S)
+    one, _ = sandbox.call(inside.on_uplinks, SMALL, plane, "switch-spray", [(0, 2)], 2_000_000, timeout_s=TIMEOUT_S)
     assert one[0].sum() >= 2_000_000 / SMALL.mtu_bytes and one[1].sum() > 40
     apart = one.max(axis=1) - one.min(axis=1)
     assert (apart <= (1 if plane == "linux" else np.maximum(2, 0.1 * one.sum(axis=1)))).all(), one
@@ -69,11 +69,37 @@ def test_leaves_spray_each_connection_over_all_uplinks_alike(sandbox: Sandbox, p
 
 def test_leaves_spray_many_connections_alike(sandbox: Sandbox, plane: str) -> None:
     pairs = [(host, (host + 2) % 4) for host in range(4) for _ in range(2)]
-    packets, sent_bytes = sandbox.call(inside.sprayed_by_leaves, SMALL, plane, pairs, 500_000, timeout_s=TIMEOUT_S)
+    packets, sent_bytes = sandbox.call(
+        inside.on_uplinks, SMALL, plane, "switch-spray", pairs, 500_000, timeout_s=TIMEOUT_S
+    )
     apart = packets.max(axis=1) - packets.min(axis=1)
     assert (apart <= (2 * len(pairs) if plane == "linux" else 0.1 * packets.sum(axis=1))).all(), packets
     assert sent_bytes.sum() >= SMALL.wire_bytes(500_000) * len(pairs)
     assert sent_bytes.max() <= 1.1 * sent_bytes.mean()
+
+
+def test_the_kernels_subflows_are_on_spines_of_their_own(sandbox: Sandbox, plane: str) -> None:
+    """A flow's bytes cross all four, and a spine has no more than its host's link lets it have."""
+    size_bytes = 1_000_000
+    _, load = sandbox.call(inside.on_uplinks, SMALL, plane, "mptcp-4", [(0, 2)], size_bytes, timeout_s=TIMEOUT_S)
+    assert SMALL.wire_bytes(size_bytes) <= load[0].sum() <= 1.1 * SMALL.wire_bytes(size_bytes)
+    assert load[0].min() > 0.05 * load[0].sum(), load
+    assert load[1].min() > 0, "acknowledgements come back by the spines of their subflows"
+
+
+def test_two_subflows_take_two_spines(sandbox: Sandbox) -> None:
+    _, load = sandbox.call(inside.on_uplinks, SMALL, "linux", "mptcp-2", [(0, 2)], 500_000, timeout_s=TIMEOUT_S)
+    assert (load[0] > 0.05 * load[0].sum()).sum() == 2 and (load[0] > 0).sum() == 2, load
+
+
+def test_a_connection_that_never_pauses_is_one_flowlet(sandbox: Sandbox) -> None:
+    _, load = sandbox.call(inside.on_uplinks, SMALL, "linux", "flowlet-100ms", [(0, 2)], 1_000_000, timeout_s=TIMEOUT_S)
+    assert load[0].max() >= SMALL.wire_bytes(1_000_000) * 0.9, "its handshake may have been another"
+
+
+def test_open_vswitch_says_that_it_has_no_flowlets(sandbox: Sandbox) -> None:
+    said = sandbox.call(inside.refused_flowlets, SMALL, timeout_s=TIMEOUT_S)
+    assert "no flowlets" in said and said.endswith("write fabric.dataplane: linux")
 
 
 def test_acknowledgements_do_not_wait_behind_a_hosts_data(sandbox: Sandbox, plane: str) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from emulator.bpf import dropped
 from emulator.files import Folder
 from experiments.judge.rows import Judged
 from experiments.runs.loads.replays import Replays
@@ -75,3 +77,37 @@ def test_a_link_that_degrades_and_recovers(tmp_path: Path, plane: str) -> None:
         start_s, end_s = begun.confirmed_s.max() + 0.05, ended.asked_s.min() - 0.05
         assert sent_while(judged, "leaf1-eth3", start_s, end_s) < 10_000_000 * 1.1, scheme
         assert judged.row["drops_packets"] == judged.row["destroyed_packets"] == 0
+
+
+def test_a_blackhole_takes_what_comes_and_books_it_to_the_packet(tmp_path: Path, plane: str) -> None:
+    """Everything that a link carries for a while is lost, and sent again."""
+    hole = {"at": "20%", "for": "300ms", "link": "leaf1-spine1", "kind": "blackhole"}
+    for scheme, judged in performed(tmp_path, plane, [hole]).items():
+        ended = changes(judged, "end")
+        assert sorted(ended.port) == ["leaf1-eth3", "spine1-eth1"]
+        assert judged.row["destroyed_packets"] == ended.destroyed_packets.sum() > 20, scheme
+        assert judged.row["retransmitted_segments"] > 10
+        assert judged.row["drops_packets"] == 0, "queues dropped nothing"
+
+
+def test_a_link_that_flaps_comes_up_as_often_as_it_goes_down(tmp_path: Path, plane: str) -> None:
+    flap = {"at": "10%", "for": "60%", "link": "leaf2-spine1", "kind": "flap", "period": "200ms"}
+    for scheme, judged in performed(tmp_path, plane, [flap]).items():
+        begun, ended = changes(judged, "begin"), changes(judged, "end")
+        assert list(begun.fault) == list(ended.fault) and begun.fault.nunique() >= 2
+        assert set(begun.port) == {"leaf2-eth3", "spine1-eth2"}
+        assert (ended.asked_s.to_numpy() - begun.confirmed_s.to_numpy()).max() < 0.2
+        assert judged.row["destroyed_packets"] > 0, scheme
+
+
+def test_a_link_that_loses_some_packets_loses_those_that_its_seed_says(tmp_path: Path, plane: str) -> None:
+    lossy = {"at": "0s", "link": "leaf1-spine2", "kind": "loss", "share": "5%", "direction": "up"}
+    for scheme, judged in performed(tmp_path, plane, [lossy]).items():
+        [end] = changes(judged, "end").itertuples()
+        links = judged.frames["links"].set_index("port")
+        place = list(links.index).index("spine2-eth1")
+        came = int(links.rx_packets["spine2-eth1"])
+        lost = np.cumsum([dropped(number, 0.05, 1 << 32 | place) for number in range(came)])
+        assert end.port == "spine2-eth1"
+        assert end.destroyed_packets in lost[-40:], (scheme, "but for those that came before it had begun")
+        assert judged.row["destroyed_packets"] == end.destroyed_packets > 0

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -124,12 +125,16 @@ def test_an_interrupt_ends_programs_that_will_not(tmp_path: Path) -> None:
 
 
 def test_shell_takes_commands_from_a_pipe(tmp_path: Path) -> None:
-    lines = "h1 hostname -I\nlinks\npaths h1 h3 40000 5201\nqueues\nxterm h1\nexit\nh1 echo never\n"
+    named = socket.gethostname()
+    lines = "h1 hostname\nh1 hostname elsewhere\nh1 hostname\nh2 hostname\nh1 hostname -I\n"
+    lines += "links\npaths h1 h3 40000 5201\nqueues\nxterm h1\nexit\nh1 echo never\n"
     done = subprocess.run(
         [sys.executable, "-P", "-m", "experiments.cli", "shell", str(experiment(tmp_path)), "--scheme", "spray"],
         input=lines, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("h1\nelsewhere\nh2\n"), done.stdout
+    assert socket.gethostname() == named
     assert "10.0.0.1" in done.stdout
     assert "leaf2-spine2" in done.stdout
     assert "h1-eth0 -> leaf1-eth3 -> spine1-eth2 -> leaf2-eth1" in done.stdout
@@ -183,3 +188,18 @@ def test_what_is_in_run_is_there_but_not_what_daemons_are_met_by(tmp_path: Path)
     assert said.startswith(f"{place}\nit is there\n"), done.stdout + done.stderr
     assert "ls: cannot access '/run/openvswitch" in said and "ls: cannot access '/run/netns'" in said
     assert "h1-eth0.pcap" in captured
+
+
+@pytest.mark.parametrize("plane", ["linux", "ovs"])
+def test_a_link_that_is_down_is_shown_and_avoided(tmp_path: Path, plane: str) -> None:
+    """Connections open and carry before, while all links of one spine are down, and after."""
+    lines = "iperf h1 h3\nlink leaf1 spine1 down\nlinks\n" + "iperf h1 h3\n" * 3 + "link leaf1 spine1 up\nlinks\n"
+    done = subprocess.run(
+        [*COMMAND, "shell", str(experiment(tmp_path)), "--set", f"fabric.dataplane={plane}"],
+        input=lines + "iperf h1 h99\niperf h1 h3\n", capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rates = [float(rate) for rate in re.findall(r"^(\S+) Mb/s of payload", done.stdout, re.MULTILINE)]
+    assert len(rates) == 5 and min(rates) > 5, done.stdout
+    assert re.findall(r"^(\S+) .*  down$", done.stdout, re.MULTILINE) == ["leaf1-spine1"]
+    assert "h99 is no host" in done.stdout

@@ -15,23 +15,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 ODD_TEXT = (
-    *(
-        "",
-        "x",
-        "[/red]",
-        "[bold]",
-        "../x",
-        "/etc/shadow",
-        "a/b",
-        "..",
-        ".x",
-        "\x1b[2J",
-        "a\nb",
-        "\0",
-        "\ud800",
-        "ü",
-        "١",
-    ),
+    *("", "x", "[/red]", "[bold]", "../x", "/etc/shadow", "a/b", "..", ".x", "\x1b[2J", "a\nb", "\0", "\ud800"),
+    *("ü", "١"),
     *("=1+1", "x" * 5000, "nan", "inf", "1e400", "-1", "1_0", " 1", "0x10", "9" * 40, "true", "null", "pass", "spray"),
 )
 ODD_VALUES: tuple[Any, ...] = (

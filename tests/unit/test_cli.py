@@ -113,4 +113,9 @@ def test_run_says_what_its_verdict_is_good_for() -> None:
 
 def test_smoke_is_an_option_and_the_rest_goes_to_pytest() -> None:
     values = main.commands["test"].make_context("test", ["-x", "tests/unit", "--smoke", "-k", "ring"]).params
-    assert values == {"smoke": True, "fuzz": False, "pytest_arguments": ("-x", "tests/unit", "-k", "ring")}
+    assert values == {
+        "smoke": True,
+        "fuzz": False,
+        "storm": False,
+        "pytest_arguments": ("-x", "tests/unit", "-k", "ring"),
+    }

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from results_example import manifest_of, results_folder
-from rich.console import Console
 from synthetic import ports_of
 
 from emulator.errors import EmulatorError
@@ -22,6 +21,7 @@ from emulator.order import FabricOrder
 from emulator.scripted import Scripted
 from experiments import cli
 from experiments.commands import performing
+from experiments.commands.output import Console
 from experiments.judge.evidence import Built, ReplayEvidence
 from experiments.judge.network import captures_are_complete
 from experiments.results.folder import ResultsFolder
@@ -59,12 +59,11 @@ def built(work: Replays, dataplane: str = "ovs-user") -> Built:
 
 
 def console() -> Console:
-    return Console(file=StringIO(), width=300, color_system=None)
+    return Console(StringIO(), width=300)
 
 
 def said(console: Console) -> str:
-    assert isinstance(console.file, StringIO)
-    return console.file.getvalue()
+    return str(console.stream.getvalue())
 
 
 def test_runs_that_did_not_finish_are_in_the_folder_and_in_the_answer(work: Replays, folder: ResultsFolder) -> None:

@@ -80,6 +80,8 @@ MANIFESTS: list[tuple[str, Any, str]] = [
     ("experiment.fabric", None, "experiment.fabric is an empty value, not a mapping"),
     ("experiment.traffic.0", "alltoall", "experiment.traffic.0 is 'alltoall', not a mapping"),
     ("experiment.name", "\ud800", "'\\ud800' is no text: half a character, as \\ud800 is"),
+    ("experiment.sweep", 3, "experiment.sweep: 3 is not a mapping such as {strain.jitter: [0, 5%]}"),
+    ("experiment.sweep", {"": [[]]}, "experiment.sweep: "),
     ("fabric", None, "fabric is an empty value, not a mapping"),
     ("machine", [], "machine is [], not a mapping"),
     ("resumed", {"2026": 3}, "resumed.2026 is 3, not a mapping"),
@@ -148,10 +150,13 @@ RUNS: list[tuple[Callable[[str], str], str]] = [
     (cell("scheme", "\x1b[2J"), "runs.csv:3: scheme is '\\x1b[2J'; it takes a name"),
     (lambda text: text.replace("cct_s", "xxx_s", 1), "runs.csv:1: there is no column cct_s"),
     (lambda text: text.replace("seed", "algorithm", 1), "runs.csv:1: there is no column seed"),
-    (lambda text: text.replace(",bound_s", ",leaves", 1), "runs.csv:1: there are two columns 'leaves'"),
+    (lambda text: text.replace(",bound_s", ",flows", 1), "runs.csv:1: there are two columns 'flows'"),
     (lambda text: text.replace("emulated_over", "over", 1), "runs.csv:1: has a column explained, and no emulated_over"),
-    (lambda text: text[: len(text) * 3 // 4], "runs.csv:4: "),
-    (lambda text: text.replace("ecmp", '"ecmp', 1), "runs.csv:4: not valid CSV: unexpected end of data"),
+    (lambda text: text[:-30], "runs.csv:4: "),
+    (
+        lambda text: text.replace(",permutation", ',"permutation', 1),
+        "runs.csv:4: not valid CSV: unexpected end",
+    ),
     (lambda text: "", "runs.csv:1: there is no column run_id, nor traffic, scheme"),
 ]
 

@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.patches import Rectangle
 from synthetic import FABRIC, healthy_run, place, planted
 
-from emulator.faults import Degrade, Fault
+from emulator.bpf import dropped
+from emulator.faults import Blackhole, Degrade, Fault, Loss
 from emulator.faults.fault import Change, Happened
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import ReplayEvidence
 from experiments.judge.invariants import failures
+from experiments.judge.rows import judge_replay
 from experiments.judge.timeline import Timeline
+from experiments.results.plots import queue_depth
+from experiments.results.reading import check_frame
 from experiments.runs.loads.programs import Program, Programs
 from experiments.runs.loads.replays import Replays
 from experiments.spec.experiment import load_experiment, restore_experiment
@@ -26,6 +31,7 @@ from experiments.theory.bound import bound_s
 from experiments.theory.capacity import bound_under_s, capacity_changes
 from experiments.theory.fluid import simulate
 from experiments.theory.loads import choose_spines
+from experiments.theory.prediction import predict_run
 from traffic.plan import plan_traffic
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import scheme_of
@@ -81,6 +87,12 @@ def test_a_spine_or_a_leaf_stands_for_all_its_links(tmp_path: Path, where: str, 
         ("at: 0s, spine: 1, kind: degrade, rate: 100%", "20mbit is no slower rate"),
         ("at: 0s, spine: 1, kind: degrade, rate: 0%", "is no slower rate"),
         ("at: 0s, spine: 1, kind: degrade", "rate: is missing"),
+        ("at: 0s, spine: 1, kind: flap, period: 1s", "for: is missing"),
+        ("at: 0s, for: 1s, spine: 1, kind: flap, period: 100ms", "write 0.2s or more"),
+        ("at: 0s, spine: 1, kind: loss", "share: is missing"),
+        ("at: 0s, spine: 1, kind: loss, share: 0%", "loses nothing"),
+        ("at: 0s, spine: 1, kind: loss, share: 100%", "is not a share below 100%"),
+        ("at: 0s, leaf: 1, kind: blackhole", "they leave some leaf without a link for good"),
         ("at: soon, spine: 1, kind: degrade, rate: 50%", "'soon' is not a time"),
         ("at: 0s, for: 0s, spine: 1, kind: degrade, rate: 50%", "ends as it begins"),
         ("at: 100s, spine: 1, kind: degrade, rate: 50%", "is after the end of 001-alltoall-ecmp-s1"),
@@ -113,6 +125,39 @@ def test_a_program_has_no_bound_to_take_parts_of(tmp_path: Path) -> None:
         Programs(experiment, Program(("true",), (0, 1), 10.0))
 
 
+@pytest.mark.parametrize(
+    "fault",
+    ["kind: blackhole, direction: up, at: 10%", "kind: loss, share: 0.1%, at: 0s", "kind: loss, share: 7%, at: 0s"],
+)
+def test_losses_go_through_a_manifest_and_have_the_runs_seed(tmp_path: Path, fault: str) -> None:
+    work = works(tmp_path, f"{fault}, link: leaf2-spine1", "at: 0s, for: 1s, leaf: 2, kind: degrade, rate: 50%")
+    [loss, _] = work.faults(work.runs[0])
+    assert isinstance(loss, Loss) and loss.seed == work.runs[0].seed
+    again = Replays(restore_experiment(work.experiment.as_json(), "manifest.json"))
+    assert again.faults(again.runs[0]) == work.faults(work.runs[0])
+
+
+def test_a_link_that_flaps_is_down_for_half_of_every_period_and_up_at_the_end(tmp_path: Path) -> None:
+    flaps = first_faults(works(tmp_path, "at: 100ms, for: 900ms, link: leaf1-spine1, kind: flap, period: 400ms"))
+    assert {fault.kind for fault in flaps} == {"down"}
+    times_s = [(fault.at_s, fault.end_s) for fault in flaps]
+    np.testing.assert_allclose(times_s, [(0.1, 0.3), (0.5, 0.7)])
+    assert [fault.again for fault in flaps] == [False, True]
+    run = healthy_run()
+    never = [Happened(fault, run.start_s) for fault in flaps]
+    assert len(failures(planted(run, faults=never))["faults"]) == 1, "a run may end before it happens again"
+
+
+@given(st.floats(0.001, 0.999), st.integers(0, 2**48))
+def test_which_packets_are_lost_follows_from_the_seed_and_how_many_from_the_share(share: float, seed: int) -> None:
+    """Within six standard deviations, and never two alike."""
+    lost = [dropped(number, share, seed) for number in range(2000)]
+    assert abs(sum(lost) - 2000 * share) <= 6 * (2000 * share * (1 - share)) ** 0.5 + 1
+    assert lost == [dropped(number, share, seed) for number in range(2000)]
+    assert not any(dropped(number, 0.0, seed) for number in range(100))
+    assert all(dropped(number, 1.0, seed) for number in range(100))
+
+
 # What is possible
 
 
@@ -133,6 +178,22 @@ def test_the_bound_is_what_a_leafs_links_carry_over_time() -> None:
     assert bound_under_s(schedule, FABRIC, range(4), [slower()]) == pytest.approx(40 / 25, rel=1e-4)
     assert bound_under_s(schedule, FABRIC, range(4), [slower(for_s=1.0)]) == pytest.approx(1 + 15 / 40, rel=1e-4)
     assert bound_under_s(schedule, FABRIC, range(4), [slower(at_s=2.0)]) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_dead_link_carries_nothing_and_random_loss_takes_nothing_for_certain() -> None:
+    schedule = crossing(int(20e6 / 8 / FABRIC.wire_bytes(1)))
+    hole, loss = Blackhole(at_s=0.5, links=((0, 0),)), Loss(at_s=0.0, links=((0, 0),), share=0.5)
+    assert bound_under_s(schedule, FABRIC, range(4), [hole]) == pytest.approx(0.5 + 20 / 20, rel=1e-4)
+    assert bound_under_s(schedule, FABRIC, range(4), [loss]) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_theory_is_not_asked_what_it_cannot_tell() -> None:
+    hole, slow = Blackhole(at_s=0.5, links=((0, 0),)), slower()
+    plans = {name: plan_traffic(crossing(2_000_000), FABRIC, range(4), scheme_of(name)) for name in ("ecmp", "spray")}
+    assert predict_run(plans["ecmp"], FABRIC, 1, [slow]) is not None
+    assert predict_run(plans["ecmp"], FABRIC, 1, [slow, hole]) is None
+    assert predict_run(plans["spray"], FABRIC, 1, [slow]) is None
+    assert predict_run(plans["spray"], FABRIC, 1) is not None
 
 
 @given(
@@ -226,3 +287,32 @@ def test_what_a_fault_took_is_booked_to_it_to_the_packet() -> None:
         )
         failed = failures(planted(run, after=after, faults=[taken]))
         assert ("conservation" not in failed) is believed
+
+
+# What is shown of them
+
+
+def test_results_keep_what_every_fault_changed_and_figures_show_when() -> None:
+    run = healthy_run()
+    faults = [happened(run, slower(at_s=0.2, for_s=0.6), 5_000_000, 20_000_000), Happened(slower(at_s=9.0), 0.0)]
+    judged = judge_replay(planted(run, faults=faults), {"run_id": "1", "scheme": "ecmp"})
+    frame = judged.frames["faults"]
+    assert list(zip(frame.event, frame.port, frame.rate_bps, strict=True)) == [
+        ("begin", UPLINK, 5_000_000), ("end", UPLINK, 20_000_000),
+    ]  # fmt: skip
+    np.testing.assert_allclose(frame.due_s, [0.2, 0.8])
+    np.testing.assert_allclose(frame.confirmed_s, [0.201, 0.801])
+    assert judged.row["faults"].startswith("degrade leaf1-spine1 from 0.2 s to 0.8 s; degrade leaf1-spine1 from 9 s")
+    queues = judged.frames["queues"].assign(scheme="ecmp")
+    for shown, bands in ((frame.assign(scheme="ecmp"), [(0.201, 0.801)]), (frame.iloc[:0].assign(scheme=""), [])):
+        axes = queue_depth(queues, ["ecmp"], "", 1e6, shown).axes[0]
+        drawn = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+        found = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in drawn]
+        np.testing.assert_allclose(np.reshape(found, (-1, 2)), np.reshape(bands, (-1, 2)))
+
+
+def test_a_run_in_which_nothing_came_about_has_an_empty_frame() -> None:
+    run = healthy_run()
+    frame = judge_replay(planted(run, faults=[Happened(slower(at_s=9.0), 0.0)]), {"run_id": "1"}).frames["faults"]
+    check_frame("faults", "1", frame.assign(run_id="1"))
+    assert frame.empty and "faults" not in judge_replay(run, {"run_id": "1"}).frames

@@ -29,8 +29,7 @@ RUNS_COLUMNS = (
     "step_s step_over_bound exposed_s exposed_mean_s overlap "
     "algbw_bps busbw_bps congestion_ratio fct_p50_s fct_p99_s "
     "retransmitted_segments timeouts out_of_order_segments drops_packets faults destroyed_packets queue_peak_bytes "
-    "cpu_idle_min "
-    "verified fidelity fidelity_reasons"
+    "cpu_idle_min verified fidelity fidelity_reasons"
 )
 
 FRAMES_COLUMNS = {

@@ -217,13 +217,13 @@ def test_all_of_the_folder_is_by_the_callers_rights(
             folder = ResultsFolder.open(place / "r")
             for act in (use, log_output, capture, read_captures, report):
                 act(folder)
-            folder.record_failed(["late"], "why")
-            folder.failed_runs()
             folder.frame("flows")
             with pytest.raises(SpecError):
                 load_experiment(str(place / "outside" / "secret"))
             new = ResultsFolder.create(place / "new" / "r", folder.manifest(), {"inputs/a.cm": b"a"})
             new.write_manifest({**new.manifest(), "within": 0.1})
+            new.record_failed(["late"], "why")
+            new.failed_runs()
             with new_file(place / "page.html") as file:
                 file.write(b"page")
             append(folder)

@@ -17,6 +17,7 @@ from controllers.tables import (
     Downlink,
     Drop,
     Hash,
+    Redraw,
     Rotate,
     Rule,
     Uplink,
@@ -24,7 +25,7 @@ from controllers.tables import (
     spine_table,
 )
 from emulator.dataplane import Endpoints
-from emulator.forwarding import Forwarding, Spraying
+from emulator.forwarding import Flowlets, Forwarding, Spraying
 from emulator.netlink import MAIN_TABLE
 from emulator.topology import LeafSpine
 from experiments.theory.loads import choose_spines
@@ -84,6 +85,14 @@ def marks(text: str, packet: Packet, last: int = 0) -> set[int]:
             turns = dict(re.findall(r"(\d+) : (\d+)", line))
             if str(last) in turns:
                 return {int(turns[str(last)])}
+        elif "!= @alive ct mark set numgen random" in line:
+            drawn = {int(mark) for _, mark in re.findall(r"(\d+) : (\d+)", line)}
+            assert "timeout 100ms" in text
+        elif line.startswith("update @alive"):
+            assert line.count(" . ") == 3
+        elif line.startswith("meta mark set ct mark map"):
+            assert {int(mark) for _, mark in re.findall(r"(\d+) : (\d+)", line)} == drawn
+            return drawn  # where it is of TCP
         elif "jhash" in line:
             assert line.removesuffix(" accept").endswith(" ct mark set meta mark") == ("ct mark" in text)
             places = re.findall(r"(\d+) : (\d+)", line)
@@ -112,7 +121,7 @@ def ports_of(fabric: LeafSpine, action: Action) -> set[int | None]:
             return {fabric.leaf_port_to_host(host)}
         case Uplink(spine):
             return {fabric.leaf_port_to_spine(spine)}
-        case Hash(spines) | Rotate(spines):
+        case Hash(spines) | Rotate(spines) | Redraw(spines):
             return {fabric.leaf_port_to_spine(spine) for spine in spines}
         case Downlink(leaf):
             return {fabric.spine_port_to_leaf(leaf)}
@@ -134,7 +143,7 @@ def packets(fabric: LeafSpine) -> st.SearchStrategy[Packet]:
 
 
 @quick
-@given(fabrics(), st.integers(0, 65535), st.sampled_from([None, Spraying()]), st.data())
+@given(fabrics(), st.integers(0, 65535), st.sampled_from([None, Spraying(), Flowlets(0.1)]), st.data())
 def test_a_leaf_does_what_its_table_says(
     fabric: LeafSpine, seed: int, forwarding: Forwarding | None, data: st.DataObject
 ) -> None:

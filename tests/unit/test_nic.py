@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -217,3 +218,19 @@ def test_nft_accepts_it(fabric: LeafSpine, failed: frozenset[Link], order: Order
     for ruleset in (spray_ruleset(fabric, 0, order, 7), connection_ruleset(fabric, 0, 7)):
         checked = _nft_check(ruleset)
         assert checked.returncode == 0, checked.stderr
+
+
+def test_each_range_of_ports_begins_a_path_further() -> None:
+    """So that the subflows of one connection, one of each range, have paths of their own."""
+    ports = ((10_000, 15_999), (16_000, 21_999), (22_000, 27_999))
+    text = connection_ruleset(FABRIC, host=0, seed=7, ports=ports)
+    for prefix in (FABRIC.leaf_prefix(1), FABRIC.leaf_prefix(3)):
+        [chain] = re.findall(rf"{re.escape(prefix)} : goto (\w+)", text)
+        [body] = re.findall(rf"chain {chain} \{{\n(.*?)\n  \}}", text, re.DOTALL)
+        dealt = re.findall(
+            r"tcp sport (\d+)-(\d+) ct state new ct mark 0 ct mark set numgen inc mod 4 map \{ (.*?) \}", body
+        )
+        assert [(int(first), int(last)) for first, last, _ in dealt] == list(ports)
+        turns = [[int(mark) for mark in re.findall(r": (\d+)", marks)] for _, _, marks in dealt]
+        for turn, after in pairwise(turns):
+            assert after == [*turn[1:], turn[0]] and sorted(turn) == [1, 2, 3, 4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from rich.console import Console
 from synthetic import FABRIC, healthy_run
 
 from emulator.files import Folder
@@ -20,13 +20,18 @@ from emulator.order import FabricOrder
 from emulator.programs import OUTPUT_LIMIT_BYTES, Ended, Launch, Output, environment
 from emulator.scripted import Scripted
 from emulator.topology import LeafSpine
-from experiments.commands.performing import answer, conduct
+from experiments.commands import performing
+from experiments.commands.common import How
+from experiments.commands.output import Console
+from experiments.commands.performing import answer, conduct, perform
+from experiments.commands.progress import in_short
 from experiments.judge.evidence import Built, Measured, ProgramEvidence, ProgramResult, ReplayEvidence
 from experiments.judge.invariants import failures
 from experiments.judge.rows import judge_program
 from experiments.results.folder import ResultsFolder
 from experiments.results.manifest import manifest
 from experiments.results.output import OutputLogs
+from experiments.results.overview import render
 from experiments.results.sentences import DEALT, sentence
 from experiments.results.verdict import of_results
 from experiments.runs.loads.programs import Program, ProgramLoad, Programs, parse_hosts
@@ -96,7 +101,7 @@ def test_ranks_find_each_other() -> None:
 
 
 class Said(list[str]):
-    def __call__(self, text: str, **_: object) -> None:
+    def __call__(self, text: str, *_: object) -> None:
         self.append(text)
 
 
@@ -146,7 +151,7 @@ def test_a_file_says_that_it_was_cut(tmp_path: Path) -> None:
 def concluded(work: Programs, loaded_s: dict[str, float], runs: int | None = None, **changes: Any) -> str:
     """The sentence on the first `runs` of `work`, loaded for so long under each scheme."""
     rows = [
-        {**work.named(run), "seed": run.seed, "loaded_s": loaded_s[run.scheme], "fidelity": "pass", **changes}
+        {**work.named(run), "seed": run.seed, "loaded_s": loaded_s[run.scheme], "fidelity": "pass"} | changes
         for run in work.runs[:runs]
     ]
     program = {**work.program.as_json(), "schemes": list(work.schemes)}
@@ -165,6 +170,8 @@ def test_programs_that_say_nothing_have_no_verdict() -> None:
     work = programs(experiment(schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
     even = {"ecmp": 1.0, "spray": 1.0, "ethereal": 1.0}
     assert "in 3 of 3 runs no port was ever loaded" in concluded(work, dict.fromkeys(even, 0.0))
+    nothing = concluded(work, dict.fromkeys(even, 0.0), wire_bytes=0, fidelity="fail")
+    assert nothing == "No verdict: in 3 of 3 runs nothing was sent."
     assert concluded(work, even, runs=0) == "No verdict: no run has finished."
     assert concluded(work, even, runs=1).startswith("No verdict: 1 of 3 runs can be trusted")
     assert concluded(programs(experiment(schemes=["ecmp"], seeds=[1])), even).endswith("lack ethereal and spray.")
@@ -192,6 +199,27 @@ def test_a_program_is_judged_by_the_same_network() -> None:
     assert row["fidelity_reasons"].startswith("conservation: ")
 
 
+def silent(run: ReplayEvidence) -> ReplayEvidence:
+    """The same run, had nothing been sent."""
+    seen = run.measured
+    queues = seen.samples.queues.assign(sent_bytes=0, backlog_bytes=0)
+    return replace(
+        run, measured=replace(seen, after=seen.before, samples=replace(seen.samples, queues=queues, waiting=queues[:0]))
+    )
+
+
+def test_a_program_that_sends_nothing_measures_nothing() -> None:
+    row = judge_program(watched(silent(healthy_run()), margin_s=1.0), {"run_id": "run"}).row
+    assert (row["fidelity"], row["congestion_ratio"], row["wire_bytes"], row["exit_status"]) == ("fail", None, 0, 0)
+    assert row["fidelity_reasons"].startswith("traffic: nothing was sent")
+    assert in_short(row).startswith("took ") and "sent nothing, fidelity fail" in in_short(row)
+    runs = pd.DataFrame([{"traffic": "true", "scheme": "ecmp", "seed": 1, **row}])
+    table = Console(StringIO(), width=80)
+    table.show(render(runs))
+    assert "sent nothing" in table.stream.getvalue() and "0/1 pass" in table.stream.getvalue()
+    assert "1.00" not in table.stream.getvalue().splitlines()[-3], "no ratio is the best there is"
+
+
 def test_the_machine_is_judged_while_the_fabric_is_loaded() -> None:
     run = healthy_run()
     program = watched(run, margin_s=100.0)
@@ -208,7 +236,7 @@ def test_the_machine_is_judged_while_the_fabric_is_loaded() -> None:
 
 
 def console() -> Console:
-    return Console(file=StringIO(), width=300, color_system=None)
+    return Console(StringIO(), width=300)
 
 
 def script(run: ReplayEvidence, reason: str = "") -> Scripted:
@@ -228,21 +256,59 @@ def script(run: ReplayEvidence, reason: str = "") -> Scripted:
     return Scripted(events)
 
 
+def program_of(work: Programs) -> dict[str, Any]:
+    """What a manifest says of a program."""
+    return {"program": {**work.program.as_json(), "schemes": list(work.schemes)}}
+
+
 def test_a_program_that_fails_is_in_failed_runs_and_is_tried_again(tmp_path: Path) -> None:
     run, work = healthy_run(), programs(experiment(FABRIC, schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
-    about = {**manifest(work.experiment), "program": {**work.program.as_json(), "schemes": list(work.schemes)}}
-    folder = ResultsFolder.create(tmp_path / "results", about)
+    folder = ResultsFolder.create(tmp_path / "results", {**manifest(work.experiment), **program_of(work)})
     [failed] = conduct(work, folder, console(), script(run, "h2 ended with exit status 3"))
     assert (failed.run_id, failed.status) == (work.runs[1].run_id, 3)
     assert folder.failed_runs().reason.tolist() == ["h2 ended with exit status 3"]
     assert folder.runs().run_id.tolist() == [work.runs[0].run_id]
     last = console()
     answer(folder, work, last)
-    assert isinstance(last.file, StringIO)
-    assert f"spraylab exec --resume {folder.path}" in last.file.getvalue()
+    assert f"spraylab exec --resume {folder.path}" in last.stream.getvalue()
     assert conduct(work, folder, console(), script(run)) == []
     assert folder.runs().run_id.tolist() == [run.run_id for run in work.runs]
     assert folder.failed_runs().empty
     assert (folder.path / "output" / work.runs[1].run_id / "h1.log").read_bytes() == b"hello\n"
     assert answer(folder, work, console()).outcome is not None
     assert "How long programs kept the fabric loaded" in (folder.path / "report.html").read_text()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> How:
+    """A new run, as root and on a machine that nobody calibrated."""
+    monkeypatch.setattr(performing, "become_root", lambda: None)
+    return How(out=None, resume=None, within=None, fail_on=(), dry_run=False)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_an_output_that_cannot_be_written_ends_no_experiment(
+    tmp_path: Path, asked: How, capsys: pytest.CaptureFixture[str], closed: bool
+) -> None:
+    """A full disk behind a redirect, or a reader that has gone: every row is kept, and the answer."""
+    run, work = healthy_run(), programs(experiment(FABRIC, schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as pipe:
+        how = replace(asked, out=tmp_path / "results")
+        perform(work, Console(pipe if closed else full), how, None, about=program_of(work), sandbox=script(run))
+    folder = ResultsFolder.open(tmp_path / "results")
+    assert folder.runs().run_id.tolist() == [each.run_id for each in work.runs]
+    assert (folder.path / "verdict.json").exists() and (folder.path / "report.html").exists()
+    told, where = capsys.readouterr().err.splitlines()
+    assert told.startswith("spraylab: standard output cannot be written: ") and "the runs go on" in told
+    assert where == f"spraylab: results: {folder.path}"
+
+
+def test_without_a_terminal_every_run_has_a_line_as_it_ends(tmp_path: Path, asked: How) -> None:
+    run, work = healthy_run(), programs(experiment(FABRIC, schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
+    last = console()
+    perform(work, last, replace(asked, out=tmp_path / "results"), None, about=program_of(work), sandbox=script(run))
+    lines = [line for line in last.stream.getvalue().splitlines() if ", fidelity " in line]
+    assert [line.split(":")[0] for line in lines] == [each.run_id for each in work.runs]
+    assert all(line.endswith(f"fidelity pass ({place} of 3)") for place, line in enumerate(lines, start=1))

@@ -17,7 +17,7 @@ from synthetic import EVERY_SCHEME
 
 from emulator import nic
 from emulator.files import Folder
-from emulator.forwarding import Spraying
+from emulator.forwarding import Flowlets, Spraying
 from emulator.nic import PerConnection, PerPacket, SingleFrames, at_work
 from emulator.topology import LeafSpine
 from experiments.cli import main
@@ -27,14 +27,15 @@ from experiments.results.verdict import decide
 from experiments.runs.loads.programs import Program, Programs
 from experiments.runs.loads.replays import ReplayLoad, Replays
 from experiments.runs.plan import RUN_OVERHEAD_S, estimate_s, plan_runs
-from experiments.runs.predict import predict
+from experiments.runs.predict import predict, prediction_table
 from experiments.shell.terminal import check_shell_scheme
 from experiments.spec.experiment import Experiment
 from experiments.spec.messages import SpecError
 from experiments.theory.counting import count_traffic
+from experiments.theory.prediction import predict_run
 from traffic import schemes
 from traffic.collectives import outline
-from traffic.plan import UNTAGGED, plan_traffic
+from traffic.plan import FIRST_SOURCE_PORT, UNTAGGED, plan_traffic
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import Look, Scheme, Split, clauses, scheme_of
 
@@ -78,7 +79,7 @@ def test_a_newcomer_is_planned_estimated_and_predicted(toy: Scheme) -> None:
     assert run.run_id == "001-permutation-first-spine-s1"
     assert plan.scheme is toy and {connection.path_tag for connection in plan.connections} == {1}
     assert not ReplayLoad(plan, asked.tcp()).hashed
-    assert work.estimate_s(run) == pytest.approx(1.15 * work.bound_s(run) + RUN_OVERHEAD_S)
+    assert work.estimate_s(run) == pytest.approx(1.1 * work.bound_s(run) + RUN_OVERHEAD_S)
     [row] = predict(asked).to_dict("records")
     assert row["scheme"] == "first-spine" and row["cut_flows"] == 0
     assert row["congestion_ratio"] == pytest.approx(4), "what four links should carry, one does"
@@ -106,7 +107,7 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
     program = Program(("prog",), (0, 1), 5.0)
     work = Programs(experiment(schemes=["ecmp", "first-spine"]), program)
     assert [run.scheme for run in work.runs] == ["ecmp"] and work.left_out == ["first-spine"]
-    refusal = "first-spine cannot apply .* write ecmp, spray, spray-random, ethereal or switch-spray$"
+    refusal = "first-spine cannot apply .* write ecmp, spray, spray-random, ethereal, switch-spray or flowlet-Tms$"
     with pytest.raises(SpecError, match=refusal):
         Programs(experiment(), program)
     with pytest.raises(SpecError, match=refusal):
@@ -114,7 +115,10 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
 
 
 def test_an_unknown_scheme_is_told_of_the_newcomer(toy: Scheme) -> None:
-    with pytest.raises(ValueError, match="ethereal, switch-spray, first-spine and subflow-K with"):
+    with pytest.raises(
+        ValueError,
+        match="ethereal, switch-spray, first-spine, subflow-K with K from 2 to 64, mptcp-K with K from 2 to 8 and flow",
+    ):
         scheme_of("second-spine")
     with pytest.raises(SpecError, match="--scheme: unknown scheme 'second-spine'"):
         check_shell_scheme("second-spine")
@@ -132,13 +136,13 @@ def test_a_newcomer_that_spreads_is_as_good_as_spraying(monkeypatch: pytest.Monk
 # What every scheme says of itself
 
 
-@pytest.mark.parametrize("name", EVERY_SCHEME)
+@pytest.mark.parametrize("name", [*EVERY_SCHEME, "mptcp-4", "flowlet-100ms"])
 def test_a_scheme_is_equal_by_name_also_after_a_journey(name: str) -> None:
     scheme = scheme_of(name)
     arrived = pickle.loads(pickle.dumps(scheme))
     assert arrived == scheme and hash(arrived) == hash(scheme) and str(arrived) == scheme.name == name
     assert arrived.nic == scheme.nic and arrived.look == scheme.look and type(arrived) is type(scheme)
-    assert [other for other in EVERY_SCHEME if scheme_of(other) == scheme] == [name]
+    assert [other for other in {*EVERY_SCHEME, name} if scheme_of(other) == scheme] == [name]
     assert scheme != name
     with pytest.raises(FrozenInstanceError):
         scheme.says = "something else"  # type: ignore[misc]
@@ -179,7 +183,7 @@ def test_help_names_what_programs_can_have(command: str) -> None:
         assert (scheme.name in words) == (scheme.for_programs is not None)
     if command == "exec":
         assert all(scheme.for_programs.says in words for scheme in schemes.SCHEMES if scheme.for_programs)
-        assert "What subflow-K does only the program itself could do: it is left out." in words
+        assert "Only the program itself could do what subflow-K and mptcp-K do: they are left out." in words
     assert "{" not in words
 
 
@@ -218,7 +222,7 @@ def test_estimates_know_what_schemes_suffer() -> None:
     slowed = {name for name in EVERY_SCHEME if took[name, "default"] > took[name, "tolerant"]}
     assert slowed == {"spray", "spray-random", "switch-spray"}
     assert all(took[name, "default"] >= took[name, "tolerant"] for name in EVERY_SCHEME)
-    assert max(took, key=lambda case: took[case])[0] == "ecmp"
+    assert max(EVERY_SCHEME, key=lambda name: took[name, "tolerant"]) == "ecmp"
 
 
 # Families
@@ -232,8 +236,51 @@ def test_a_family_takes_the_numbers_it_says(number: int) -> None:
 
 @pytest.mark.parametrize("text", ["0", "1", "65", "99", "100", "02", "+4", "4 ", "٤", "4\n", "-4", "9" * 5000])
 def test_a_family_takes_no_others(text: str) -> None:
-    with pytest.raises(ValueError, match="and subflow-K with K from 2 to 64"):
+    with pytest.raises(ValueError, match="subflow-K with K from 2 to 64"):
         scheme_of(f"subflow-{text}")
+
+
+@pytest.mark.parametrize("number", [2, 5, 8])
+def test_the_kernels_subflows_are_dealt_by_ranges_of_ports(number: int) -> None:
+    scheme = scheme_of(f"mptcp-{number}")
+    assert scheme.kernel_subflows == number and f" {number} subflows" in scheme.says
+    assert isinstance(scheme.nic, PerConnection) and len(scheme.nic.ports) == number
+    edges = [edge for ports in scheme.nic.ports for edge in ports]
+    assert edges[0] == FIRST_SOURCE_PORT and edges == sorted(set(edges)) and edges[-1] < 1 << 16
+
+
+@pytest.mark.parametrize(("name", "gap_s"), [("flowlet-8ms", 0.008), ("flowlet-100ms", 0.1), ("flowlet-9999ms", 9.999)])
+def test_a_flowlets_name_has_its_pause(name: str, gap_s: float) -> None:
+    scheme = scheme_of(name)
+    assert scheme.switch == Flowlets(gap_s) and scheme.for_programs
+    assert scheme.lacking("linux") is None
+    assert "write fabric.dataplane: linux" in str(scheme.lacking("ovs-user")) and scheme.lacking("auto")
+
+
+@pytest.mark.parametrize("name", ["mptcp-1", "mptcp-9", "mptcp-04", "flowlet-7ms", "flowlet-10000ms", "flowlet-1s"])
+def test_rivals_of_other_numbers_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="mptcp-K with K from 2 to 8 and flowlet-Tms with T from 8 to 9999"):
+        scheme_of(name)
+
+
+def test_nobody_predicts_what_draws_its_paths() -> None:
+    asked = experiment(schemes=["ecmp", "mptcp-2", "flowlet-100ms"])
+    rows = predict(asked).set_index("scheme")
+    work = Replays(asked)
+    for run in work.runs:
+        plan, told = work.plan(run), scheme_of(run.scheme).about["predicted"]
+        nobody = run.scheme != "ecmp"
+        assert (predict_run(plan, work.topology, run.seed) is None) == told.startswith("no: ") == nobody
+        assert pd.isna(rows.loc[run.scheme, ["predicted_cct_s", "congestion_ratio"]]).all() == nobody
+    prediction_table(rows.reset_index())
+
+
+def test_a_scheme_that_cannot_be_had_is_named_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("traffic.schemes.mptcp.without_mptcp", lambda: "this kernel has none")
+    fabric = {**FABRIC, "dataplane": "ovs"}
+    work = Replays(experiment(fabric=fabric, schemes=["ecmp", "mptcp-2", "flowlet-100ms"]))
+    lacking = work.lacking()
+    assert list(lacking) == ["mptcp-2", "flowlet-100ms"] and lacking["mptcp-2"] == "this kernel has none"
 
 
 def test_subflows_have_connections_of_their_own_inside_a_leaf_as_well() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,15 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
-from synthetic import ports_of
+from synthetic import healthy_run, ports_of
 
 from emulator.order import FabricOrder
 from emulator.scripted import Scripted
 from experiments.cli import main
 from experiments.commands import performing
+from experiments.commands.output import Console
 from experiments.judge.evidence import Built, Measured, ReplayEvidence
-from experiments.judge.rows import Judged
+from experiments.judge.rows import Judged, judge_replay
 from experiments.results.curves import curves_of, number_of
 from experiments.results.folder import ResultsFolder
 from experiments.results.manifest import manifest as asked_of
@@ -171,10 +172,21 @@ def judged(work: Replays, run: Any, measured: Measured[Any], seen: Seen) -> Judg
     bound = work.bound_s(run)
     row = {
         **work.identity(run, work.plan(run), "none"),
-        **{"cct_s": 1.1 * bound, "bound_s": bound, "cct_over_bound": 1.1, "predicted_cct_s": bound},
+        **{
+            "cct_s": 1.1 * bound,
+            "bound_s": bound,
+            "cct_over_bound": 1.1,
+            "congestion_ratio": 1.0,
+            "predicted_cct_s": bound,
+        },
         **{"fidelity": "pass", "fidelity_reasons": ""},
     }
-    return Judged(row, {"flows": pd.DataFrame({"flow": [1]})})
+    return Judged(row, frames())
+
+
+@lru_cache
+def frames() -> Mapping[str, pd.DataFrame]:
+    return judge_replay(healthy_run("spray", size_bytes=1_000_000), {}).frames
 
 
 @pytest.fixture
@@ -197,7 +209,7 @@ def performed(work: Work, folder: ResultsFolder, healthy: ReplayEvidence, most: 
             done += 1
             yield replace(healthy.measured, run_id=job.run_id)
 
-    performing.conduct(work, folder, Console(file=StringIO()), Scripted(script))
+    performing.conduct(work, folder, Console(StringIO()), Scripted(script))
     return fabrics
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from emulator.inputs import quote
 from traffic.schemes.ecmp import ECMP
 from traffic.schemes.ethereal import ETHEREAL
-from traffic.schemes.scheme import INK, Family, ForPrograms, Look, Role, Scheme, Split, spare_look
+from traffic.schemes.flowlets import FLOWLETS
+from traffic.schemes.mptcp import MPTCP
+from traffic.schemes.scheme import INK, Family, ForPrograms, Look, Needs, Role, Scheme, Split, spare_look
 from traffic.schemes.spray import SPRAY, SPRAY_RANDOM, SWITCH_SPRAY
 from traffic.schemes.subflows import SUBFLOWS
 
@@ -16,19 +18,21 @@ __all__ = [
     "Family",
     "ForPrograms",
     "Look",
+    "Needs",
     "Role",
     "Scheme",
     "Split",
     "clauses",
     "clauses_for_programs",
     "names_for_programs",
+    "names_not_for_programs",
     "names_of_role",
     "scheme_of",
     "spare_look",
 ]
 
 SCHEMES: tuple[Scheme, ...] = (ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL, SWITCH_SPRAY)
-FAMILIES: tuple[Family, ...] = (SUBFLOWS,)
+FAMILIES: tuple[Family, ...] = (SUBFLOWS, MPTCP, FLOWLETS)
 
 
 def scheme_of(name: str) -> Scheme:
@@ -54,12 +58,20 @@ def clauses() -> dict[str, str]:
 
 def names_for_programs() -> str:
     """Return the schemes that unmodified programs can have, as a sentence lists them."""
-    return _listed([scheme.name for scheme in SCHEMES if scheme.for_programs], "or")
+    kinds: tuple[Scheme | Family, ...] = (*SCHEMES, *FAMILIES)
+    return _listed([each.name for each in kinds if each.for_programs], "or")
+
+
+def names_not_for_programs() -> str:
+    """Return the schemes that only a program itself could have, as a sentence lists them."""
+    kinds: tuple[Scheme | Family, ...] = (*SCHEMES, *FAMILIES)
+    return _listed([each.name for each in kinds if not each.for_programs], "and")
 
 
 def clauses_for_programs() -> str:
     """Return what each scheme does to unmodified programs, as a sentence lists it."""
-    return "; ".join(f"under {each.name}, {each.for_programs.says}" for each in SCHEMES if each.for_programs)
+    alone = [f"under {each.name}, {each.for_programs.says}" for each in SCHEMES if each.for_programs]
+    return "; ".join([*alone, *(f"under {each.name}, {each.says}" for each in FAMILIES if each.for_programs)])
 
 
 def _listed(words: list[str], last: str) -> str:

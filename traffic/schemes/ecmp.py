@@ -12,7 +12,7 @@ class Ecmp(Scheme):
     """Every connection stays on the spine that a hash picks."""
 
     def estimate_factor(self, *, reordering_tolerant: bool) -> float:
-        return 2.0  # the hash puts two flows on one path sooner or later
+        return 1.6  # the hash puts two flows on one path sooner or later
 
 
 ECMP = Ecmp(
@@ -20,5 +20,6 @@ ECMP = Ecmp(
     says="each connection stays on the spine that a hash of its addresses and ports picks",
     look=Look("#D55E00", "o", (0, (1.2, 1.2))),
     role="plain",
+    source="RFC 2992; in Ethernet fabrics the hash of Open vSwitch's multipath action, seeded",
     for_programs=ForPrograms("switches hash each connection"),
 )

@@ -69,6 +69,8 @@ ETHEREAL = Ethereal(
     says="each connection stays on the spine its sender chose; few flows are split, all spines carry alike",
     look=Look("#009E73", "^", "solid"),
     role="splitting",
+    acts="in senders, which split and tag connections",
+    source="arXiv 2407.00550 (Ethereal)",
     for_programs=ForPrograms("each connection gets the next path to its leaf in turn", PerConnection()),
 )
 

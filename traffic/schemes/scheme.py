@@ -57,6 +57,16 @@ class ForPrograms:
     nic: Nic | None = None
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a scheme takes that not everybody has: in a few words, and why a data plane, by its name or as it is asked
+    for, or this machine has it not; None where they do.
+    """
+
+    says: str
+    lacking: Callable[[str], str | None]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Scheme:
     """One way for bytes to meet paths. Schemes are equal if their names are.
@@ -65,7 +75,10 @@ class Scheme:
     replay, and `switch` what leaves do instead of hashing those that have no tag; `for_programs` is None where only the
     program itself could do it. `spreads`: every packet may take any live path, and all paths share alike.
     `connections_per_flow` carry a flow that stays within its leaf, and every flow unless `assign` and `tags` say
-    otherwise.
+    otherwise; each is of TCP, or of MPTCP with `kernel_subflows`.
+
+    `acts` is where paths are chosen and `source` who has it from whom; `needs` is what not everybody has, and
+    `unpredicted` why theory cannot say which paths it takes.
     """
 
     name: str
@@ -77,6 +90,11 @@ class Scheme:
     for_programs: ForPrograms | None = None
     spreads: bool = False
     connections_per_flow: int = 1
+    kernel_subflows: int = 0
+    acts: str = "in switches"
+    source: str = ""
+    needs: Needs | None = None
+    unpredicted: str = ""
 
     def assign(self, schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> list[Split]:
         """The path tag and the size of every piece of every flow; `hosts[r]` is the host of rank r.
@@ -96,7 +114,23 @@ class Scheme:
 
     def estimate_factor(self, *, reordering_tolerant: bool) -> float:
         """Roughly how many times as long as the bound a run takes."""
-        return 1.15
+        return 1.1
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What there is to know of it besides what it does to packets: headings, each with a clause."""
+        way = "all live paths share its bytes alike" if self.spreads else "each connection's bytes on its path"
+        facts = {
+            "acts": self.acts,
+            "source": self.source,
+            "needs": self.needs.says if self.needs else "",
+            "predicted": f"no: {self.unpredicted}" if self.unpredicted else f"as a fluid, {way}",
+        }
+        return {heading: clause for heading, clause in facts.items() if clause}
+
+    def lacking(self, dataplane: str) -> str | None:
+        """Return why it cannot be had with a data plane, by its name or as it is asked for; None: it can."""
+        return self.needs.lacking(dataplane) if self.needs else None
 
     @property
     def program_nic(self) -> Nic | None:
@@ -118,13 +152,14 @@ class Family:
     """Schemes that differ in a number, which is part of their names.
 
     `name` stands for all members, as does `says`; `limits` follows `name` in errors. `member` gives the scheme of a
-    name, or None where no member is called so.
+    name, or None where no member is called so. `for_programs`: unmodified programs can have them.
     """
 
     name: str
     limits: str
     says: str
     member: Callable[[str], Scheme | None]
+    for_programs: bool = False
 
 
 def equal_pieces(size_bytes: int, path: Sequence[int]) -> Split:

@@ -14,7 +14,7 @@ class Spray(Scheme):
     """Every packet has a path of its own."""
 
     def estimate_factor(self, *, reordering_tolerant: bool) -> float:
-        return 1.3 if reordering_tolerant else 1.8
+        return 1.05 if reordering_tolerant else 1.8
 
 
 SPRAY = Spray(
@@ -22,6 +22,8 @@ SPRAY = Spray(
     says="the sender's NIC gives every packet the next spine in turn",
     look=Look("#0072B2", "s", (0, (4, 1.5))),
     role="spraying",
+    acts="in the sender's NIC",
+    source="Dixit et al., INFOCOM 2013; by NICs, Ultra Ethernet",
     nic=PerPacket("round-robin"),
     for_programs=ForPrograms("each packet gets the next path in turn", PerPacket("round-robin")),
     spreads=True,
@@ -32,6 +34,8 @@ SPRAY_RANDOM = Spray(
     says="the sender's NIC gives every packet a random spine",
     look=Look("#CC79A7", "D", (0, (4, 1.5, 1, 1.5))),
     role="spraying",
+    acts="in the sender's NIC",
+    source="Dixit et al., INFOCOM 2013",
     nic=PerPacket("random"),
     for_programs=ForPrograms("each packet gets a random path", PerPacket("random")),
     spreads=True,
@@ -42,6 +46,8 @@ SWITCH_SPRAY = Spray(
     says="the leaf gives every packet of a connection the next spine in turn",
     look=Look("#8A6D1B", "h", (0, (4, 1.5, 1, 1.5, 1, 1.5))),
     role="spraying",
+    acts="in the leaf, which counts a connection's packets in its connection tracker",
+    source="Dixit et al., INFOCOM 2013; by switches as adaptive or per-packet load balancing",
     nic=SingleFrames(),
     switch=Spraying(),
     for_programs=ForPrograms("leaves give each packet the next path in turn", SingleFrames()),

@@ -18,7 +18,12 @@ def subflow_scheme(name: str) -> Scheme | None:
         return None
     connections = int(match[1])
     return Scheme(
-        name=name, says=_SAYS.format(connections), look=spare_look(connections), connections_per_flow=connections
+        name=name,
+        says=_SAYS.format(connections),
+        look=spare_look(connections),
+        connections_per_flow=connections,
+        acts="in senders, which split, and in switches, which hash",
+        source="as several queue pairs a connection in NCCL and other libraries",
     )
 
 

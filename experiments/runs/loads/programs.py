@@ -134,13 +134,13 @@ class Programs(Work):
         super().check_emulable()
         for problem in self.experiment.impossible_faults():
             refuse(problem.message, self.name, dotted(problem.path))
-        refuse(contradiction(self.experiment.broken(0.0), self.topology), self.name)
+        refuse(contradiction(self.experiment.broken(0.0, seed=0), self.topology), self.name)
 
     def job(self, run: Run, captures: Folder) -> Job:
         port = _FIRST_MASTER_PORT + self.runs.index(run) % 1000
         launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port, dict(os.environ))
         load = ProgramLoad(scheme_of(run.scheme), launch)
-        faults = self.experiment.broken(bound_s=0.0)  # by seconds alone
+        faults = self.experiment.broken(0.0, run.seed)  # by seconds alone
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, faults)
 
     def judged(self, run: Run, measured: Measured[ProgramResult], seen: Seen) -> Judged:

@@ -21,7 +21,7 @@ from experiments.judge.rows import Judged, judge_replay
 from experiments.runs.messages import Job, Playing
 from experiments.runs.plan import RUN_OVERHEAD_S, Run, estimate_s, plan_runs
 from experiments.runs.work import Seen, Work, refuse
-from experiments.spec.budget import too_many_connections, too_many_flows, too_many_pieces, too_many_runs
+from experiments.spec.budget import too_long, too_many_connections, too_many_flows, too_many_pieces, too_many_runs
 from experiments.spec.experiment import Experiment, Point
 from experiments.spec.faults import contradiction
 from experiments.spec.sweep import as_text
@@ -29,7 +29,8 @@ from experiments.spec.yamlfile import dotted
 from experiments.theory.bound import bound_s
 from experiments.theory.capacity import bound_under_s
 from experiments.theory.prediction import Predicted, predict_run
-from traffic.connections import NamespaceSockets
+from traffic.connections import NamespaceSockets, Sockets
+from traffic.multipath import MultipathSockets
 from traffic.payload import Anything, RealData
 from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
 from traffic.replay import Replay, ReplayResult
@@ -51,7 +52,7 @@ class ReplayLoad:
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
-        if self.plan.scheme.spreads:
+        if self.plan.scheme.spreads or self.plan.scheme.switch:
             return []
         return [
             Endpoints(connection.src_host, connection.dst_host, connection.src_port, LISTEN_PORT)
@@ -66,10 +67,28 @@ class ReplayLoad:
     @contextmanager
     def ready(self, fabric: Fabric, seed: int) -> Iterator[Callable[[], Playing]]:
         payload = RealData(self.plan, seed) if self.verify else Anything()
+        if self.plan.scheme.kernel_subflows:
+            with self._multipath(fabric, payload, seed) as replay:
+                yield replay.run
+            return
         sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
-        replay = Replay(self.plan, fabric.topology, sockets, self.transport, payload)
-        with at_work(self.plan.scheme.nic, fabric, seed), replay:
+        with at_work(self.plan.scheme.nic, fabric, seed), self._replay(fabric, sockets, payload) as replay:
             yield replay.run
+
+    @contextmanager
+    def _multipath(self, fabric: Fabric, payload: Anything, seed: int) -> Iterator[Replay]:
+        scheme = self.plan.scheme
+        sockets = MultipathSockets(fabric.topology, fabric.host_pids, scheme.kernel_subflows)
+        with (
+            sockets.managed(),
+            at_work(scheme.nic, fabric, seed),
+            self._replay(fabric, sockets, payload) as replay,
+        ):
+            sockets.join(replay.connections)
+            yield replay
+
+    def _replay(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay:
+        return Replay(self.plan, fabric.topology, sockets, self.transport, payload)
 
 
 @dataclass(frozen=True)
@@ -186,7 +205,7 @@ class Replays(ReplayWork):
         if self.experiment.strains:
             schedule = self.experiment.strained(schedule, whole_s, seed)
             whole_s = bound_s(schedule, self.topology, hosts)
-        faults = self.experiment.broken(whole_s)
+        faults = self.experiment.broken(whole_s, seed)
         under_s = bound_under_s(schedule, self.topology, hosts, faults) if faults else 0.0
         return schedule, hosts, max(whole_s, under_s), faults
 
@@ -213,6 +232,8 @@ class Replays(ReplayWork):
             self.check_listable(run)
         for run in first:
             refuse(too_many_connections(self.plan(run), self.topology), self.name, run.label)
+            schedule, _, bound = self.ideal(run)
+            refuse(too_long(self.experiment.fabric.slower, schedule, bound), self.name, run.label)
         self._check_faults()
 
     def _check_faults(self) -> None:
@@ -226,7 +247,7 @@ class Replays(ReplayWork):
             if not isfinite(self.bound_s(run)):
                 refuse("faults: they leave some leaf without a link for good; end one, or keep one", self.name)
             ends_s = self.estimate_s(run) - RUN_OVERHEAD_S
-            if late := [fault for fault in self.faults(run) if fault.at_s >= ends_s]:
+            if late := [fault for fault in self.faults(run) if fault.at_s >= ends_s and not fault.again]:
                 refuse(
                     f"faults: {late[0].words(self.topology)} is after the end of {run.run_id}, which takes about "
                     f"{ends_s:.2g} s; write a time before that, or a part of the bound such as 30%",
