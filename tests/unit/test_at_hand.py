@@ -30,6 +30,7 @@ from experiments.spec.experiment import (
 )
 from experiments.spec.fabric import FabricSpec
 from experiments.spec.fields import keys
+from experiments.spec.traffic import kinds
 from traffic.collectives import COLLECTIVES
 from traffic.formats import FORMATS
 from traffic.schemes import SCHEMES
@@ -65,7 +66,7 @@ def test_all_that_is_registered_is_listed() -> None:
     assert list(listed("collectives")) == list(COLLECTIVES)
     assert {scheme.name for scheme in SCHEMES} <= set(listed("schemes"))
     assert list(listed("formats")) == list(FORMATS)
-    assert list(listed("traffic")) == ["collective", *FORMATS]
+    assert list(listed("traffic")) == list(kinds())
     assert list(listed("strains")) == [strain.key for strain in STRAINS]
     assert list(listed("invariants")) == [invariant.name for invariant in INVARIANTS]
 
