@@ -17,20 +17,20 @@ from markupsafe import Markup
 from ruamel.yaml import YAML
 
 from emulator.files import Folder, OddFileError
-from experiments.judge.rows import PASS
 from experiments.results import plots
+from experiments.results.failures import failures_of
 from experiments.results.folder import ResultsError, ResultsFolder
 from experiments.results.overview import EXPLANATION, fidelity, shown, summary
 from experiments.results.sections import SECTIONS, Results, Section, of_part, parts_of, schemes_of
-from experiments.results.sentences import as_json, lines, percent, sentence
-from experiments.results.verdict import of_results
+from experiments.results.sentences import as_json, line_words, percent, sentence
+from experiments.results.verdict import Line, Outcome, Verdict, of_results
 from traffic.schemes import scheme_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE, FIGURES = "report.html", "figures"
 
 MOST_FIGURES = 24  # of a section, for each folder
-MOST_FAILED_RUNS = 30
+MOST_LINES = 12  # of collectives' verdicts, before the others are folded
 _ALIKE = 8  # more entries of one kind than this are listed by their values, each once
 
 
@@ -59,6 +59,7 @@ def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | No
         sides=[_side(results, mark, within) for results, mark in zip(everyone, _marks(everyone), strict=True)],
         table=_table(everyone),
         explanation=EXPLANATION,
+        most_lines=MOST_LINES,
         schemes=[(scheme, plots.css_colour(scheme), _what_it_does(scheme)) for scheme in schemes_of(everyone)],
         sections=[section for section in sections if section["rows"]],
         differences=_differences(everyone) if len(everyone) > 1 else [],
@@ -135,7 +136,7 @@ def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:
     runs, manifest = results.runs, results.manifest
     verdict = of_results(runs, manifest, within)
     doubts = verdict.outcome is None or verdict.straddles or verdict.provisional or verdict.unexplained
-    failed = runs[runs.fidelity != PASS] if len(runs) else runs
+    unfinished = results.unfinished
     experiment = manifest.get("experiment", {})
     rest = {key: value for key, value in manifest.items() if key not in ("format", "experiment", "command")}
     general = {key: rest.pop(key) for key in list(rest) if not isinstance(rest[key], Mapping)}
@@ -147,27 +148,29 @@ def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:
         "facts": list(_facts(manifest)),
         "compares": not verdict.missing,
         "verdict": sentence(verdict),
-        "lines": lines(verdict),
+        "lines": [_line(verdict, line) for line in verdict.lines],
         "within": percent(verdict.within),
         "doubtful": bool(doubts) or verdict.trusted < verdict.asked.runs,
         "runs": verdict.finished,
         "again": "exec" if verdict.asked.programs else "run",
         "planned": verdict.asked.runs,
         "trusted": verdict.trusted,
-        "failed": _by_reason(failed.head(MOST_FAILED_RUNS)),
-        "failed_left_out": max(0, len(failed) - MOST_FAILED_RUNS),
+        "failures": failures_of(runs, manifest),
+        "unfinished": {str(reason): list(group.run_id) for reason, group in unfinished.groupby("reason", sort=False)},
+        "unfinished_runs": len(unfinished),
         "command": str(manifest.get("command", "")),
         "yaml": _as_yaml(experiment),
         "settings": [(title, list(_flat(values))) for title, values in {"general": general, **rest}.items() if values],
     }
 
 
-def _by_reason(failed: pd.DataFrame) -> dict[str, list[str]]:
-    """The runs that failed for each reason, which many may share."""
-    reasons: dict[str, list[str]] = {}
-    for row in failed.itertuples():
-        reasons.setdefault(row.fidelity_reasons or "no reason was recorded", []).append(row.run_id)
-    return reasons
+def _line(verdict: Verdict, line: Line) -> dict[str, str]:
+    """One collective's verdict: good where no spraying is needed, bad where nothing can be said."""
+    words, why = line_words(verdict, line)
+    outcome = (
+        "bad" if line.outcome is None or line.straddles else "good" if line.outcome is not Outcome.SPRAYING else ""
+    )
+    return {"traffic": line.traffic, "words": words, "why": why, "outcome": outcome}
 
 
 def _facts(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -177,12 +180,35 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "{leaves} leaves x {spines} spines x {hosts_per_leaf} hosts per leaf".format(**fabric)
     if {"host_rate", "fabric_rate"} <= fabric.keys():
         yield "host links {host_rate}, fabric links {fabric_rate}".format(**fabric)
+    scale = fabric.get("scale")
+    if isinstance(scale, int) and scale > 1:
+        yield f"emulated {scale} times slower than asked for, and all times and rates here are the emulation's"
+    for key in ("strain", "faults"):
+        if given := manifest.get("experiment", {}).get(key):
+            yield f"{key} {_words(given)}"
     if dataplane := manifest.get("fabric", {}).get("dataplane"):
         yield f"data plane {dataplane}"
     if kernel := manifest.get("machine", {}).get("kernel"):
         yield f"kernel {kernel}"
     if started := manifest.get("started"):
         yield f"started {str(started)[:16].replace('T', ' ')}"
+    versions = manifest.get("versions", {})
+    if version := versions.get("spraylab"):
+        yield f"spraylab {version}" + (f" at revision {_short(str(sha))}" if (sha := versions.get("revision")) else "")
+
+
+def _words(given: Any) -> str:
+    """An entry of the experiment, or several, as a clause."""
+    entries = given if isinstance(given, list) else [given]
+    return "; ".join(
+        ", ".join(f"{key} {value}" for key, value in _flat(entry)) for entry in entries if isinstance(entry, Mapping)
+    )
+
+
+def _short(revision: str) -> str:
+    """A commit in twelve digits, and whether the checkout had been changed."""
+    commit, *changed = revision.split("-", 1)
+    return "-".join([commit[:12], *changed])
 
 
 def _differences(everyone: Sequence[Results]) -> list[tuple[str, str, str]]:

@@ -32,6 +32,7 @@ class Results:
         self.name = folder.path.resolve().name
         self.manifest = folder.manifest()
         self.runs = folder.runs()
+        self.unfinished = folder.failed_runs()
         self.typical = typical(self.runs)
 
     @cached_property

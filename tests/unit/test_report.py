@@ -17,7 +17,7 @@ from experiments.results.folder import ResultsError, ResultsFolder
 from experiments.results.overview import fidelity, shown, summary
 from experiments.results.report import report_path, write_report
 from experiments.results.sections import typical
-from experiments.results.sentences import lines, sentence
+from experiments.results.sentences import line_words, sentence
 from experiments.results.verdict import Outcome, Verdict, of_results
 from experiments.spec.experiment import load_experiment, restore_experiment
 
@@ -98,6 +98,8 @@ def test_verdict_and_trust_come_first(folder: ResultsFolder, page: Page) -> None
     assert "11 of 12 runs can be trusted" in page.text
     assert page.text.index(said) < page.text.index(REASON) < page.text.index("Numbers")
     assert re.search(re.escape(REASON) + r" ?: " + FAILED, page.text)
+    assert "1 of 12 : machine busy; try host_rate: 10mbit, fabric_rate: 10mbit" in page.text, "half of 20mbit"
+    assert "details" in page.tags
 
 
 def test_table_has_the_terminals_numbers(folder: ResultsFolder, page: Page) -> None:
@@ -109,11 +111,33 @@ def test_table_has_the_terminals_numbers(folder: ResultsFolder, page: Page) -> N
     assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in TRAFFICS]
 
 
-def test_each_collective_has_its_line_and_the_threshold_is_said(folder: ResultsFolder, page: Page) -> None:
-    assert len(lines(verdict_on(folder))) == len(TRAFFICS)
-    for line in lines(verdict_on(folder)):
-        assert line in page.text
+def test_each_collective_has_its_line_first_and_the_threshold_is_said(folder: ResultsFolder, page: Page) -> None:
+    verdict = verdict_on(folder)
+    assert len(verdict.lines) == len(TRAFFICS)
+    for line in verdict.lines:
+        words, why = line_words(verdict, line)
+        assert re.search(f"{line.traffic}: {words} *: {re.escape(why)}", page.text)
+        assert page.text.index(why) < page.text.index(sentence(verdict))
     assert "at most 5 % longer" in page.text
+
+
+def test_many_collectives_are_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST_LINES", 2)
+    folder = results_folder(tmp_path / "r", ["a", "b", "c"], SCHEMES, (1,))
+    write_report([folder], folder.path / "page.html")
+    first, folded = (folder.path / "page.html").read_text().split("1 more</summary>")
+    assert "<strong>b: " in first and "<strong>c: " in folded and "<strong>c: " not in first
+
+
+def test_date_and_revision_are_said(tmp_path: Path) -> None:
+    versions = {"spraylab": "0.1.0", "revision": "0123456789abcdef0123456789abcdef01234567-dirty"}
+    page = page_of(results_folder(tmp_path / "r", ["ring"], ["ecmp"], (1,), manifest=manifest_of(versions=versions)))
+    assert "started 2030-01-02 03:04; spraylab 0.1.0 at revision 0123456789ab-dirty" in page.text
+
+
+def test_every_heading_is_an_anchor_of_itself(html: str) -> None:
+    headings = re.findall(r'<h2 id="([^"]+)"><a href="#([^"]+)">', html)
+    assert len(headings) == html.count("<h2") and all(mine == link for mine, link in headings)
 
 
 def test_verdict_is_beside_the_page_for_programs(folder: ResultsFolder, html: str) -> None:
@@ -225,12 +249,8 @@ def test_nothing_that_can_be_trusted(tmp_path: Path) -> None:
 
 def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MOST_FIGURES", 2)
-    monkeypatch.setattr(report, "MOST_FAILED_RUNS", 3)
     traffics = [f"ring-{number}" for number in range(5)]
-    ids = [f"{number:03d}-ethereal-s1" for number in range(1, 6)]
-    page = page_of(results_folder(tmp_path / "r", traffics, ["ethereal"], (1,), failed=ids))
-    assert "and 2 more, in runs.csv" in page.text
-    assert ids[2] in page.text and ids[3] not in page.text
+    page = page_of(results_folder(tmp_path / "r", traffics, ["ethereal"], (1,)))
     assert page.text.count("The first 2 figures are drawn, 3 more are not") == len(DRAWN)
     assert page.tags.count("svg") == 2 * len(DRAWN)
     assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in traffics], "in the table: all"
