@@ -11,7 +11,6 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from ruamel.yaml import YAML
@@ -20,8 +19,9 @@ from emulator.files import Folder, OddFileError
 from experiments.results import plots
 from experiments.results.failures import failures_of
 from experiments.results.folder import ResultsError, ResultsFolder
-from experiments.results.overview import EXPLANATION, fidelity, shown, summary
-from experiments.results.sections import SECTIONS, Results, Section, of_part, parts_of, schemes_of
+from experiments.results.overview import EXPLANATION
+from experiments.results.page_table import page_table
+from experiments.results.sections import SECTIONS, Results, Section, parts_of, schemes_of
 from experiments.results.sentences import as_json, line_words, percent, sentence
 from experiments.results.verdict import Line, Outcome, Verdict, of_results
 from traffic.schemes import scheme_of
@@ -57,7 +57,7 @@ def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | No
     templates.trim_blocks = templates.lstrip_blocks = True
     page = templates.get_template(PAGE).render(
         sides=[_side(results, mark, within) for results, mark in zip(everyone, _marks(everyone), strict=True)],
-        table=_table(everyone),
+        table=page_table(everyone, _marks(everyone)),
         explanation=EXPLANATION,
         most_lines=MOST_LINES,
         schemes=[(scheme, plots.css_colour(scheme), _what_it_does(scheme)) for scheme in schemes_of(everyone)],
@@ -108,27 +108,6 @@ def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
 
 def _marks(everyone: Sequence[Results]) -> list[str]:
     return ["A", "B"] if len(everyone) > 1 else [""]
-
-
-def _table(everyone: Sequence[Results]) -> dict[str, Any]:
-    """By traffic, a line a scheme and folder: the terminal's numbers, from the same frame."""
-    summaries = [summary(each.runs) if len(each.runs) else pd.DataFrame() for each in everyone]
-    if not any(map(len, summaries)):
-        return {}
-    columns = shown(pd.concat(summaries))
-    traffics: dict[str, list[dict[str, Any]]] = {}
-    for part in parts_of(everyone, each_scheme=True):
-        for each, mark in zip(summaries, _marks(everyone), strict=True):
-            for row in of_part(each, part).itertuples():
-                line = {
-                    "scheme": row.scheme,
-                    "mark": mark,
-                    "cells": [column.text(row).partition(" ") for column in columns],
-                    "fidelity": fidelity(row),
-                    "trusted": row.trusted == row.runs,
-                }
-                traffics.setdefault(part.traffic, []).append(line)
-    return {"titles": [column.title for column in columns], "traffics": traffics}
 
 
 def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:

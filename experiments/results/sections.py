@@ -31,7 +31,7 @@ class Results:
         self.path = folder.path
         self.name = folder.path.resolve().name
         self.manifest = folder.manifest()
-        self.runs = folder.runs()
+        self.runs = with_utilisation(folder.runs(), folder.frame("links"))
         self.unfinished = folder.failed_runs()
         self.typical = typical(self.runs)
 
@@ -61,6 +61,17 @@ class Results:
 
     def _frame(self, name: str) -> pd.DataFrame:
         return self._folder.frame(name).merge(self.runs[["run_id", "traffic", "scheme", "fidelity"]], on="run_id")
+
+
+def with_utilisation(runs: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
+    """Add the utilisation of the link that was fullest: its bytes over what it could carry in the run's time."""
+    took = "cct_s" if "cct_s" in runs else "loaded_s"
+    if runs.empty or "rate_bps" not in links:
+        return runs
+    rates_bps = pd.to_numeric(links.rate_bps, errors="coerce")
+    fullest_s = (links.tx_bytes * 8 / rates_bps.where(rates_bps > 0)).groupby(links.run_id).max()
+    times_s = runs[took].where(runs[took] > 0)
+    return runs.assign(utilisation=runs.run_id.map(fullest_s) / times_s)
 
 
 def typical(runs: pd.DataFrame) -> pd.DataFrame:

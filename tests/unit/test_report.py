@@ -9,14 +9,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 from results_example import REASON, SCHEMES, TRAFFICS, manifest_of, results_folder
 
 from experiments.results import report, sections
 from experiments.results.folder import ResultsError, ResultsFolder
-from experiments.results.overview import fidelity, shown, summary
+from experiments.results.overview import PAGE, fidelity, shown, summary
 from experiments.results.report import report_path, write_report
-from experiments.results.sections import typical
+from experiments.results.sections import typical, with_utilisation
 from experiments.results.sentences import line_words, sentence
 from experiments.results.verdict import Outcome, Verdict, of_results
 from experiments.spec.experiment import load_experiment, restore_experiment
@@ -102,13 +103,36 @@ def test_verdict_and_trust_come_first(folder: ResultsFolder, page: Page) -> None
     assert "details" in page.tags
 
 
-def test_table_has_the_terminals_numbers(folder: ResultsFolder, page: Page) -> None:
-    numbers = summary(folder.runs())
-    columns = shown(numbers)
+def test_table_has_the_terminals_numbers_and_seconds_beside_what_was_predicted(
+    folder: ResultsFolder, page: Page
+) -> None:
+    numbers = summary(with_utilisation(folder.runs(), folder.frame("links")))
+    columns = shown(numbers, PAGE)
     wanted = [[row.scheme, *(column.text(row) for column in columns), fidelity(row)] for row in numbers.itertuples()]
-    assert [column.title for column in columns] == next(row for row in page.rows if row)[1:-1]
+    titles = next(row for row in page.rows if row)
+    assert titles[1:-1] == [column.title for column in columns]
+    assert {"CCT", "CCT / bound", "bus bandwidth", "fullest link", "connections"} <= {*titles}
     assert [row for row in page.rows if row and row[0] in SCHEMES] == wanted
-    assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in TRAFFICS]
+    bound = f"bound {numbers.bound_s[0]:.3g} s"
+    assert [row for row in page.rows if len(row) == 1 and row[0].endswith(" s")] == [[f"{t} {bound}"] for t in TRAFFICS]
+
+
+def test_what_cannot_be_trusted_is_there_and_marked(tmp_path: Path) -> None:
+    failed = ["001-ecmp-s1", "002-ecmp-s2"]
+    folder = results_folder(tmp_path / "r", ["ring"], ["ecmp", "spray"], failed=failed)
+    write_report([folder], folder.path / "page.html")
+    rows = re.findall(r"<tr( class=\"untrusted\")?>\s*<th scope=\"row\"[^>]*>([a-z]+)</th>(.*?)</tr>",
+                      (folder.path / "page.html").read_text(), re.DOTALL)  # fmt: skip
+    (ecmp, spray) = rows
+    assert (bool(ecmp[0]), ecmp[1], bool(spray[0]), spray[1]) == (True, "ecmp", False, "spray")
+    assert "<b>1.75</b>" in ecmp[2] and "0/2 pass" in ecmp[2], "two runs: their median is between 1.75 and 1.76"
+
+
+def test_utilisation_is_of_the_fullest_link() -> None:
+    runs = pd.DataFrame({"run_id": ["a", "b"], "cct_s": [2.0, 0.0]})
+    links = pd.DataFrame({"run_id": ["a", "a", "b"], "tx_bytes": [1000, 3000, 9], "rate_bps": [16_000, 16_000, 0]})
+    shares = with_utilisation(runs, links).utilisation
+    assert shares[0] == pytest.approx(3000 * 8 / 2 / 16_000) and pd.isna(shares[1])
 
 
 def test_each_collective_has_its_line_first_and_the_threshold_is_said(folder: ResultsFolder, page: Page) -> None:
@@ -253,7 +277,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     page = page_of(results_folder(tmp_path / "r", traffics, ["ethereal"], (1,)))
     assert page.text.count("The first 2 figures are drawn, 3 more are not") == len(DRAWN)
     assert page.tags.count("svg") == 2 * len(DRAWN)
-    assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in traffics], "in the table: all"
+    assert [row[0].split()[0] for row in page.rows if len(row) == 1 and "bound" in row[0]] == traffics, "in the table"
 
 
 def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
