@@ -13,16 +13,19 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
 from emulator.files import Folder, OddFileError
 from experiments.results import plots
+from experiments.results.drawing import fabric_drawing
 from experiments.results.failures import failures_of
 from experiments.results.folder import ResultsError, ResultsFolder
 from experiments.results.overview import EXPLANATION
 from experiments.results.page_table import page_table
 from experiments.results.sections import SECTIONS, Results, Section, parts_of, schemes_of
 from experiments.results.sentences import as_json, line_words, percent, sentence
+from experiments.results.svg import as_file
 from experiments.results.verdict import Line, Outcome, Verdict, of_results
 from traffic.schemes import scheme_of
 
@@ -74,36 +77,56 @@ def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | No
 
 
 def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
-    """The section as the template takes it: rows of one SVG a folder, None where it has no such runs."""
-    parts = section.parts(everyone) if section.parts else parts_of(everyone, each_scheme=section.a_figure_each_scheme)
-    shown = parts[:MOST_FIGURES]
-    rows = [
+    """The section as the template takes it: rows of figures, None where a folder has no such runs.
+
+    A row is one traffic, with a figure a folder; where schemes have figures of their own, it is one traffic in one
+    folder, with a figure a scheme.
+    """
+    parts = section.parts(everyone) if section.parts else parts_of(everyone, each_scheme=False)
+    shown, marks = parts[:MOST_FIGURES], _marks(everyone)
+    if section.a_figure_each_scheme:
+        sides = list(product(shown, zip(everyone, marks, strict=True)))
+        schemes = schemes_of(everyone)
+        rows = [[(each, mark, part._replace(scheme=name)) for name in schemes] for part, (each, mark) in sides]
+    else:
+        rows = [[(each, mark, part) for each, mark in zip(everyone, marks, strict=True)] for part in shown]
+    figures = [
         [
             section.draw(part, each, everyone)
             if section.needs in each.runs and len(section.rows(each.runs, part))
             else None
-            for each in everyone
+            for each, _, part in row
         ]
-        for part in shown
+        for row in rows
     ]
-    for axes, groups in ((section.common_axes, [list(chain.from_iterable(rows))]), (section.paired_axes, rows)):
+    for groups, axes in (([list(chain.from_iterable(figures))], section.common_axes), (figures, section.paired_axes)):
         for group, axis in product(groups, axes):
-            plots.share_scale(filter(None, group), axis)
-    names = [f"{section.key}-{place:02d}-{_safe('-'.join(filter(None, part)))}" for place, part in enumerate(shown, 1)]
+            plots.share_scale([figure for figure in group if isinstance(figure, Figure)], axis)
     return {
         "key": section.key,
         "title": section.title,
         "reading": section.reading,
+        "scale": Markup(section.scale(everyone)) if section.scale else "",
+        "small": section.a_figure_each_scheme,
         "left_out": len(parts) - len(shown),
         "shown": len(shown),
         "rows": [
-            [
-                figure and {"name": name + mark, "svg": Markup(plots.to_svg(figure, name + mark))}
-                for figure, mark in zip(row, _marks(everyone), strict=True)
-            ]
-            for row, name in zip(rows, names, strict=True)
+            {
+                "traffic": row[0][2].traffic,
+                "mark": row[0][1],
+                "figures": [
+                    figure and _named(figure, f"{section.key}-{place:02d}-{_safe('-'.join(filter(None, part)))}{mark}")
+                    for figure, (_, mark, part) in zip(drawn, row, strict=True)
+                ],
+            }
+            for place, (row, drawn) in enumerate(zip(rows, figures, strict=True), 1)
+            if any(drawn)
         ],
     }
+
+
+def _named(figure: Figure | str, name: str) -> dict[str, str]:
+    return {"name": name, "svg": Markup(figure if isinstance(figure, str) else plots.to_svg(figure, name))}
 
 
 def _marks(everyone: Sequence[Results]) -> list[str]:
@@ -124,6 +147,7 @@ def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:
         "name": results.name,
         "path": str(results.path),
         "experiment": str(experiment.get("name", results.name)),
+        "drawing": Markup(fabric_drawing(experiment.get("fabric", {}), _broken_links(experiment))),
         "facts": list(_facts(manifest)),
         "compares": not verdict.missing,
         "verdict": sentence(verdict),
@@ -150,6 +174,12 @@ def _line(verdict: Verdict, line: Line) -> dict[str, str]:
         "bad" if line.outcome is None or line.straddles else "good" if line.outcome is not Outcome.SPRAYING else ""
     )
     return {"traffic": line.traffic, "words": words, "why": why, "outcome": outcome}
+
+
+def _broken_links(experiment: Mapping[str, Any]) -> str:
+    """The links that its faults name, a word each."""
+    faults = experiment.get("faults")
+    return " ".join(str(each.get("link", "")) for each in faults if isinstance(each, Mapping)) if faults else ""
 
 
 def _facts(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -244,9 +274,9 @@ def _save_figures(sections: Sequence[Mapping[str, Any]], folder: Folder) -> None
         folder.make()
         for section in sections:
             for row in section["rows"]:
-                for figure in filter(None, row):
+                for figure in filter(None, row["figures"]):
                     with folder.replacing(f"{figure['name']}.svg") as file:
-                        file.write(plots.as_file(figure["svg"]).encode())
+                        file.write(as_file(figure["svg"]).encode())
 
 
 @contextlib.contextmanager

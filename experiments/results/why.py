@@ -1,4 +1,4 @@
-"""Why a scheme took longer than its bound though it shared bytes ideally: what its runs counted, the likeliest first."""
+"""Why a scheme took longer than its bound though it shared bytes ideally: what its runs counted, likeliest first."""
 
 from __future__ import annotations
 

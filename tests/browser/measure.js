@@ -19,7 +19,7 @@ function measure(page) {
         if (overlap(box, boxes[j]) > 1.5) complaints.push(`${svg.ariaLabel}: ${word(texts[i])} over ${word(texts[j])}`);
     });
     const sizes = texts.map((text) => parseFloat(colour(text, "fontSize")) * frame.width / svg.viewBox.baseVal.width);
-    return { width: frame.width, height: frame.height, texts: texts.length, smallest: Math.min(...sizes) };
+    return { small: !!svg.closest(".maps"), width: frame.width, height: frame.height, texts: texts.length, smallest: Math.min(...sizes) };
   });
 
   for (const element of page.document.querySelectorAll("body *")) {

@@ -173,7 +173,8 @@ def test_every_section_has_its_figures_and_how_to_read_them(page: Page) -> None:
     for section in DRAWN:
         assert section.title in page.text and section.reading in page.text
     each_traffic, each_scheme = len(TRAFFICS), len(TRAFFICS) * len(SCHEMES)
-    assert page.tags.count("svg") == 5 * each_traffic + each_scheme
+    assert page.tags.count("svg") == 3 * each_traffic + each_scheme + 2, "the fabric, and the maps' scale"
+    assert page.tags.count("figure") == 3 * each_traffic + each_scheme
 
 
 def test_nothing_comes_from_elsewhere(html: str, page: Page) -> None:
@@ -190,7 +191,7 @@ def test_ids_of_the_page_are_unique(html: str) -> None:
 
 def test_figures_are_saved_as_well(folder: ResultsFolder, page: Page) -> None:
     files = sorted((folder.path / "figures").glob("*.svg"))
-    assert len(files) == page.tags.count("svg")
+    assert len(files) == page.tags.count("figure")
     for file in files:
         assert ElementTree.parse(file).getroot().tag.endswith("svg")
 
@@ -237,12 +238,12 @@ def test_no_finished_run_is_said(tmp_path: Path) -> None:
     page = page_of(folder)
     assert sentence(verdict_on(folder)) in page.text
     assert "12 of 12 runs have no result" in page.text and f"spraylab run --resume {folder.path}" in page.text
-    assert "svg" not in page.tags and "leaves" in page.text
+    assert "figure" not in page.tags and "leaves" in page.text
 
 
 def test_manifest_with_hardly_anything_is_enough(tmp_path: Path) -> None:
     page = page_of(results_folder(tmp_path / "r", ["ring"], ["ecmp"], (1,), manifest={"experiment": {"name": "bare"}}))
-    assert "bare" in page.text and "svg" in page.tags
+    assert "bare" in page.text and "figure" in page.tags
 
 
 def test_runs_still_missing_are_counted(tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_runs_still_missing_are_counted(tmp_path: Path) -> None:
 def test_one_scheme_alone(tmp_path: Path) -> None:
     folder = results_folder(tmp_path / "r", ["ring"], ["subflow-4"], (1,))
     page = page_of(folder)
-    assert sentence(verdict_on(folder)) in page.text and page.tags.count("svg") == len(DRAWN)
+    assert sentence(verdict_on(folder)) in page.text and page.tags.count("figure") == len(DRAWN)
     assert "cut into 4 connections" in page.text
 
 
@@ -276,7 +277,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     traffics = [f"ring-{number}" for number in range(5)]
     page = page_of(results_folder(tmp_path / "r", traffics, ["ethereal"], (1,)))
     assert page.text.count("The first 2 figures are drawn, 3 more are not") == len(DRAWN)
-    assert page.tags.count("svg") == 2 * len(DRAWN)
+    assert page.tags.count("figure") == 2 * len(DRAWN)
     assert [row[0].split()[0] for row in page.rows if len(row) == 1 and "bound" in row[0]] == traffics, "in the table"
 
 
