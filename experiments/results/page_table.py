@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.judge.rows import PASS
-from experiments.results.overview import PAGE, shown, summary
+from experiments.results.overview import PAGE, Column, shown, summary
 from experiments.results.plots import css_colour
 from experiments.results.sections import Results, of_part, parts_of
 from experiments.results.why import why
@@ -28,27 +28,30 @@ def page_table(everyone: Sequence[Results], marks: Sequence[str]) -> dict[str, A
     traffics: dict[str, dict[str, Any]] = {}
     for part in parts_of(everyone, each_scheme=True):
         group = traffics.setdefault(part.traffic, {"lines": [], "about": "", "why": []})
-        of_first = None
-        for each, mark in zip(summaries, marks, strict=True):
-            for row in of_part(each, part).itertuples():
-                of_first = row if mark == marks[0] else of_first
-                group["about"] = group["about"] or _about(row)
-                line = {
-                    "scheme": row.scheme,
-                    "colour": css_colour(row.scheme),
-                    "mark": mark,
-                    "difference": _difference(row, of_first),
-                    "cells": [column.text(row).partition(" (") for column in columns],
-                    "fidelity": f"{row.really}/{row.runs} pass",
-                    "trusted": row.really == row.runs,
-                    "none": not row.really,
-                }
-                group["lines"].append(line)
+        sides = zip(marks, summaries, strict=True)
+        rows = [(mark, row) for mark, each in sides for row in of_part(each, part).itertuples()]
+        first = next((row for mark, row in rows if mark == marks[0]), None)
+        group["lines"] += [
+            {"mark": mark, **_line(row, columns), "difference": _difference(row, first)} for mark, row in rows
+        ]
+        group["about"] = group["about"] or next((_about(row) for _, row in rows), "")
     for traffic, group in traffics.items():
         for each, mark in zip(summaries, marks, strict=True):
             lines = each[each.traffic == traffic] if len(each) else each
             group["why"] += [(mark, sentence) for sentence in why(lines[lines.really > 0] if len(lines) else lines)]
     return {"titles": [column.title for column in columns], "traffics": traffics}
+
+
+def _line(row: Any, columns: Sequence[Column]) -> dict[str, Any]:
+    """One scheme in one folder."""
+    return {
+        "scheme": row.scheme,
+        "colour": css_colour(row.scheme),
+        "cells": [column.text(row).partition(" (") for column in columns],
+        "fidelity": f"{row.really}/{row.runs} pass",
+        "trusted": row.really == row.runs,
+        "none": not row.really,
+    }
 
 
 def _summary(runs: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""report.html: everything a results folder says, on one page to hand to a colleague; or two folders side by side."""
+"""report.html: all that a results folder says, on one page to hand to a colleague; or several folders side by side."""
 
 from __future__ import annotations
 
@@ -32,26 +32,29 @@ from traffic.schemes import scheme_of
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE, FIGURES = "report.html", "figures"
 
+MOST_FOLDERS = 8
 MOST_FIGURES = 24  # of a section, for each folder
 MOST_LINES = 12  # of collectives' verdicts, before the others are folded
 _ALIKE = 8  # more entries of one kind than this are listed by their values, each once
 
 
 def report_path(folders: Sequence[ResultsFolder]) -> Path:
-    """Where a report goes unless told otherwise: into its folder, or into the current one if it compares two."""
+    """Where a report goes unless told otherwise: into its folder, or into the current one if it compares several."""
     if len(folders) == 1:
         return folders[0].path / PAGE
     return Path("-vs-".join(folder.path.resolve().name for folder in folders) + ".html")
 
 
 def write_report(folders: Sequence[ResultsFolder], out: Path, within: float | None = None) -> None:
-    """Write the page to `out`: one folder, or two side by side. One folder's figures and verdict go into it as well.
+    """Write the page to `out`: one folder, or several side by side. One folder's figures and verdict go into it too.
 
     `within` is the verdict's threshold, each folder's own where it is None. The same folders give the same page.
     Raises ResultsError where a folder cannot be read or a file not written.
     """
-    if not 1 <= len(folders) <= 2:
-        raise ResultsError(f"a report shows one results folder, or two side by side: {len(folders)} were named")
+    if not 1 <= len(folders) <= MOST_FOLDERS:
+        raise ResultsError(
+            f"a report shows 1 to {MOST_FOLDERS} results folders side by side: {len(folders)} were named"
+        )
     everyone = [Results(folder) for folder in folders]
     sections = [
         _drawn(section, everyone) for section in SECTIONS if any(section.needs in each.runs for each in everyone)
@@ -130,7 +133,7 @@ def _named(figure: Figure | str, name: str) -> dict[str, str]:
 
 
 def _marks(everyone: Sequence[Results]) -> list[str]:
-    return ["A", "B"] if len(everyone) > 1 else [""]
+    return list("ABCDEFGH"[: len(everyone)]) if len(everyone) > 1 else [""]
 
 
 def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:
@@ -220,14 +223,12 @@ def _short(revision: str) -> str:
     return "-".join([commit[:12], *changed])
 
 
-def _differences(everyone: Sequence[Results]) -> list[tuple[str, str, str]]:
+def _differences(everyone: Sequence[Results]) -> list[tuple[str, list[str]]]:
     """What the folders were asked, or ran on, otherwise; not when, nor how long it took to build."""
-    mine, other = (dict(_flat(each.manifest)) for each in everyone)
-    return [
-        (key, mine.get(key, "not set"), other.get(key, "not set"))
-        for key in dict.fromkeys([*mine, *other])
-        if mine.get(key) != other.get(key) and not key.startswith(("command", "started", "fabric.setup_s"))
-    ]
+    manifests = [dict(_flat(each.manifest)) for each in everyone]
+    rows = [(key, [each.get(key, "not set") for each in manifests]) for key in dict.fromkeys(chain(*manifests))]
+    aside = ("command", "started", "fabric.setup_s")
+    return [(key, values) for key, values in rows if len(set(values)) > 1 and not key.startswith(aside)]
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -110,7 +110,8 @@ def test_all_figures_are_there_and_can_be_read(chromium: str, one: Path, tmp_pat
     assert len(figures) == len(list((one.parent / "figures").glob("*.svg"))) == 3 * 2 + 2 * 5
     for figure in figures:
         least = (100, 40, 2) if figure["small"] else (300, 100, 5)
-        assert (figure["width"], figure["height"], figure["texts"]) >= least, figure
+        found = figure["width"], figure["height"], figure["texts"]
+        assert all(has >= needs for has, needs in zip(found, least, strict=True)), figure
         assert figure["smallest"] >= 9, "text of at least 9 pixels"
 
 

@@ -337,9 +337,23 @@ def test_a_folder_beside_itself(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("count", [0, 3])
+def test_a_difference_is_of_a_schemes_times_and_only_of_what_can_be_trusted(tmp_path: Path) -> None:
+    folders = [results_folder(tmp_path / name, ["ring"], list(SCHEMES), (1,)) for name in ("as-it-was", "slower")]
+    runs = folders[1].runs()
+    slower = {"ecmp": 1.1, "spray": 0.95, "ethereal": 2.0}
+    runs = runs.assign(cct_s=[row.cct_s * slower[row.scheme] for row in runs.itertuples()])
+    runs.loc[runs.scheme == "ethereal", ["fidelity", "fidelity_reasons"]] = ["fail", REASON]
+    runs.to_csv(folders[1].path / "runs.csv", index=False)
+    write_report([*folders, folders[0]], tmp_path / "three.html")
+    page = Page((tmp_path / "three.html").read_text())
+    lines = [row for row in page.rows if row and row[0] in SCHEMES]
+    assert [row[1] for row in lines] == ["A", "B", "C"] * 3
+    assert [row[2] for row in lines] == ["", "+10.0 %", "+0.0 %", "", "-5.0 %", "+0.0 %", "", "", "+0.0 %"]
+
+
+@pytest.mark.parametrize("count", [0, 9])
 def test_no_other_number_of_folders(folder: ResultsFolder, tmp_path: Path, count: int) -> None:
-    with pytest.raises(ResultsError, match=f"one results folder, or two side by side: {count} were named"):
+    with pytest.raises(ResultsError, match=f"shows 1 to 8 results folders side by side: {count} were named"):
         write_report([folder] * count, tmp_path / "report.html")
 
 
