@@ -12,7 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from emulator.topology import MAX_LEAVES, MAX_SPINES
+
 Cells = NDArray[np.float64]
+
+NOTHING: tuple[Cells, Cells] = (np.zeros((1, 1)), np.zeros((1, 1)))
+"""A run of which no link is known."""
 
 _COLOUR = "#D55E00"
 _LEVELS = 16  # shades beyond blank
@@ -27,7 +32,9 @@ def over_ideal(links: pd.DataFrame) -> tuple[Cells, Cells]:
 
     NaN where there is no link. The most of all cells is the run's congestion ratio.
     """
-    fabric = links[links.spine.notna()]
+    fabric = links[links.spine.between(0, MAX_SPINES - 1) & links.leaf.between(0, MAX_LEAVES - 1)]
+    if fabric.empty:
+        return NOTHING
     leaves, spines = (range(int(fabric[key].max()) + 1) for key in ("leaf", "spine"))
     up, down = (
         fabric[fabric.direction == direction]
@@ -48,7 +55,7 @@ def heat_map(up: Cells, down: Cells, scheme: str, about: str, most: float) -> st
     rows, columns = up.shape
     each = (_WIDTH - _GAP) / 2
     height = each * min(1.6, max(0.4, rows / columns))
-    worst = np.nanmax([up, down], initial=0)
+    worst = np.nan_to_num([up, down]).max()
     name = scheme if len(scheme) <= _LONGEST_NAME else f"{scheme[: _LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
     body = [
         f'<text x="0" y="11" font-size="10">{escape(name)}</text>',

@@ -193,7 +193,7 @@ def timeline(
     axes.set_ylim(0, len(schemes))
     for place, scheme in enumerate(reversed(schemes)):
         _queue(axes, place, queues[queues.scheme == scheme], max(most_bytes, 1), unit)
-        if "start_s" in flows:
+        if "start_s" in flows and pd.api.types.is_numeric_dtype(flows.start_s):
             _completed(axes, place, flows[flows.scheme == scheme])
     axes.set_xlim(left=0)
     for place, scheme in enumerate(reversed(schemes)):

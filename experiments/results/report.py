@@ -23,7 +23,7 @@ from experiments.results.failures import failures_of
 from experiments.results.folder import ResultsError, ResultsFolder
 from experiments.results.overview import EXPLANATION
 from experiments.results.page_table import page_table
-from experiments.results.sections import SECTIONS, Results, Section, parts_of, schemes_of
+from experiments.results.sections import SECTIONS, Part, Results, Section, parts_of, schemes_of
 from experiments.results.sentences import as_json, line_words, percent, sentence
 from experiments.results.svg import as_file
 from experiments.results.verdict import Line, Outcome, Verdict, of_results
@@ -118,8 +118,8 @@ def _drawn(section: Section, everyone: Sequence[Results]) -> dict[str, Any]:
                 "traffic": row[0][2].traffic,
                 "mark": row[0][1],
                 "figures": [
-                    figure and _named(figure, f"{section.key}-{place:02d}-{_safe('-'.join(filter(None, part)))}{mark}")
-                    for figure, (_, mark, part) in zip(drawn, row, strict=True)
+                    figure and _named(figure, f"{section.key}-{place:02d}{_safe(part, column)}{mark}")
+                    for column, (figure, (_, mark, part)) in enumerate(zip(drawn, row, strict=True), 1)
                 ],
             }
             for place, (row, drawn) in enumerate(zip(rows, figures, strict=True), 1)
@@ -266,8 +266,10 @@ def _what_it_does(scheme: str) -> str:
     return "; ".join([known.says, *(f"{heading}: {clause}" for heading, clause in known.about.items())])
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:80]
+def _safe(part: Part, column: int) -> str:
+    """A name that files and ids can have; where schemes have figures of their own, `column` tells them apart."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(filter(None, part)))[:80]
+    return f"-{column:02d}-{name}" if part.scheme else f"-{name}"
 
 
 def _save_figures(sections: Sequence[Mapping[str, Any]], folder: Folder) -> None:

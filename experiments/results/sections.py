@@ -15,7 +15,7 @@ from experiments.judge.rows import PASS
 from experiments.results import plots
 from experiments.results.curves import curves_of, draw_curve
 from experiments.results.folder import ResultsFolder
-from experiments.results.maps import Cells, heat_map, over_ideal, scale_of
+from experiments.results.maps import NOTHING, Cells, heat_map, over_ideal, scale_of
 
 
 class Part(NamedTuple):
@@ -33,7 +33,8 @@ class Results:
         self.path = folder.path
         self.name = folder.path.resolve().name
         self.manifest = folder.manifest()
-        self.runs = with_utilisation(folder.runs(), folder.frame("links"))
+        self._links = folder.frame("links")
+        self.runs = with_utilisation(folder.runs(), self._links)
         self.unfinished = folder.failed_runs()
         self.typical = typical(self.runs)
 
@@ -46,7 +47,7 @@ class Results:
     @cached_property
     def links(self) -> pd.DataFrame:
         """Of the typical runs, the ports of fabric links."""
-        links = self._frame("links")
+        links = self._of_runs(self._links)
         return links[links.run_id.isin(self.typical.run_id) & links.spine.notna()]
 
     @cached_property
@@ -70,16 +71,18 @@ class Results:
         return faults[faults.run_id.isin(self.typical.run_id)]
 
     def _frame(self, name: str) -> pd.DataFrame:
-        return self._folder.frame(name).merge(self.runs[["run_id", "traffic", "scheme", "fidelity"]], on="run_id")
+        return self._of_runs(self._folder.frame(name))
+
+    def _of_runs(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.merge(self.runs[["run_id", "traffic", "scheme", "fidelity"]], on="run_id")
 
 
 def with_utilisation(runs: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
     """Add the utilisation of the link that was fullest: its bytes over what it could carry in the run's time."""
     took = "cct_s" if "cct_s" in runs else "loaded_s"
-    if runs.empty or "rate_bps" not in links:
-        return runs
-    rates_bps = pd.to_numeric(links.rate_bps, errors="coerce")
-    fullest_s = (links.tx_bytes * 8 / rates_bps.where(rates_bps > 0)).groupby(links.run_id).max()
+    if runs.empty or "rate_bps" not in links or not pd.api.types.is_numeric_dtype(links.rate_bps):
+        return runs.drop(columns="utilisation", errors="ignore")
+    fullest_s = (links.tx_bytes * 8 / links.rate_bps.where(links.rate_bps > 0)).groupby(links.run_id).max()
     times_s = runs[took].where(runs[took] > 0)
     return runs.assign(utilisation=runs.run_id.map(fullest_s) / times_s)
 
@@ -163,11 +166,11 @@ def _points(*measures: plots.Measure) -> Callable[[Part, Results, Sequence[Resul
 def _link_map(part: Part, results: Results, everyone: Sequence[Results]) -> str:
     seed = of_part(results.typical, part).seed.iloc[0]
     about = f"{part.scheme}, {part.traffic}, seed {seed}"
-    return heat_map(*results.over_ideal[part], part.scheme, about, _most_over_ideal(everyone))
+    return heat_map(*results.over_ideal.get(part, NOTHING), part.scheme, about, _most_over_ideal(everyone))
 
 
 def _most_over_ideal(everyone: Sequence[Results]) -> float:
-    return max([1.0, *(float(np.nanmax(cells)) for each in everyone for cells in each.over_ideal.values())])
+    return max([1.0, *(float(np.nan_to_num(cells).max()) for each in everyone for cells in each.over_ideal.values())])
 
 
 def _timeline(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:

@@ -111,7 +111,8 @@ def test_table_has_the_terminals_numbers_and_seconds_beside_what_was_predicted(
     wanted = [[row.scheme, *(column.text(row) for column in columns), fidelity(row)] for row in numbers.itertuples()]
     titles = next(row for row in page.rows if row)
     assert titles[1:-1] == [column.title for column in columns]
-    assert {"CCT", "CCT / bound", "bus bandwidth", "fullest link", "connections"} <= {*titles}
+    said = {title.replace("\u00ad", "") for title in titles}
+    assert {"CCT", "CCT / bound", "bus bandwidth", "fullest link", "connections"} <= said
     assert [row for row in page.rows if row and row[0] in SCHEMES] == wanted
     bound = f"bound {numbers.bound_s[0]:.3g} s"
     assert [row for row in page.rows if len(row) == 1 and row[0].endswith(" s")] == [[f"{t} {bound}"] for t in TRAFFICS]
@@ -125,7 +126,9 @@ def test_what_cannot_be_trusted_is_there_and_marked(tmp_path: Path) -> None:
                       (folder.path / "page.html").read_text(), re.DOTALL)  # fmt: skip
     (ecmp, spray) = rows
     assert (bool(ecmp[0]), ecmp[1], bool(spray[0]), spray[1]) == (True, "ecmp", False, "spray")
-    assert "<b>1.75</b>" in ecmp[2] and "0/2 pass" in ecmp[2], "two runs: their median is between 1.75 and 1.76"
+    assert re.search("<b>1.7[56]</b>", ecmp[2]) and "0/2 pass" in ecmp[2], (
+        "two runs: their median is between 1.75 and 1.76"
+    )
 
 
 def test_utilisation_is_of_the_fullest_link() -> None:
@@ -156,7 +159,7 @@ def test_many_collectives_are_folded(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_date_and_revision_are_said(tmp_path: Path) -> None:
     versions = {"spraylab": "0.1.0", "revision": "0123456789abcdef0123456789abcdef01234567-dirty"}
     page = page_of(results_folder(tmp_path / "r", ["ring"], ["ecmp"], (1,), manifest=manifest_of(versions=versions)))
-    assert "started 2030-01-02 03:04; spraylab 0.1.0 at revision 0123456789ab-dirty" in page.text
+    assert "started 2030-01-02 03:04 spraylab 0.1.0 at revision 0123456789ab-dirty" in page.text
 
 
 def test_every_heading_is_an_anchor_of_itself(html: str) -> None:
