@@ -182,7 +182,8 @@ def _line(verdict: Verdict, line: Line) -> dict[str, str]:
 def _broken_links(experiment: Mapping[str, Any]) -> str:
     """The links that its faults name, a word each."""
     faults = experiment.get("faults")
-    return " ".join(str(each.get("link", "")) for each in faults if isinstance(each, Mapping)) if faults else ""
+    known = [each for each in faults if isinstance(each, Mapping)] if isinstance(faults, list) else []
+    return " ".join(str(each.get("link", "")) for each in known)
 
 
 def _facts(manifest: Mapping[str, Any]) -> Iterator[str]:
