@@ -49,7 +49,7 @@ def test_every_failure_of_every_run_is_counted_once(failed: list[list[str]]) -> 
 @pytest.mark.parametrize(
     ("fabric", "slower"),
     [
-        ({"host_rate": "20mbit", "fabric_rate": "5mbit"}, "host_rate: 10mbit, fabric_rate: 2500kbit"),
+        ({"host_rate": "20mbit", "fabric_rate": "5mbit"}, "host_rate: 10mbit, fabric_rate: 2.5mbit"),
         ({"host_rate": "400gbit", "scale": 40_000}, "scale: 80000"),
         ({"host_rate": "auto", "scale": 1}, "a lower host_rate and fabric_rate"),
         ({"host_rate": 7}, "a lower host_rate and fabric_rate"),
