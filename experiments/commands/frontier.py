@@ -103,8 +103,9 @@ def _draw(found: Sequence[Frontier], folder: Path) -> None:
     from experiments.results import plots
     from experiments.results.curves import draw_frontier
     from experiments.results.folder import write_file
+    from experiments.results.svg import as_file
 
     for number, each in enumerate(found, start=1):
         unit = f" ({each.axis.unit})" if each.axis.unit else ""
         figure = draw_frontier(each.traffic, f"{each.axis.key}{unit}", 1 + each.within, {"predicted": each.found})
-        write_file(folder / f"frontier-{number}.svg", plots.as_file(plots.to_svg(figure, f"frontier-{number}")))
+        write_file(folder / f"frontier-{number}.svg", as_file(plots.to_svg(figure, f"frontier-{number}")))

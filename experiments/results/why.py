@@ -37,7 +37,7 @@ def _cause(row: Any) -> str:
     if row.predicted_cct_s >= _EXPECTED_FROM * row.bound_s and not row.unexplained:
         return "theory expects it, as flows meet on a link at some times and leave it idle at others"
     if row.retransmitted_segments > 0:
-        return "segments were sent again, which slows senders down"
+        return "segments were sent again, which may have slowed senders down"
     if row.step_s > 0:
         return "ranks compute between what they send"
     return "no counter tells; the queues over time may"
