@@ -56,4 +56,5 @@ class SeveralTraffic(TrafficEntry):
         return sum(entry.flow_count(topology) for entry in self.entries)
 
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
-        return together([entry.schedule(topology, placement, seed) for entry in self.entries])
+        schedules = [entry.schedule(topology, placement, seed) for entry in self.entries]
+        return together(schedules, [entry.label for entry in self.entries])
