@@ -30,7 +30,7 @@ def results(runs: pd.DataFrame) -> list[dict[str, Any]]:
     if not columns <= set(runs.columns):
         return []
     plain = runs[(runs.fidelity == PASS) & runs.busbw_bps.notna() & runs.collective.isin(_COLLECTIVES)]
-    return [_result(*key, alike) for key, alike in plain.groupby(["traffic", "scheme", "size_bytes"], sort=False)]
+    return [_result(key, alike) for key, alike in plain.groupby(["traffic", "scheme", "size_bytes"], sort=False)]
 
 
 def _result(key: tuple[str, str, int], alike: pd.DataFrame) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def _attribute(message: bytes) -> Mapping[str, float | str]:
             name = value.decode(errors="replace")
         elif number > 2:
             held[number] = value
-    return {name: value} if (value := next(_values(held), None)) is not None else {}
+    known = next(_values(held), None)
+    return {} if known is None else {name: known}
 
 
 def _values(held: Mapping[int, Value]) -> Iterator[float | str]:
