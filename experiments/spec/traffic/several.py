@@ -42,6 +42,10 @@ class SeveralTraffic(TrafficEntry):
         return "+".join(entry.label for entry in self.entries)
 
     @property
+    def parts(self) -> tuple[TrafficEntry, ...]:
+        return self.entries
+
+    @property
     def seeded(self) -> bool:
         return any(entry.seeded for entry in self.entries)
 
