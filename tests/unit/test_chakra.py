@@ -79,8 +79,8 @@ def test_what_traces_of_pytorch_have_wrong_is_mended_and_counted(tmp_path: Path)
     assert len(schedule.collectives) == 1
     assert schedule.repairs == (
         "2 waits for nodes that are not there are left out",
-        "4 nodes wait for the one before on their stream, which they did not say",
         "2 computations with operations and no duration take no time",
+        "4 nodes wait for the one before on their stream, which they did not say",
         "2 collectives that the host lists as well count once",
     )
     first = min(schedule.flows, key=lambda flow: flow.id)
