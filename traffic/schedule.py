@@ -34,13 +34,16 @@ class Flow:
     reduce: bool = False
 
 
+NO_ITERATION = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Compute:
     """Rank `rank` computes for `seconds`, from when all in `waits_for` is done.
 
     Computations share one numbering with flows and come after them: `id` is the place in `Schedule.computes` plus the
     number of flows. Nothing but `waits_for` keeps two of one rank apart. With 0 seconds it is where things meet.
-    `iteration` is the training step that it belongs to, from 0 on; `label` is for people.
+    `iteration` is the training step that it belongs to, from 0 on, or NO_ITERATION; `label` is for people.
     """
 
     id: int
@@ -59,13 +62,29 @@ class Placed(NamedTuple):
     size_bytes: int
 
 
+class Part(NamedTuple):
+    """One of several jobs at the same time: its name, and its ranks."""
+
+    name: str
+    ranks: range
+
+
+class Request(NamedTuple):
+    """The ids of a request's flow, of the computation that serves it, and of its answer's flow."""
+
+    sent: int
+    served: int
+    answered: int
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The flows of one collective among `ranks` ranks, or the flows and computations of a training job.
 
     `size_bytes` is the message size as nccl-tests counts it, and `busbw_factor` what algbw is multiplied by to give
     busbw (nccl-tests, doc/PERFORMANCE.md). `collectives` are those that the flows of a job carry out, and `repairs`
-    says in clauses what was wrong with the file it is from and could be mended.
+    says in clauses what was wrong with the file it is from and could be mended. `parts` are the jobs that run at the
+    same time, where they are several, and `requests` what is asked of servers.
     """
 
     collective: str
@@ -78,6 +97,8 @@ class Schedule:
     computes: Sequence[Compute] = field(default=(), repr=False)
     collectives: Sequence[Placed] = field(default=(), repr=False)
     repairs: Sequence[str] = field(default=(), repr=False)
+    parts: Sequence[Part] = field(default=(), repr=False)
+    requests: Sequence[Request] = field(default=(), repr=False)
 
     @property
     def payload_bytes(self) -> int:

@@ -20,7 +20,7 @@ EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f}
 
 _MEDIANS = (
     *("cct_over_bound", "congestion_ratio", "emulated_over_predicted"),
-    *("step_s", "step_over_bound", "exposed_s", "overlap"),
+    *("step_s", "step_over_bound", "exposed_s", "overlap", "request_p99_s"),
     *("loaded_s", "duration_s", "wire_bytes"),
     *("cct_s", "predicted_cct_s", "bound_s", "size_bytes", "busbw_bps", "utilisation"),
     *("subflows", "cut_flows", "retransmitted_segments"),
@@ -130,6 +130,7 @@ STEPS = (
     Column("step /\nbound", "step_over_bound", lambda row: _ratio(row.step_over_bound)),
     Column("exposed", "exposed_s", lambda row: f"{row.exposed_s:.3g} s"),
     Column("overlap", "overlap", lambda row: f"{row.overlap:.0%}"),
+    Column("requests,\n99 %", "request_p99_s", lambda row: f"{1000 * row.request_p99_s:.3g} ms"),
 )
 """Of training jobs: see `experiments.theory.steps`."""
 
@@ -185,14 +186,15 @@ def render(runs: pd.DataFrame) -> Group:
     )
     tables = [best]
     if steps:
-        with_steps = [row for row in lines.itertuples() if not pd.isna(row.step_s)]
+        with_steps = [row for row in lines.itertuples() if not pd.isna(row.step_s) or not pd.isna(row.request_p99_s)]
         tables.append(
             _table(
                 "Steps of training",
                 ["scheme", *(column.heading for column in steps)],
                 [(row.traffic, [row.scheme, *_styled(row, steps)]) for row in with_steps],
                 "medians of the same runs; exposed: of a step, what the rank with most of it did not compute; overlap: "
-                "of the time in which ranks communicate, what they compute meanwhile",
+                "of the time in which ranks communicate, what they compute meanwhile; requests: 99 of 100 and their "
+                "answers were under way for less",
             )
         )
     if not counts:

@@ -42,6 +42,10 @@ class SeveralTraffic(TrafficEntry):
         return "+".join(entry.label for entry in self.entries)
 
     @property
+    def parts(self) -> tuple[TrafficEntry, ...]:
+        return self.entries
+
+    @property
     def seeded(self) -> bool:
         return any(entry.seeded for entry in self.entries)
 
@@ -56,4 +60,5 @@ class SeveralTraffic(TrafficEntry):
         return sum(entry.flow_count(topology) for entry in self.entries)
 
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
-        return together([entry.schedule(topology, placement, seed) for entry in self.entries])
+        schedules = [entry.schedule(topology, placement, seed) for entry in self.entries]
+        return together(schedules, [entry.label for entry in self.entries])
