@@ -24,12 +24,15 @@ from experiments.commands.common import (
 if TYPE_CHECKING:
     from experiments.commands.output import Console
     from experiments.results.folder import ResultsFolder
-    from experiments.runs.frontier import Axis, Frontier, Times
+    from experiments.runs.frontier import Axis, Frontier, Measure, Times
     from experiments.runs.loads.replays import Replays
     from experiments.spec.experiment import Experiment
 
 Series = Mapping[str, "Sequence[Frontier]"]
 """The frontiers of all traffic, by how they were found: predicted, emulated."""
+
+Find = Callable[["Measure"], "Iterator[Frontier]"]
+"""The search for all frontiers by a measure."""
 
 _SETUP_S = 2.0  # of a fabric, anew for each question of the search
 
@@ -145,8 +148,6 @@ def frontier(
       spraylab frontier --resume results/mine-frontier-...
     """
     from experiments.commands.output import Console
-    from experiments.results.folder import ResultsFolder
-    from experiments.results.inputs import restored
     from experiments.runs import frontier as search
     from experiments.spec.experiment import experiment_file
 
@@ -154,8 +155,7 @@ def frontier(
     if resume:
         if experiment or overrides or axis or out or predict:
             raise click.UsageError("--resume takes everything from its folder: give no experiment, or other option")
-        folder = ResultsFolder.open(resume)
-        asked, searched = _Asked.of(folder), restored(folder)
+        folder, asked, searched = _begun_before(resume)
     elif experiment is None:
         raise click.UsageError("name an experiment, such as: spraylab frontier quick --axis strain.jitter")
     elif axis is None:
@@ -173,20 +173,25 @@ def frontier(
             console.go_on("the search goes on without it")
     with console.waiting(lambda: "asking theory"):
         series = {"predicted": _told("Predicted", find(search.predicted), console)}
+    find = functools.partial(find, expected=series["predicted"])
     if dry_run and not predict:
-        _say_how_long(functools.partial(find, expected=series["predicted"]), console)
+        _say_how_long(find, console)
     elif not predict:
         folder = folder or _begun(out, searched, asked, experiment_file(experiment) if experiment else None)
-        emulated = find(functools.partial(_emulated, folder, console), expected=series["predicted"])
-        try:
-            series["emulated"] = _told("Emulated", emulated, console)
-        except BaseException:
-            console.say(f"go on with: spraylab frontier --resume {folder.path}")
-            raise
+        series["emulated"] = _emulated(find, folder, console)
         for pair in zip(*series.values(), strict=True):
             console.say(search.compared(*pair), "bold")
         _keep(series, folder, console)
     _write(series, csv, figures, console)
+
+
+def _begun_before(path: Path) -> tuple[ResultsFolder, _Asked, Experiment]:
+    """The folder to go on with, and what it was begun with."""
+    from experiments.results.folder import ResultsFolder
+    from experiments.results.inputs import restored
+
+    folder = ResultsFolder.open(path)
+    return folder, _Asked.of(folder), restored(folder)
 
 
 def _check(experiment: Experiment, along: Axis) -> None:
@@ -206,7 +211,7 @@ def _told(how: str, found: Iterator[Frontier], console: Console) -> list[Frontie
     return frontiers
 
 
-def _say_how_long(find: Callable[..., Iterator[Frontier]], console: Console) -> None:
+def _say_how_long(find: Find, console: Console) -> None:
     """What the emulation takes if its runs are as theory says."""
     from experiments.runs.frontier import predicted
 
@@ -231,14 +236,21 @@ def _begun(out: Path | None, experiment: Experiment, asked: _Asked, file: Path |
     return begun(out or default_path(f"{experiment.name}-frontier"), about, compared, file)
 
 
-def _emulated(folder: ResultsFolder, console: Console, work: Replays) -> Times:
-    """Perform what `folder` lacks of `work`, and return what its trusted runs took."""
+def _emulated(find: Find, folder: ResultsFolder, console: Console) -> list[Frontier]:
+    """Search by runs: perform those of each question that `folder` lacks, and count what can be trusted."""
     from experiments.commands.performing import conduct
     from experiments.runs.frontier import measured
 
-    work.check_emulable()
-    conduct(work, folder, console)
-    return measured(work, folder.runs())
+    def measure(work: Replays) -> Times:
+        work.check_emulable()
+        conduct(work, folder, console)
+        return measured(work, folder.runs())
+
+    try:
+        return _told("Emulated", find(measure), console)
+    except BaseException:
+        console.say(f"go on with: spraylab frontier --resume {folder.path}")
+        raise
 
 
 def _keep(series: Series, folder: ResultsFolder, console: Console) -> None:
