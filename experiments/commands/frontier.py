@@ -142,10 +142,9 @@ def frontier(
     \b
     Examples:
       spraylab frontier quick --predict --axis strain.sizes.spread --to 90%
-      spraylab frontier quick --predict --axis strain.jitter.share --set 'strain={jitter: {each: flow}}'
-      spraylab frontier quick --predict --axis strain.stragglers.slow --from 1 --to 5
-      spraylab frontier mine.yaml --axis strain.jitter.share --most-seeds 20 --halvings 2
-      spraylab frontier --resume results/mine-frontier-...
+      spraylab frontier quick --predict --axis strain.jitter.share --to 20%
+      spraylab frontier quick --axis strain.jitter.share --to 20% --halvings 2
+      spraylab frontier --resume results/quick-frontier-...
     """
     from experiments.commands.output import Console
     from experiments.runs import frontier as search
