@@ -55,7 +55,8 @@ class ReplayResult:
     """Times are of CLOCK_MONOTONIC, of every flow and computation by its id.
 
     `data_problems` says what is wrong with the data that was carried; None where none was checked. `waited` are pairs
-    of a time and how long, up to then, the replay has waited for the network instead of keeping it waiting.
+    of a time and how long, up to then, the replay has waited for the network instead of keeping it waiting. `own_tasks`
+    is as `Schedule` has it.
     """
 
     started_s: Sequence[float]
@@ -63,11 +64,12 @@ class ReplayResult:
     connections: Sequence[ConnectionResult]
     data_problems: Sequence[str] | None = None
     waited: Sequence[tuple[float, float]] = ()
+    own_tasks: int | None = None
 
     @property
     def cct_s(self) -> float:
-        """From the first send, or computation, to the last byte received or computation done."""
-        return max(self.finished_s) - min(self.started_s)
+        """From the first send, or computation, to the last byte received or computation done; other tenants' aside."""
+        return max(self.finished_s[: self.own_tasks]) - min(self.started_s[: self.own_tasks])
 
 
 class Replay:
@@ -204,7 +206,8 @@ class _Player:
                     reported = now
                     yield self._received / total
             patience.note()
-        return ReplayResult(self._started, self._finished, self._results(), self._payload.problems(), patience.account)
+        problems, own_tasks = self._payload.problems(), self._connections.plan.schedule.own_tasks
+        return ReplayResult(self._started, self._finished, self._results(), problems, patience.account, own_tasks)
 
     def _register(self, epoll: select.epoll) -> dict[int, int]:
         """What stands behind each descriptor: positive numbers are receivers, the others senders.

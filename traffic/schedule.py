@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
@@ -19,6 +19,9 @@ class Flow:
 
     `src_offset_bytes` and `dst_offset_bytes` place the bytes in the ranks' buffers; `reduce` adds them to what is there
     instead of overwriting it. Replay needs them only to carry and check real data.
+
+    `drawn` is what the path of another tenant's flow hangs on, whatever the scheme; None for a flow of the schedule's
+    own. Other tenants' are listed last, and nothing waits for them.
     """
 
     id: int
@@ -32,6 +35,7 @@ class Flow:
     src_offset_bytes: int = 0
     dst_offset_bytes: int = 0
     reduce: bool = False
+    drawn: int | None = None
 
 
 NO_ITERATION = -1
@@ -99,6 +103,18 @@ class Schedule:
     repairs: Sequence[str] = field(default=(), repr=False)
     parts: Sequence[Part] = field(default=(), repr=False)
     requests: Sequence[Request] = field(default=(), repr=False)
+
+    @cached_property
+    def own(self) -> Schedule:
+        """The schedule without what other tenants send."""
+        if not self.flows or self.flows[-1].drawn is None:
+            return self
+        return replace(self, flows=[flow for flow in self.flows if flow.drawn is None])
+
+    @property
+    def own_tasks(self) -> int | None:
+        """How many tasks, the first, are its own where others follow; None: all are."""
+        return None if self.own is self else len(self.own.flows)
 
     @property
     def payload_bytes(self) -> int:

@@ -45,7 +45,7 @@ def judge_replay(run: ReplayEvidence, identity: Mapping[str, Any], predicted: Pr
     flows, links = _flows(run), links_of(run)
     row = {
         **identity,
-        "flows": len(schedule.flows),
+        "flows": len(schedule.own.flows),
         "subflows": len(run.plan.connections),
         "cut_flows": run.plan.cut_flows,
         "cct_s": result.cct_s,
@@ -57,8 +57,8 @@ def judge_replay(run: ReplayEvidence, identity: Mapping[str, Any], predicted: Pr
         "algbw_bps": schedule.size_bytes * 8 / result.cct_s,
         "busbw_bps": schedule.size_bytes * 8 / result.cct_s * schedule.busbw_factor,
         "congestion_ratio": _congestion_ratio(run.ports, links, run.topology),
-        "fct_p50_s": flows.fct_s.quantile(0.5),
-        "fct_p99_s": flows.fct_s.quantile(0.99),
+        "fct_p50_s": flows.fct_s[: schedule.own_tasks].quantile(0.5),
+        "fct_p99_s": flows.fct_s[: schedule.own_tasks].quantile(0.99),
         "retransmitted_segments": sum(connection.retransmitted_segments for connection in result.connections),
         "timeouts": sum(connection.timeouts for connection in result.connections),
         "out_of_order_segments": sum(connection.out_of_order_segments for connection in result.connections),

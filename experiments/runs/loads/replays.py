@@ -204,9 +204,9 @@ class Replays(ReplayWork):
         whole_s = bound_s(schedule, self.topology, hosts)
         if self.experiment.strains:
             schedule = self.experiment.strained(schedule, whole_s, seed)
-            whole_s = bound_s(schedule, self.topology, hosts)
+            whole_s = bound_s(schedule.own, self.topology, hosts)
         faults = self.experiment.broken(whole_s, seed)
-        under_s = bound_under_s(schedule, self.topology, hosts, faults) if faults else 0.0
+        under_s = bound_under_s(schedule.own, self.topology, hosts, faults) if faults else 0.0
         return schedule, hosts, max(whole_s, under_s), faults
 
     def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
@@ -215,7 +215,8 @@ class Replays(ReplayWork):
         return {**super().identity(run, plan, dataplane), **self._setting, **strain}
 
     def estimate_s(self, run: Run) -> float:
-        return estimate_s(self.experiment, run, self.bound_s(run))
+        last_s = max((flow.start_s for flow in self.ideal(run)[0].flows), default=0.0)
+        return max(estimate_s(self.experiment, run, self.bound_s(run)), last_s + RUN_OVERHEAD_S)
 
     def columns(self, run: Run) -> dict[str, str]:
         plan, faults = self.plan(run), self.faults(run)
