@@ -18,14 +18,12 @@ from functools import wraps
 from typing import ParamSpec
 from xml.etree import ElementTree
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.judge.rows import PASS
+from experiments.results.drawn import Axes, Figure, style
 from traffic.schemes import INK, Look, scheme_of, spare_look
 
 _WIDTH_IN = 3.6
@@ -86,7 +84,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def _style(**more: str) -> AbstractContextManager[None]:
     """Ours over matplotlib's defaults, whatever the user's own matplotlibrc says."""
-    return matplotlib.style.context(["default", {**_STYLE, **more}])
+    return style.context(["default", {**_STYLE, **more}])
 
 
 @styled

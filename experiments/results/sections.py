@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from experiments.judge.rows import PASS
 from experiments.results import plots
 from experiments.results.curves import curves_of, draw_curve
+from experiments.results.drawn import Figure
 from experiments.results.folder import ResultsFolder
 
 
