@@ -77,6 +77,7 @@ def frontier(
     import pandas as pd
     from rich.console import Console
 
+    from experiments.results.cells import guarded
     from experiments.results.folder import write_file
     from experiments.runs import frontier as search
 
@@ -93,7 +94,8 @@ def frontier(
             found.append(each)
             console.print(f"Predicted: {each}", highlight=False, markup=False)
     if csv:
-        write_file(csv, pd.DataFrame([row for each in found for row in each.rows]).to_csv(index=False))
+        frame = pd.DataFrame([row for each in found for row in each.rows])
+        write_file(csv, guarded(frame).to_csv(index=False))
         console.print(f"written: {csv}", highlight=False, soft_wrap=True)
     if figures:
         _draw(found, figures)
