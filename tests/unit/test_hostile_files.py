@@ -6,6 +6,7 @@ Beside tests/unit/test_hostile_folder.py, which is about results folders; docs/s
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -195,3 +196,19 @@ def test_a_report_is_drawn_by_nobodys_settings(at_work: Path, laid: str) -> None
     assert sorted(path.name for path in planted.iterdir()) == sorted(PLANTED)
     assert not trace.exists()
     assert stat.S_ISREG((at_work / "r" / "report.html").lstat().st_mode)
+
+
+# What is said of it
+
+
+def test_every_promise_names_tests_that_there_are() -> None:
+    last, tests = "", 0
+    for row in (ROOT / "docs" / "security.md").read_text().splitlines():
+        *_, held_by = row.strip("|").split("|")
+        named = re.findall(r"`([\w/]*\.py)?::(\w+)`", held_by) if row.startswith("| ") else []
+        assert named or not row.startswith("| ") or row == "| promise | held by |", row
+        for path, test in named:
+            last = path or last
+            assert f"def {test}(" in (ROOT / "tests" / last).read_text(), (last, test)
+            tests += 1
+    assert tests > 20
