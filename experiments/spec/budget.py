@@ -67,8 +67,8 @@ def too_many_swept(flows: int, points: int) -> str | None:
     if flows * points <= MAX_SWEPT_FLOWS:
         return None
     return (
-        f"{points:,} points of {flows:,} flows are more than can be checked (at most {MAX_SWEPT_FLOWS:,} in all): write "
-        "fewer values, or use fewer hosts or channels"
+        f"{points:,} points of {flows:,} flows are more than can be checked (at most {MAX_SWEPT_FLOWS:,} in all): "
+        "write fewer values, or use fewer hosts or channels"
     )
 
 
