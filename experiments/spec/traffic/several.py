@@ -58,7 +58,8 @@ class SeveralTraffic(TrafficEntry):
 
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
         """Return all of them as one. Raises JobError for more than one may have."""
-        schedules, tasks = [], 0
+        schedules: list[Schedule] = []
+        tasks = 0
         for entry in self.entries:
             schedules.append(entry.schedule(topology, placement, seed))
             tasks += len(schedules[-1].flows) + len(schedules[-1].computes)
