@@ -264,11 +264,12 @@ def _keep(series: Series, folder: ResultsFolder, console: Console) -> None:
 def _write(series: Series, csv: Path | None, figures: Path | None, console: Console) -> None:
     import pandas as pd
 
+    from experiments.results.cells import guarded
     from experiments.results.folder import write_file
 
     if csv:
         rows = [{"how": how, **row} for how, found in series.items() for each in found for row in each.rows]
-        write_file(csv, pd.DataFrame(rows).to_csv(index=False))
+        write_file(csv, guarded(pd.DataFrame(rows)).to_csv(index=False))
         console.say(f"written: {csv}")
     if figures:
         _draw(series, figures)

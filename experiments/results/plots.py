@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from experiments.judge.rows import PASS
+from experiments.results.drawn import Axes, Figure, style
 from experiments.results.svg import css, for_pages
 from traffic.schemes import INK, Look, scheme_of, spare_look
 
@@ -87,7 +85,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def _style(**more: str) -> AbstractContextManager[None]:
     """Ours over matplotlib's defaults, whatever the user's own matplotlibrc says."""
-    return matplotlib.style.context(["default", {**_STYLE, **more}])
+    return style.context(["default", {**_STYLE, **more}])
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
 from emulator.files import Folder, OddFileError
 from experiments.results import plots
 from experiments.results.drawing import fabric_drawing
+from experiments.results.drawn import Figure
 from experiments.results.failures import failures_of
 from experiments.results.folder import ResultsError, ResultsFolder
 from experiments.results.overview import EXPLANATION

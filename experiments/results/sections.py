@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from experiments.judge.rows import PASS
 from experiments.results import plots
 from experiments.results.curves import curves_of, draw_curve
+from experiments.results.drawn import Figure
 from experiments.results.folder import ResultsFolder
 from experiments.results.maps import NOTHING, Cells, heat_map, over_ideal, scale_of
 

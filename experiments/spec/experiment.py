@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from pydantic import (
 
 from emulator.caller import as_caller
 from emulator.faults import Fault
+from experiments.spec.budget import too_many_swept
 from experiments.spec.fabric import FabricSpec
 from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible_faults
 from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
@@ -263,6 +265,8 @@ def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> 
     problems = [*_impossible_traffic(experiment), *experiment.impossible_faults()]
     if problems:
         raise SpecError(report(problems, source))
+    if experiment.sweep and (too_much := too_many_swept(_checked_flows(experiment), experiment.sweep.points)):
+        raise SpecError(report([Problem(("sweep",), too_much)], source))
     experiment.points()
     return experiment
 
@@ -295,6 +299,13 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
         case ["faults", int(index), *_]:
             return fault_kind_of(content["faults"][index])
     return Experiment
+
+
+def _checked_flows(experiment: Experiment) -> int:
+    """How many flows are listed to check the traffic, as far as that can be told beforehand."""
+    topology = experiment.fabric.shape()
+    listed = accumulate(entry.flow_count(topology) for entry in experiment.traffic)
+    return max((flows for flows in listed if flows <= MAX_CHECKED_FLOWS), default=0)
 
 
 def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,15 @@ from experiments.judge.rows import Judged, judge_replay
 from experiments.runs.messages import Job, Playing
 from experiments.runs.plan import RUN_OVERHEAD_S, Run, estimate_s, plan_runs
 from experiments.runs.work import Seen, Work, refuse
-from experiments.spec.budget import too_long, too_many_connections, too_many_flows, too_many_pieces, too_many_runs
+from experiments.spec.budget import (
+    fewest_connections,
+    too_long,
+    too_many_connections,
+    too_many_flows,
+    too_many_in_all,
+    too_many_pieces,
+    too_many_runs,
+)
 from experiments.spec.experiment import Experiment, Point
 from experiments.spec.faults import contradiction
 from experiments.spec.sweep import as_text
@@ -231,9 +240,14 @@ class Replays(ReplayWork):
         first = [run for run in self.runs if run.seed == self.experiment.seeds[0]]
         for run in first:
             self.check_listable(run)
+        refuse(too_many_in_all(self.pieces_in_all(), len(self.runs)), self.name)
         for run in first:
-            refuse(too_many_connections(self.plan(run), self.topology), self.name, run.label)
-            schedule, _, bound = self.ideal(run)
+            schedule, hosts, bound = self.ideal(run)
+            fewest = fewest_connections(schedule, hosts, scheme_of(run.scheme))
+            refuse(too_many_connections(scheme_of(run.scheme), fewest, self.topology), self.name, run.label)
+            plan = self.plan(run)
+            senders = Counter(connection.src_host for connection in plan.connections)
+            refuse(too_many_connections(plan.scheme, senders, self.topology), self.name, run.label)
             refuse(too_long(self.experiment.fabric.slower, schedule, bound), self.name, run.label)
         self._check_faults()
 
@@ -254,6 +268,11 @@ class Replays(ReplayWork):
                     f"{ends_s:.2g} s; write a time before that, or a part of the bound such as 30%",
                     self.name,
                 )
+
+    def pieces_in_all(self) -> int:
+        """Return how many pieces all runs have at least, as far as that can be told without listing them."""
+        flows = [entry.flow_count(self.topology) for entry in self.experiment.traffic]
+        return sum(flows[run.traffic] * scheme_of(run.scheme).connections_per_flow for run in self.runs)
 
     def check_listable(self, run: Run) -> None:
         """Raises SpecError for traffic of more flows than can be listed."""
