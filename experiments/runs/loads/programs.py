@@ -141,7 +141,8 @@ class Programs(Work):
         launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port, dict(os.environ))
         load = ProgramLoad(scheme_of(run.scheme), launch)
         faults = self.experiment.broken(0.0, run.seed)  # by seconds alone
-        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, faults)
+        reaction = self.experiment.network_reaction()
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, faults, reaction)
 
     def judged(self, run: Run, measured: Measured[ProgramResult], seen: Seen) -> Judged:
         evidence = ProgramEvidence.of(

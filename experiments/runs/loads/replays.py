@@ -151,7 +151,8 @@ class ReplayWork(Work):
 
     def job(self, run: Run, captures: Folder) -> Job:
         load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify)
-        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run))
+        reaction = self.experiment.network_reaction()
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run), reaction)
 
     def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
         prepared = self._prepared[run.run_id]
