@@ -2,8 +2,9 @@
 
 A leaf's table: own hosts first; else a path tag sends the packet to that spine; else hash the 5-tuple over the spines,
 or do what a scheme asks for instead.
-A spine's table: one prefix a leaf, whatever has failed: no leaf sends it what it cannot pass on, and what was on its way
-before they knew is lost on the link, where it is counted. Rules are listed in falling priority: the first that matches decides.
+A spine's table: one prefix a leaf, whatever has failed: no leaf sends it what it cannot pass on, and what was on its
+way before they knew is lost on the link, where it is counted.
+Rules are listed in falling priority: the first that matches decides.
 """
 
 from __future__ import annotations

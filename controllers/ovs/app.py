@@ -1,8 +1,8 @@
 """The OpenFlow controller, a process of its own that calls `main` with its socket and port.
 
 A thin os-ken application. Over the Unix socket it is told what the fabric is, which seed to hash with and what leaves
-do instead, a JSON object a line, and answers each line once every switch has confirmed its table with a barrier. What a
-switch has confirmed is not sent to it again; a switch that connects later, or comes back, is given the table that is in force.
+do instead, a JSON object a line, and answers each line once every switch has confirmed its table with a barrier. A
+switch that holds it already is not told again; one that connects later, or comes back, is given what is in force.
 """
 
 from __future__ import annotations

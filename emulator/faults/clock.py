@@ -21,8 +21,8 @@ _JOIN_TIMEOUT_S = 30.0  # longer than the kernel may take to answer over netlink
 class Clock:
     """The faults of one run, on a thread of their own; without any there is no thread. A context manager.
 
-    `reaction` is what the network does about those that it sees. `start` when the load begins, `halt` when it has ended, `settle` once its last packets are counted. Leaving it ends
-    what is still in force, whatever came before.
+    `reaction` is what the network does about those that it sees. `start` when the load begins, `halt` when it has
+    ended, `settle` once its last packets are counted. Leaving it ends what is still in force, whatever came before.
     """
 
     def __init__(self, faults: Sequence[Fault], fabric: Fabric, reaction: Reaction | None = None) -> None:

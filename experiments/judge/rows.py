@@ -180,16 +180,18 @@ def _faults(run: Evidence[Any]) -> pd.DataFrame:
     for number, happened in enumerate(run.measured.faults):
         fault = happened.fault
         origin_s = happened.due_s - fault.at_s - run.start_s
-        events = zip(("begin", "end"), (fault.at_s, fault.end_s), (happened.begun, happened.ended), happened.reacted)
-        for event, at_s, changes, reacted in events:
+        to_begin, to_end = happened.reacted
+        for event, at_s, changes, reacted in (
+            ("begin", fault.at_s, happened.begun, to_begin),
+            ("end", fault.end_s, happened.ended, to_end),
+        ):
             reacted_s = reacted.confirmed_s - run.start_s if reacted else None
             for each in changes:
                 asked_s, confirmed_s = each.asked_s - run.start_s, each.confirmed_s - run.start_s
-                taken = each.destroyed_packets, each.destroyed_bytes
+                taken = each.destroyed_packets, each.destroyed_bytes, reacted_s
                 port = run.ports[each.port].name
                 rows.append(
                     (number, fault.kind, event, origin_s + at_s, port, asked_s, confirmed_s, each.rate_bps, *taken)
-                    + (reacted_s,)
                 )
     types = {"fault": int, "confirmed_s": float, "rate_bps": "Int64", "reacted_s": float}
     return pd.DataFrame(rows, columns=_FAULT_COLUMNS).astype(types)

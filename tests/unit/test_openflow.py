@@ -35,7 +35,7 @@ class Datapath:
 
 
 def over_the_wire(messages: Sequence[Any]) -> list[Any]:
-    """What a switch reads: rules, out of their bundle and unpacked again; os-ken, a controller's, reads nothing else."""
+    """What a switch reads: rules, out of their bundle and unpacked again; os-ken reads nothing else."""
     received = []
     for number, message in enumerate(messages):
         message.set_xid(number + 1)
