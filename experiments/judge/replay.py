@@ -59,7 +59,7 @@ def _spines(run: ReplayEvidence) -> Ints:
     spines = choose_spines(run.plan, run.topology, run.seed).copy()
     for connection in run.plan.connections:
         ends = {run.topology.leaf_of(connection.src_host), run.topology.leaf_of(connection.dst_host)}
-        if ends & run.leaves_told_of:
+        if ends & run.leaves_told_of or run.measured.result.connections[connection.id].moves:
             spines[connection.id] = NO_SPINE
     return spines
 

@@ -27,7 +27,7 @@ from experiments.spec.fabric import FabricSpec
 from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible_faults
 from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
-from experiments.spec.reaction import ReactionSpec
+from experiments.spec.reaction import HostsSpec, ReactionSpec
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.sweep import Sweep, Swept
 from experiments.spec.traffic import Traffic, kind_of
@@ -36,6 +36,7 @@ from traffic.collectives import ScheduleError
 from traffic.formats import FormatError
 from traffic.placement import PlacementError, place
 from traffic.promises import check_verifiable
+from traffic.repath import Repath
 from traffic.schedule import Schedule
 from traffic.schemes import names_of_role, scheme_of
 from traffic.strain import Strain, StrainError, strained
@@ -163,6 +164,11 @@ class Experiment(Keys):
         """What the network does about links that are down; None: nothing."""
         reaction = self.reaction.of_network() if self.reaction else None
         return reaction and self.fabric.slower.slowed(reaction)
+
+    def repath(self) -> Repath | None:
+        """What the hosts of a replay do about connections that bring nothing any more; None: nothing."""
+        repath = self.reaction.of_hosts() if self.reaction else None
+        return repath and self.fabric.slower.slowed(repath)
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
         """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
@@ -295,6 +301,8 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return FabricSpec
         case ["transport", *_]:
             return TransportSpec
+        case ["reaction", "hosts", *_]:
+            return HostsSpec
         case ["reaction", *_]:
             return ReactionSpec
         case ["strain", *rest]:

@@ -15,9 +15,10 @@ from emulator.faults import Fault, Reaction
 from emulator.topology import LeafSpine
 from experiments.spec.messages import shown
 from experiments.spec.units import format_rate_bps
+from traffic.repath import Repath
 from traffic.schedule import Schedule
 
-Timed = TypeVar("Timed", Fault, Reaction)
+Timed = TypeVar("Timed", Fault, Reaction, Repath)
 
 MAX_FACTOR = 10**9
 REAL_RATE_BPS = 10**9

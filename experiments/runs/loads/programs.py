@@ -106,6 +106,8 @@ class Programs(Work):
         for key, value in (("sweep", experiment.sweep), ("strain", experiment.strains)):
             if value:
                 raise SpecError(f"{key}: changes what is replayed, and programs send what they like; --set {key}=null")
+        if experiment.repath():
+            raise SpecError("reaction.hosts: programs open their own connections, which nobody moves; leave it out")
         self.take(experiment)
         self.program = program
         self.left_out = [scheme for scheme in experiment.schemes if not scheme_of(scheme).for_programs]
