@@ -102,7 +102,7 @@ class Fabric:
     def avoid(self, links: Collection[Link]) -> None:
         """Have leaves send nothing over `links` that can go another way; else everything as last programmed.
 
-        No packet is lost to that, and what was on its way over them stays so. Raises EmulatorError as `program` does.
+        What is on its way over them stays so. Raises EmulatorError as `program` does.
         """
         self.plane.program(self.topology.avoiding(links), *self._programmed)
 
