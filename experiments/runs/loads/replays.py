@@ -42,6 +42,7 @@ from traffic.connections import NamespaceSockets, Sockets
 from traffic.multipath import MultipathSockets
 from traffic.payload import Anything, RealData
 from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
+from traffic.repath import Repath
 from traffic.replay import Replay, ReplayResult
 from traffic.schedule import Schedule
 from traffic.schemes import scheme_of
@@ -53,11 +54,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReplayLoad:
-    """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`."""
+    """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`.
+
+    By `repath`, hosts move connections that bring nothing any more.
+    """
 
     plan: TrafficPlan
     transport: Transport
     verify: bool = False
+    repath: Repath | None = None
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
@@ -97,7 +102,7 @@ class ReplayLoad:
             yield replay
 
     def _replay(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay:
-        return Replay(self.plan, fabric.topology, sockets, self.transport, payload)
+        return Replay(self.plan, fabric.topology, sockets, self.transport, payload, self.repath)
 
 
 @dataclass(frozen=True)
@@ -159,8 +164,9 @@ class ReplayWork(Work):
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
     def job(self, run: Run, captures: Folder) -> Job:
-        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify)
-        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run))
+        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.experiment.repath())
+        reaction = self.experiment.network_reaction()
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run), reaction)
 
     def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
         prepared = self._prepared[run.run_id]
