@@ -6,8 +6,6 @@ when TCP finds out, and not before: moving a connection sends nothing.
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ from itertools import count
 from traffic.connections import Connections, tag
 from traffic.plan import UNTAGGED
 from traffic.schemes.scheme import Scheme
+from traffic.tcpinfo import data_segments_sent
 
-_TCP_INFO, _INFO_BYTES, _DATA_SEGS_OUT = 11, 256, 156  # of struct tcp_info in linux/tcp.h
 _LOOKS = 4  # within the time after which a connection is moved
 
 
@@ -80,11 +78,11 @@ class Mover:
             elif seen is None or seen.awaited != there:
                 self._seen[number] = _Seen(there, now_s)
             elif seen.sent is not None:  # a path on which nothing was sent is not to blame
-                if self._sent(number) != seen.sent:
+                if data_segments_sent(self._connections.senders[number]) != seen.sent:
                     self._seen[number] = _Seen(there, now_s)
             elif now_s - seen.since_s >= self._repath.after_s:
                 self._move(number, now_s)
-                self._seen[number] = _Seen(there, now_s, self._sent(number))
+                self._seen[number] = _Seen(there, now_s, data_segments_sent(self._connections.senders[number]))
 
     def _move(self, number: int, now_s: float) -> None:
         leaves, old = self._leaves[number], self._tags[number]
@@ -98,11 +96,6 @@ class Mover:
         for end in (self._connections.senders[number], self._connections.receivers[number]):
             tag(end, new)
         self.moves[number] += 1
-
-    def _sent(self, number: int) -> int:
-        """How many segments with data a connection has sent, those sent again included."""
-        info = self._connections.senders[number].getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES)
-        return int(struct.unpack_from("=I", info.ljust(_INFO_BYTES, b"\0"), _DATA_SEGS_OUT)[0])
 
 
 def _has_single_paths(scheme: Scheme) -> bool:

@@ -8,49 +8,25 @@ from __future__ import annotations
 import heapq
 import select
 import socket
-import struct
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from emulator import mptcp
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 from traffic.connections import Connections, Sockets
-from traffic.multipath import HELLO
 from traffic.payload import CHUNK_BYTES, Anything
 from traffic.plan import Piece, TrafficPlan
 from traffic.repath import Mover, Repath
+from traffic.tcpinfo import ConnectionResult, result_of
 from traffic.transport import Transport
 
 _PROGRESS_PERIOD_S = 0.2
 _NOTE_PERIOD_S = 0.05
 # A receiver is woken once a batch, not once a packet: after so much, or what its subflow's share brings in so long.
 _WAKE_BYTES, _WAKE_S = 1 << 16, 0.05
-
-_TCP_INFO, _INFO_BYTES = 11, 256  # offsets are those of struct tcp_info in linux/tcp.h
-_TOTAL_RETRANS, _BYTES_RECEIVED, _MIN_RTT, _BYTES_RETRANS, _REORD_SEEN, _RCV_OOOPACK = 100, 128, 148, 208, 220, 224
-_TOTAL_RTO = 240
-
-
-@dataclass(frozen=True)
-class ConnectionResult:
-    """What TCP says of one connection; `out_of_order_segments` and `received_bytes` are the receiver's counts.
-
-    `timeouts` are retransmission time-outs, counted from Linux 6.7 on; 0 before. It was moved to another path `moves`
-    times.
-    """
-
-    retransmitted_segments: int
-    retransmitted_bytes: int
-    timeouts: int
-    reordering_seen: int
-    out_of_order_segments: int
-    received_bytes: int
-    min_rtt_s: float
-    moves: int = 0
 
 
 @dataclass(frozen=True)
@@ -370,34 +346,4 @@ class _Player:
     def _results(self) -> list[ConnectionResult]:
         ends = zip(self._connections.senders, self._connections.receivers, strict=True)
         moves = self._mover.moves if self._mover else [0] * len(self._connections.senders)
-        return [_result(*both, moved) for both, moved in zip(ends, moves, strict=True)]
-
-
-def _result(sender: socket.socket, receiver: socket.socket, moves: int) -> ConnectionResult:
-    """Counts are of all subflows of a connection of MPTCP."""
-    sent, got = _tcp_infos(sender), _tcp_infos(receiver)
-    return ConnectionResult(
-        retransmitted_segments=sum(_numbers("=I", sent, _TOTAL_RETRANS)),
-        retransmitted_bytes=sum(_numbers("=Q", sent, _BYTES_RETRANS)),
-        timeouts=sum(_numbers("=H", sent, _TOTAL_RTO)),
-        reordering_seen=sum(_numbers("=I", sent, _REORD_SEEN)),
-        out_of_order_segments=sum(_numbers("=I", got, _RCV_OOOPACK)),
-        received_bytes=(
-            mptcp.received_bytes(receiver) - len(HELLO)
-            if receiver.proto == socket.IPPROTO_MPTCP
-            else sum(_numbers("=Q", got, _BYTES_RECEIVED))
-        ),
-        min_rtt_s=min(_numbers("=I", sent, _MIN_RTT)) / 1e6,
-        moves=moves,
-    )
-
-
-def _tcp_infos(opened: socket.socket) -> list[bytes]:
-    """One of every subflow. Zeros stand for what an older kernel does not tell."""
-    if opened.proto == socket.IPPROTO_MPTCP:
-        return mptcp.tcp_infos(opened, _INFO_BYTES)
-    return [opened.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES).ljust(_INFO_BYTES, b"\0")]
-
-
-def _numbers(layout: str, infos: Sequence[bytes], offset: int) -> list[int]:
-    return [int(struct.unpack_from(layout, info, offset)[0]) for info in infos]
+        return [result_of(*both, moved) for both, moved in zip(ends, moves, strict=True)]

@@ -164,7 +164,7 @@ def swept(keys: int) -> str:
             [f"traffic=[{{together: [{'{job: ddp, model: resnet50, compute: 1s, ranks: 2},' * 65}]}}]"],
             "1 to 64",
         ),
-        ("quick", [f"traffic=[{{together: [{'{astra: LAYERS, unit: us},' * 64}]}}]"], "together: use fewer"),
+        ("quick", [f"traffic=[{{together: [{'{astra: LAYERS, unit: us},' * 64}]}}]"], ": use fewer"),
     ],
 )
 def test_what_is_too_large_to_emulate_is_refused_before_anything_is_built(

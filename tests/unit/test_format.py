@@ -35,7 +35,7 @@ RUNS_COLUMNS = (
 FRAMES_COLUMNS = {
     "flows": "run_id flow src dst src_host dst_host step channel size_bytes start_s fct_s",
     "subflows": "run_id subflow src_host dst_host src_port path_tag retransmitted_segments retransmitted_bytes "
-    "timeouts reordering_seen out_of_order_segments received_bytes min_rtt_s",
+    "timeouts reordering_seen out_of_order_segments received_bytes min_rtt_s moves",
     "links": "run_id port node peer leaf spine host direction rate_bps tx_bytes tx_packets rx_packets drops_packets "
     "queue_peak_bytes",
     "queues": "run_id time_s sent_bytes backlog_bytes drops_packets port",

@@ -28,7 +28,7 @@ class Played:
         self.performed: list[str] = []
 
     def __call__(self, work: Replays, folder: ResultsFolder, _console: Any) -> list[Any]:
-        [strain] = work.experiment.strains or [None]
+        strain = next(iter(work.experiment.strains), None)
         behind = strain is not None and strain.share > CROSSING  # type: ignore[attr-defined]
         for run in work.runs:
             if run.run_id in set(folder.runs().get("run_id", [])):

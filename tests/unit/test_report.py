@@ -374,7 +374,7 @@ def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for the user who called sudo")
 def test_files_belong_to_the_user_who_called_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:2]):
+    for directory in (tmp_path, *tmp_path.parents[:3]):
         directory.chmod(0o755)
     home = tmp_path / "home"
     home.mkdir()
