@@ -193,8 +193,9 @@ def test_nics_are_asked_for_what_senders_do_not_do_themselves() -> None:
     assert {name for name, scheme in asked.items() if scheme.nic} == sprays
     assert all(scheme.spreads for scheme in asked.values() if scheme.nic)
     assert {name for name, scheme in asked.items() if scheme.program_nic} == {*sprays, "ethereal"}
-    assert asked["spray"].nic == asked["spray"].program_nic == PerPacket("round-robin")
-    assert asked["spray-random"].nic == asked["spray-random"].program_nic == PerPacket("random")
+    for name, order in (("spray", "round-robin"), ("spray-random", "random")):
+        assert asked[name].program_nic == PerPacket(order), "whatever tag a program sets"
+        assert asked[name].nic == PerPacket(order, but_tagged=True), "another tenant's connections have their paths"
     assert asked["ethereal"].program_nic == PerConnection()
     assert asked["switch-spray"].nic == asked["switch-spray"].program_nic == SingleFrames()
 
