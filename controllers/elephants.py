@@ -1,4 +1,4 @@
-"""Where Hedera puts large flows (Al-Fares et al., NSDI 2010): demand estimation and global first fit, as pure functions.
+"""Where Hedera puts large flows (Al-Fares et al., NSDI 2010): demand estimation and global first fit.
 
 Demands are what flows would send if the fabric were no limit, as shares of a host's rate: senders split theirs evenly,
 receivers that are asked for more than they take cap what comes, and senders give what is capped to their other flows,
@@ -75,7 +75,7 @@ def placed(
 ) -> dict[_Flow, int]:
     """Place the elephants among `flows`, each a sender and a receiver: the spine of each that finds room.
 
-    Those of `kept` stay on their spine, if it is alive and has room for what they demand now: moving a flow reorders it.
+    Those of `kept` stay on their spine, if it is alive and has room for what they demand now: to move is to reorder.
     """
     kept = kept or {}
     room: Counter[tuple[int, int, bool]] = Counter()  # what is taken of each link, by leaf, spine and whether upwards

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mininet.node import Switch
 
 from controllers.linux import rules as router
 from controllers.linux.rules import Neighbour, Route
+from controllers.linux.scheduler import Scheduler
 from controllers.tables import leaf_table, spine_table
 from emulator import netlink
 from emulator.dataplane import Endpoints
-from emulator.forwarding import Forwarding
+from emulator.forwarding import Forwarding, Scheduling
 from emulator.namespaces import inside, set_sysctls
 from emulator.nft import load
 from emulator.nodes import Shellless
@@ -48,12 +49,13 @@ class Routers:
     whole_frames = False
     hashes_as_predicted = False
 
-    def __init__(self, topology: LeafSpine, why: str) -> None:
-        self._topology, self.why = topology, why
+    def __init__(self, topology: LeafSpine, why: str, log: TextIO) -> None:
+        self._topology, self.why, self._log = topology, why, log
         leaves = {topology.leaf_name(leaf): topology.gateway_mac(leaf) for leaf in range(topology.leaves)}
         self.macs = leaves | {topology.spine_name(spine): router.spine_mac(spine) for spine in range(topology.spines)}
         self._routes: dict[str, set[Route]] = {name: set() for name in self.macs}
         self._in_force: object = None
+        self._scheduler: Scheduler | None = None
 
     def start(self, fabric: Fabric) -> None:
         self._fabric, topology = fabric, self._topology
@@ -88,9 +90,11 @@ class Routers:
         self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints], forwarding: Forwarding | None
     ) -> None:
         wanted = (topology, seed, tuple(connections), forwarding)
-        if self._in_force == wanted:
+        if self._in_force == wanted and not isinstance(forwarding, Scheduling):  # which begins anew with every run
             return
         self._in_force = None
+        if self._scheduler:
+            self._scheduler.rest()
         marks = router.connection_marks(topology, connections, seed)
         rulesets = {}
         for leaf in range(topology.leaves):
@@ -100,9 +104,13 @@ class Routers:
         for spine in range(topology.spines):
             self._set_routes(topology.spine_name(spine), router.routes(topology, spine_table(topology, spine)))
         load(rulesets)
-        for pid in rulesets if forwarding else ():
+        for pid in rulesets if forwarding and not forwarding.hashes else ():
             with inside(pid):
                 set_sysctls(router.TRACKER_SYSCTLS)
+        if isinstance(forwarding, Scheduling):
+            self._scheduler = self._scheduler or Scheduler(self._log)
+            leaves = [self._fabric.pids[topology.leaf_name(leaf)] for leaf in range(topology.leaves)]
+            self._scheduler.schedule(topology, leaves, forwarding.period_s)
         self._in_force = wanted
 
     def warmed_up(self) -> None:
