@@ -99,12 +99,12 @@ def test_a_connection_that_never_pauses_is_one_flowlet(sandbox: Sandbox) -> None
 
 
 def test_connections_that_collide_are_placed_apart_within_a_period(sandbox: Sandbox) -> None:
-    """Hashed, 8 connections of a host over 4 spines with this seed are not 2 on each; placed, what is left of them is."""
+    """The hash puts most of them on one spine; once placed, each spine has what is left of two."""
     pairs = [(0, 2)] * 8
     _, hashed = sandbox.call(inside.on_uplinks, SMALL, "linux", "ecmp", pairs, 400_000, timeout_s=TIMEOUT_S)
     _, scheduled = sandbox.call(inside.on_uplinks, SMALL, "linux", "hedera-100ms", pairs, 400_000, timeout_s=TIMEOUT_S)
-    assert hashed[0].max() >= 1.5 * hashed[0].mean(), hashed
-    assert scheduled[0].max() <= 1.25 * scheduled[0].mean(), scheduled
+    assert hashed[0].max() >= 2.5 * hashed[0].mean(), hashed
+    assert scheduled[0].max() <= 1.6 * scheduled[0].mean(), scheduled
 
 
 def test_open_vswitch_says_that_it_has_no_flowlets(sandbox: Sandbox) -> None:
