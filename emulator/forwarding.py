@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 class Spraying:
     """Every packet of a connection takes the next live spine in turn, beginning with the one that the hash picks."""
 
-    hashes: ClassVar = False
+    hashes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Flowlets:
     """A connection that has paused for `gap_s` seconds takes a random live spine, and keeps it up to its next pause."""
 
     gap_s: float
-    hashes: ClassVar = False
+    hashes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Scheduling:
     """
 
     period_s: float
-    hashes: ClassVar = True
+    hashes: ClassVar[bool] = True
 
 
 Forwarding = Spraying | Flowlets | Scheduling

@@ -78,7 +78,6 @@ class _Rounds:
         self._sent_bytes: dict[FiveTuple, int] = {}
         self._polled_s = time.monotonic()
         self._spines: dict[FiveTuple, int] = {}
-        self._pool = ThreadPoolExecutor(len(order.leaves))
 
     def next(self) -> None:
         """Ask all leaves, decide, and tell those whose placements change."""
@@ -102,8 +101,9 @@ class _Rounds:
         """The connections that carry data, each with its sender and its receiver."""
         least_bytes = _ACTIVE_SHARE * self._fabric.host_rate_bps / 8 * (now_s - self._polled_s)
         sent_bytes: dict[FiveTuple, int] = {}
-        for counts in self._pool.map(lambda pid: counted(pid, "fabric", COUNTED), self._leaves):
-            sent_bytes.update(counts)
+        with ThreadPoolExecutor(len(self._leaves)) as pool:
+            for counts in pool.map(lambda pid: counted(pid, "fabric", COUNTED), self._leaves):
+                sent_bytes.update(counts)
         before, self._sent_bytes, self._polled_s = self._sent_bytes, sent_bytes, now_s
         return {
             flow: (self._hosts[flow[0]], self._hosts[flow[1]])

@@ -8,6 +8,7 @@ from emulator.forwarding import NO_SCHEDULING, Scheduling
 from traffic.schemes.scheme import Family, ForPrograms, Needs, Scheme, spare_look
 
 LEAST_PERIOD_MS, MOST_PERIOD_MS = 50, 99_999  # a round takes some milliseconds itself
+_FURTHER = 13  # so that it looks otherwise than flowlets of as many milliseconds
 _NAME = re.compile(r"hedera-([1-9][0-9]{1,4})ms")
 _SAYS = "each connection is hashed as by ecmp, and every {} a controller moves large ones to spines that have room"
 
@@ -27,7 +28,7 @@ def hedera_scheme(name: str) -> Scheme | None:
     return Scheme(
         name=name,
         says=_SAYS.format(f"{period_ms} ms"),
-        look=spare_look(period_ms),
+        look=spare_look(period_ms + _FURTHER),
         switch=Scheduling(period_ms / 1000),
         for_programs=ForPrograms(f"switches hash each connection, and large ones are placed every {period_ms} ms"),
         acts="in switches, which hash and count, and in a controller, which places what is large",
