@@ -8,7 +8,7 @@ for its demand beside those placed before it. What finds no room, as all smaller
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -78,7 +78,9 @@ def placed(
     Those of `kept` stay on their spine, if it is alive and has room for what they demand now: to move is to reorder.
     """
     kept = kept or {}
-    room: Counter[tuple[int, int, bool]] = Counter()  # what is taken of each link, by leaf, spine and whether upwards
+    room: dict[tuple[int, int, bool], float] = defaultdict(
+        float
+    )  # what is taken of each link, by leaf, spine and whether upwards
     capacity = fabric.fabric_rate_bps / fabric.host_rate_bps + _TOLERANCE
     found: dict[_Flow, int] = {}
     elephants = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 
 import pytest
 from hypothesis import given, settings
@@ -26,8 +26,8 @@ def test_the_example_of_the_paper() -> None:
 @quick
 @given(FLOWS)
 def test_no_host_sends_or_takes_more_than_its_rate(ends: list[tuple[int, int]]) -> None:
-    sent: Counter[int] = Counter()
-    received: Counter[int] = Counter()
+    sent: dict[int, float] = defaultdict(float)
+    received: dict[int, float] = defaultdict(float)
     for (src, dst), share in zip(ends, demands(ends), strict=True):
         assert share > 0
         sent[src] += share
@@ -47,9 +47,9 @@ def test_every_flow_is_limited_by_its_sender_or_its_receiver(ends: list[tuple[in
 
 def loads(
     flows: dict[int, tuple[int, int]], spines: dict[int, int], fabric: LeafSpine
-) -> Counter[tuple[int, int, bool]]:
+) -> dict[tuple[int, int, bool], float]:
     """What is placed on each link, by leaf, spine and whether upwards, as shares of a host's rate."""
-    found: Counter[tuple[int, int, bool]] = Counter()
+    found: dict[tuple[int, int, bool], float] = defaultdict(float)
     for (flow, (src, dst)), share in zip(flows.items(), demands(list(flows.values())), strict=True):
         if flow in spines:
             found[fabric.leaf_of(src), spines[flow], True] += share

@@ -118,7 +118,7 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
 def test_an_unknown_scheme_is_told_of_the_newcomer(toy: Scheme) -> None:
     with pytest.raises(
         ValueError,
-        match="ethereal, switch-spray, first-spine, subflow-K with K from 2 to 64, mptcp-K with K from 2 to 8 and flow",
+        match="ethereal, switch-spray, first-spine, subflow-K with K from 2 to 64, mptcp-K with K from 2 to 8, flow",
     ):
         scheme_of("second-spine")
     with pytest.raises(SpecError, match="--scheme: unknown scheme 'second-spine'"):
@@ -283,7 +283,7 @@ def test_what_a_controller_places_is_hashed_first() -> None:
 def test_rivals_of_other_numbers_are_refused(name: str) -> None:
     with pytest.raises(
         ValueError,
-        match="mptcp-K with K from 2 to 8 and flowlet-Tms with T from 8 to 9999 and hedera-Pms with P from 50 to 99999",
+        match="mptcp-K with K from 2 to 8, flowlet-Tms with T from 8 to 9999 and hedera-Pms with P from 50 to 99999",
     ):
         scheme_of(name)
 
