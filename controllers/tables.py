@@ -2,7 +2,9 @@
 
 A leaf's table: own hosts first; else a path tag sends the packet to that spine; else hash the 5-tuple over the spines,
 or do what a scheme asks for instead.
-A spine's table: one prefix a leaf. Rules are listed in falling priority: the first that matches decides.
+A spine's table: one prefix a leaf, whatever has failed: no leaf sends it what it cannot pass on, and what was on its
+way before they knew is lost on the link, where it is counted.
+Rules are listed in falling priority: the first that matches decides.
 """
 
 from __future__ import annotations
@@ -101,13 +103,9 @@ def leaf_table(fabric: LeafSpine, leaf: int, forwarding: Forwarding | None = Non
     return rules
 
 
-def spine_table(fabric: LeafSpine, spine: int) -> list[Rule]:
-    """Return what a spine does with packets."""
-    return [
-        Rule(fabric.leaf_prefix(leaf), None, Downlink(leaf))
-        for leaf in range(fabric.leaves)
-        if (leaf, spine) not in fabric.failed
-    ]
+def spine_table(fabric: LeafSpine) -> list[Rule]:
+    """Return what every spine does with packets."""
+    return [Rule(fabric.leaf_prefix(leaf), None, Downlink(leaf)) for leaf in range(fabric.leaves)]
 
 
 def _upward(destination: str | None, spines: range | list[int], forwarding: Forwarding | None) -> list[Rule]:

@@ -77,8 +77,14 @@ def lines(verdict: Verdict) -> list[str]:
 
 def line_sentence(verdict: Verdict, line: Line) -> str:
     """One collective's outcome and margins; or why it has none."""
+    outcome, why = line_words(verdict, line)
+    return f"No verdict on {line.traffic}: {why}." if line.outcome is None else f"{line.traffic}: {outcome}: {why}."
+
+
+def line_words(verdict: Verdict, line: Line) -> tuple[str, str]:
+    """One collective's outcome in short, and what it rests on or lacks."""
     if line.outcome is None:
-        return f"No verdict on {line.traffic}: {_lacking(verdict, line)}."
+        return "no verdict", _lacking(verdict, line)
     outcome = _IN_SHORT[line.outcome]
     if line.straddles:
         least, most = (_IN_SHORT[end(line.outcomes, key=BY_NEED.index)] for end in (min, max))
@@ -89,7 +95,7 @@ def line_sentence(verdict: Verdict, line: Line) -> str:
         if margin
     ]
     provisional = f"; {_no_spread(verdict)}" if line.provisional else ""
-    return f"{line.traffic}: {outcome}: {', '.join(margins)}{provisional}."
+    return outcome, f"{', '.join(margins)}{provisional}"
 
 
 def caveats(verdict: Verdict) -> list[str]:

@@ -323,3 +323,27 @@ def by_command_line(topology: LeafSpine, dataplane: str) -> tuple[str, str, set[
         net[leaf].cmd("ip", "-o", "link", "show", last_port),
         {link.status() for link in net.links},
     )
+
+
+def reprogrammed(topology: LeafSpine, dataplane: str) -> tuple[int, int, int]:
+    """How often leaves were told to avoid a link and to use it again while a connection used another; packets that left
+    no trace meanwhile, and segments sent again.
+    """
+    fabric = build(topology, dataplane=dataplane)
+    plan = tagged(topology, 0, topology.hosts - 1, topology.spines - 1, topology.host_rate_bps // 8)
+    before = settled_counters(fabric)
+    with Replay(plan, topology, NamespaceSockets(topology, fabric.host_pids), Transport()) as replay:
+        steps, times = replay.run(), 0
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: ReplayResult = end.value
+                break
+            for links in ([(0, 0)], []):
+                fabric.avoid(links)
+                times += 1
+    delta = settled_counters(fabric) - before
+    at_switches = [number for number, port in enumerate(fabric.ports) if not port.at_host]
+    astray = int(delta.rx_packets.iloc[at_switches].sum() - delta.tx_packets.iloc[at_switches].sum())
+    return times, astray, sum(each.retransmitted_segments for each in result.connections)

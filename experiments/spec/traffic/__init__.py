@@ -15,6 +15,7 @@ from experiments.spec.traffic.collective import CollectiveTraffic, collective_tr
 from experiments.spec.traffic.entry import TrafficEntry
 from experiments.spec.traffic.files import file_traffic
 from experiments.spec.traffic.job import JobTraffic
+from experiments.spec.traffic.requests import RequestTraffic
 from experiments.spec.traffic.several import SeveralTraffic
 from traffic.formats import FORMATS
 
@@ -26,6 +27,7 @@ def kinds() -> dict[str, type[TrafficEntry]]:
     return {
         CollectiveTraffic.key: collective_traffic(),
         JobTraffic.key: JobTraffic,
+        RequestTraffic.key: RequestTraffic,
         SeveralTraffic.key: SeveralTraffic,
         **{key: file_traffic(form) for key, form in FORMATS.items()},
     }
