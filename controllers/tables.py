@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emulator.forwarding import Flowlets, Forwarding, Spraying
+from emulator.forwarding import Flowlets, Forwarding, Scheduling, Spraying
 from emulator.topology import LeafSpine
 
 
@@ -57,6 +57,13 @@ class Redraw:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Send a connection up to the one of `spines` that it was placed on meanwhile, or else that a hash picks."""
+
+    spines: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Downlink:
     """Send down to a leaf."""
 
@@ -68,7 +75,7 @@ class Drop:
     """Discard."""
 
 
-Action = Deliver | Uplink | Hash | Rotate | Redraw | Downlink | Drop
+Action = Deliver | Uplink | Hash | Rotate | Redraw | Place | Downlink | Drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +124,5 @@ def _untagged(spines: tuple[int, ...], forwarding: Forwarding | None) -> Action:
             return Rotate(spines)
         case Flowlets(gap_s):
             return Redraw(spines, gap_s)
+        case Scheduling():
+            return Place(spines)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mininet.node import Switch
 
 from controllers.linux import rules as router
 from controllers.linux.rules import Neighbour, Route
+from controllers.linux.scheduler import Scheduler
 from controllers.tables import leaf_table, spine_table
 from emulator import netlink
 from emulator.dataplane import Endpoints
-from emulator.forwarding import Forwarding
+from emulator.forwarding import Forwarding, Scheduling
 from emulator.namespaces import inside, set_sysctls
 from emulator.netlink import Netlink
 from emulator.nft import load
@@ -49,14 +50,15 @@ class Routers:
     whole_frames = False
     hashes_as_predicted = False
 
-    def __init__(self, topology: LeafSpine, why: str) -> None:
-        self._topology, self.why = topology, why
+    def __init__(self, topology: LeafSpine, why: str, log: TextIO) -> None:
+        self._topology, self.why, self._log = topology, why, log
         leaves = {topology.leaf_name(leaf): topology.gateway_mac(leaf) for leaf in range(topology.leaves)}
         self.macs = leaves | {topology.spine_name(spine): router.spine_mac(spine) for spine in range(topology.spines)}
         self._routes: dict[str, set[Route]] = {name: set() for name in self.macs}
         self._rulesets: dict[int, str] = {}
         self._netlink: dict[str, Netlink] = {}  # our own: who reprograms does so beside what else is asked of a switch
         self._in_force: object = None
+        self._scheduler: Scheduler | None = None
 
     def start(self, fabric: Fabric) -> None:
         self._fabric, topology = fabric, self._topology
@@ -94,9 +96,11 @@ class Routers:
         self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints], forwarding: Forwarding | None
     ) -> None:
         wanted = (topology, seed, tuple(connections), forwarding)
-        if self._in_force == wanted:
+        if self._in_force == wanted and not isinstance(forwarding, Scheduling):  # which begins anew with every run
             return
         self._in_force = None
+        if self._scheduler:
+            self._scheduler.rest()
         marks = router.connection_marks(topology, connections, seed)
         wanted_routes, rulesets = {}, {}
         for leaf in range(topology.leaves):
@@ -108,12 +112,18 @@ class Routers:
         # In this order, no packet meets a mark whose route is not there.
         for name, routes in wanted_routes.items():
             self._set_routes(name, self._routes[name] | routes)
+        if isinstance(forwarding, Scheduling):
+            self._rulesets.clear()  # what was counted and placed goes with the ruleset
         self._load(rulesets)
         for name, routes in wanted_routes.items():
             self._set_routes(name, routes)
-        for pid in rulesets if forwarding else ():
+        for pid in rulesets if forwarding and not forwarding.hashes else ():
             with inside(pid):
                 set_sysctls(router.TRACKER_SYSCTLS)
+        if isinstance(forwarding, Scheduling):
+            self._scheduler = self._scheduler or Scheduler(self._log)
+            leaves = [self._fabric.pids[topology.leaf_name(leaf)] for leaf in range(topology.leaves)]
+            self._scheduler.schedule(topology, leaves, forwarding.period_s)
         self._in_force = wanted
 
     def _load(self, rulesets: Mapping[int, str]) -> None:

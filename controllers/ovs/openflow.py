@@ -23,6 +23,7 @@ from controllers.tables import (
     Downlink,
     Drop,
     Hash,
+    Place,
     Redraw,
     Rotate,
     Rule,
@@ -106,7 +107,7 @@ class _Program:
                 return [*self._apply(self._choose(len(spines))), go_on]
             case Rotate():
                 return self._apply(self._track(self._tables[action]))
-            case Drop() | Redraw():  # nobody asks Open vSwitch for the latter
+            case Drop() | Redraw() | Place():  # nobody asks Open vSwitch for the latter two
                 return []
 
     def _hashed(self, action: Hash, table: int) -> list[Any]:

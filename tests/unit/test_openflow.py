@@ -15,7 +15,7 @@ from os_ken.ofproto.ofproto_parser import msg as unpack
 
 from controllers.ovs.openflow import program, switch_table
 from controllers.tables import Hash, Rule, leaf_table, spine_table
-from emulator.forwarding import Flowlets, Forwarding, Spraying, as_json, restored
+from emulator.forwarding import Flowlets, Forwarding, Scheduling, Spraying, as_json, restored
 from emulator.topology import MAX_EMULATED_LEAVES, MAX_SPINES, LeafSpine, Link
 
 FABRIC = LeafSpine(leaves=3, spines=4, hosts_per_leaf=2)
@@ -246,7 +246,7 @@ def test_spraying_leaf_sends_every_packet_to_the_spine_after_the_last(number: in
             assert tagged == Sent(FABRIC.leaf_port_to_spine(live[0]))
 
 
-@pytest.mark.parametrize("forwarding", [None, Spraying(), Flowlets(0.1)])
+@pytest.mark.parametrize("forwarding", [None, Spraying(), Flowlets(0.1), Scheduling(0.5)])
 def test_what_the_controller_is_told_arrives(forwarding: Forwarding | None) -> None:
     assert restored(json.loads(json.dumps(as_json(forwarding)))) == forwarding
 

@@ -66,7 +66,7 @@ class ReplayLoad:
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
-        if self.plan.scheme.spreads or self.plan.scheme.switch:
+        if self.plan.scheme.spreads or (self.forwarding and not self.forwarding.hashes):
             return []
         return [
             Endpoints(connection.src_host, connection.dst_host, connection.src_port, LISTEN_PORT)
