@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from random import Random
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ def bare_frame(segments: list[tuple[int, int, int]], base: int) -> pd.DataFrame:
     """A frame with the columns that matter: (flow, start, size) of each segment."""
     flow, start, size = np.array(segments).T
     rows = len(segments)
-    columns = {name: np.zeros(rows, np.uint32) for name in matching.IDENTITY}
+    columns: dict[str, Any] = {name: np.zeros(rows, np.uint32) for name in matching.IDENTITY}
     columns |= {"src_port": flow.astype(np.uint16), "seq": (start + base).astype(np.uint32), "payload_bytes": size}
     columns |= {name: np.zeros(rows, np.uint32) for name in ("sack_start", "sack_end")}
     columns |= {"is_tcp": np.ones(rows, bool), "dsack": np.zeros(rows, bool), "time_ns": np.arange(rows)}
@@ -95,7 +96,7 @@ def test_goodput_starts_and_incast_by_brute_force(
 def test_numbers_by_brute_force(segments: list[tuple[int, int, int]], base: int) -> None:
     arrived: dict[int, dict[int, int]] = defaultdict(dict)  # of each flow: start and size of what brought new bytes
     seen: dict[int, set[int]] = defaultdict(set)
-    order = []
+    order: list[tuple[int, int, int]] = []
     for flow, start, size in segments:
         held = set(range(start, start + size))
         if held - seen[flow]:

@@ -272,7 +272,7 @@ def test_the_name_of_hedera_has_its_period(name: str, period_s: float) -> None:
 def test_what_a_controller_places_is_hashed_first() -> None:
     asked = experiment(schemes=["ecmp", "hedera-500ms", "flowlet-100ms"])
     work = Replays(asked)
-    hashed = {run.scheme: ReplayLoad(work.plan(run), asked.transport).hashed for run in work.runs}
+    hashed = {run.scheme: ReplayLoad(work.plan(run), asked.tcp()).hashed for run in work.runs}
     assert hashed["hedera-500ms"] == hashed["ecmp"] != []
     assert hashed["flowlet-100ms"] == []
 
