@@ -186,3 +186,7 @@ def _replay(plan: TrafficPlan, cct_s: float) -> ReplayResult:
             for connection in plan.connections
         ],
     )
+
+
+def with_samples(run: ReplayEvidence, **frames: pd.DataFrame) -> ReplayEvidence:
+    return planted(run, samples=replace(run.measured.samples, **frames))
