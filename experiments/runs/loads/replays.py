@@ -12,7 +12,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
-from emulator.faults import Fault
+from emulator.faults import Fault, Reaction
 from emulator.files import Folder
 from emulator.forwarding import Forwarding
 from emulator.nic import at_work
@@ -121,6 +121,11 @@ class ReplayWork(Work):
     """
 
     predicts = True
+    repath: Repath | None = None
+    """When hosts move connections that bring nothing any more, if they do."""
+
+    reaction: Reaction | None = None
+    """How the network reacts to links that are down, if it does."""
 
     def __init__(self) -> None:
         self._prepared: dict[str, _Prepared] = {}
@@ -164,9 +169,8 @@ class ReplayWork(Work):
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
     def job(self, run: Run, captures: Folder) -> Job:
-        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.experiment.repath())
-        reaction = self.experiment.network_reaction()
-        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run), reaction)
+        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.repath)
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run), self.reaction)
 
     def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
         prepared = self._prepared[run.run_id]
@@ -201,7 +205,7 @@ class Replays(ReplayWork):
             {"point": point.label, **{key: as_text(value) for key, value in point.setting.items()}} if point else {}
         )
         self.take(experiment)
-        self.verify = experiment.verify
+        self.verify, self.repath, self.reaction = experiment.verify, experiment.repath(), experiment.network_reaction()
         refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
         self.runs = plan_runs(experiment, point.label if point else "")
         self._ideal = lru_cache(maxsize=None)(self._found)
