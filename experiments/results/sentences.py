@@ -176,16 +176,17 @@ def _claim(verdict: Verdict, outcome: Outcome, single_path: str) -> str:
     if outcome is Outcome.SPRAYING:
         ecmp = f"; plain ECMP took {_times(worst.ecmp, verdict)}" if worst.ecmp else ""
         return (
-            f"Packet spraying pays on this fabric: on {worst.traffic}, {single_path} took "
+            f"Packet spraying pays on this fabric{verdict.asked.under}: on {worst.traffic}, {single_path} took "
             f"{_times(worst.ethereal, verdict)} the time of {spray}, more than {limit} longer{ecmp}"
         )
     if outcome is Outcome.ECMP:
         everywhere = _everywhere(verdict, _times(worst.ecmp, verdict))
-        return f"Plain ECMP is enough on this fabric: within {limit} of {spray} {everywhere}"
+        return f"Plain ECMP is enough on this fabric{verdict.asked.under}: within {limit} of {spray} {everywhere}"
     slowest = widest(verdict.answered, "ecmp")
     ecmp = f"; plain ECMP is not: {_times(slowest.ecmp, verdict)} on {slowest.traffic}" if slowest else ""
     everywhere = _everywhere(verdict, _times(worst.ethereal, verdict))
-    return f"No need for packet spraying on this fabric: {single_path} is within {limit} of {spray} {everywhere}{ecmp}"
+    fabric = f"this fabric{verdict.asked.under}"
+    return f"No need for packet spraying on {fabric}: {single_path} is within {limit} of {spray} {everywhere}{ecmp}"
 
 
 def _everywhere(verdict: Verdict, margin: str) -> str:

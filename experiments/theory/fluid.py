@@ -75,9 +75,7 @@ def simulate(
     """
     crossed = routes(plan, fabric, spines)
     capacities_bps, to_come = link_capacities_bps(fabric), list(changes)
-    connection = np.array([piece.connection for piece in plan.pieces], dtype=np.intp)
-    wire_bits = np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8
-
+    connection, wire_bits = _pieces(plan, fabric)
     progress = _Progress(plan)
     active = progress.release(0.0)
     left, began = wire_bits[active], np.zeros(len(active))
@@ -116,6 +114,12 @@ def simulate(
         sum_over_links(crossed, carried, fabric),
         len(plan.schedule.flows),
     )
+
+
+def _pieces(plan: TrafficPlan, fabric: LeafSpine) -> tuple[Ints, Floats]:
+    """Of every piece, its connection, and its bits on a wire."""
+    connection = np.array([piece.connection for piece in plan.pieces], dtype=np.intp)
+    return connection, np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8
 
 
 class _Progress:
