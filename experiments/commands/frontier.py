@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -150,17 +150,9 @@ def frontier(
     from experiments.runs import frontier as search
     from experiments.spec.experiment import experiment_file
 
-    folder = None
-    if resume:
-        if experiment or overrides or axis or out or predict:
-            raise click.UsageError("--resume takes everything from its folder: give no experiment, or other option")
-        folder, asked, searched = _begun_before(resume)
-    elif experiment is None:
-        raise click.UsageError("name an experiment, such as: spraylab frontier quick --axis strain.jitter")
-    elif axis is None:
-        raise click.UsageError("name the key to search along, such as --axis strain.jitter")
-    else:
-        asked, searched = _Asked(axis=axis, **numbers), read_experiment(experiment, overrides)  # type: ignore[arg-type]
+    if resume and (experiment or overrides or axis or out or predict):
+        raise click.UsageError("--resume takes everything from its folder: give no experiment, or other option")
+    folder, asked, searched = _begun_before(resume) if resume else _new(experiment, overrides, axis, numbers)
     console, along = Console(), search.Axis.of(asked.axis, asked.from_, asked.to)
     find = functools.partial(
         search.frontiers, searched, along, asked.within, most_seeds=asked.most_seeds, halvings=asked.halvings
@@ -178,10 +170,19 @@ def frontier(
     elif not predict:
         folder = folder or _begun(out, searched, asked, experiment_file(experiment) if experiment else None)
         series["emulated"] = _emulated(find, folder, console)
-        for pair in zip(*series.values(), strict=True):
-            console.say(search.compared(*pair), "bold")
         _keep(series, folder, console)
     _write(series, csv, figures, console)
+
+
+def _new(
+    experiment: str | None, overrides: tuple[str, ...], axis: str | None, numbers: Mapping[str, Any]
+) -> tuple[None, _Asked, Experiment]:
+    """What the command asks for, of which there is no folder yet."""
+    if experiment is None:
+        raise click.UsageError("name an experiment, such as: spraylab frontier quick --axis strain.jitter")
+    if axis is None:
+        raise click.UsageError("name the key to search along, such as --axis strain.jitter")
+    return None, _Asked(axis=axis, **numbers), read_experiment(experiment, overrides)
 
 
 def _begun_before(path: Path) -> tuple[ResultsFolder, _Asked, Experiment]:
@@ -253,8 +254,12 @@ def _emulated(find: Find, folder: ResultsFolder, console: Console) -> list[Front
 
 
 def _keep(series: Series, folder: ResultsFolder, console: Console) -> None:
+    """Say how theory and emulation compare, and write both into the folder."""
     from emulator.files import Folder
+    from experiments.runs.frontier import compared
 
+    for pair in zip(*series.values(), strict=True):
+        console.say(compared(*pair), "bold")
     figures = Folder(folder.path, ("figures",))
     figures.make()
     _write(series, folder.path / "frontier.csv", figures.path, console)

@@ -52,7 +52,7 @@ def read_entry(entry: object, folder: Path = Path()) -> TrafficEntry:
     """An entry as an experiment file of `folder` has it. Raises ValueError."""
     if isinstance(entry, TrafficEntry):
         return entry
-    return kind_of(entry).model_validate(entry, context={"folder": folder})
+    return kind_of(entry).model_validate(entry, context={"folder": folder, "read": read_entry})
 
 
 def _in_its_folder(entry: object, info: ValidationInfo) -> TrafficEntry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo
@@ -18,11 +17,11 @@ MAX_JOBS = 64
 
 
 def _entries(value: object, info: ValidationInfo) -> object:
-    from experiments.spec.traffic import read_entry
-
+    assert info.context, "entries are read by read_entry"
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_JOBS:
         raise ValueError(f"{shown(value)} is not a list of 1 to {MAX_JOBS} entries such as {SeveralTraffic.example}")
-    return tuple(read_entry(entry, (info.context or {}).get("folder", Path())) for entry in value)
+    read, folder = info.context["read"], info.context["folder"]  # of whoever knows all kinds, this one too
+    return tuple(read(entry, folder) for entry in value)
 
 
 class SeveralTraffic(TrafficEntry):
