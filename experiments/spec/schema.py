@@ -6,7 +6,6 @@ as a burst that does not fit the queue, it does not know: `spraylab run --dry-ru
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import PlainSerializer
@@ -108,7 +107,7 @@ def _schemes() -> list[JsonSchemaValue]:
         *(
             {
                 "type": "string",
-                "pattern": "^" + re.sub("[A-Z]", "[0-9]+", family.name) + "$",  # the capital stands for a number
+                "pattern": f"^{family.pattern}$",
                 "description": f"{family.name} {family.limits}: {family.says}",
             }
             for family in FAMILIES
