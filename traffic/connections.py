@@ -16,14 +16,12 @@ from typing import Protocol
 
 from emulator.errors import EmulatorError
 from emulator.namespaces import inside
-from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
+from emulator.topology import LeafSpine
 from traffic.plan import LISTEN_PORT, TrafficPlan
-from traffic.transport import Transport
+from traffic.transport import Transport, window_bytes
 
 _CONNECT_TIMEOUT_S = 20.0
 _POLL_MS = 100
-_LEAST_WINDOW_FRAMES = 2  # with fewer, a sender would wait for every delayed acknowledgement
-_IN_FLIGHT_S = 0.4  # about ten round trips over empty queues at 10 Mb/s, and well below the least time-out
 
 
 class Sockets(Protocol):
@@ -161,17 +159,6 @@ class Connections:
             f"{len(missing)} of {len(self.plan.connections)} connections did not open in {timeout_s:g} s, "
             f"the first from {name(missing[0].src_host)} to {name(missing[0].dst_host)}"
         )
-
-
-def window_bytes(fabric: LeafSpine, connections: int) -> int:
-    """Return the receive window of each of a host's connections, in bytes of payload.
-
-    All together may have under way what its link carries in _IN_FLIGHT_S, or half of what its port's queue holds where
-    that is less; each has two frames at least.
-    """
-    least_bytes = _LEAST_WINDOW_FRAMES * (fabric.mtu_bytes - IP_TCP_HEADER_BYTES)
-    together_bytes = min(fabric.queue_bytes / 2, fabric.host_rate_bps / 8 * _IN_FLIGHT_S)
-    return max(least_bytes, int(together_bytes / connections))
 
 
 def tag(opened: socket.socket, path_tag: int) -> None:
