@@ -191,6 +191,7 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
             predicted = with_range(
                 exact, plan, fabric, spines, run.seed,
                 jitter=share, repeats=REPEATS, most_pieces=most_pieces, faults=faults,
+                transport=work.transport,
             )  # fmt: skip
         loads = exact.link_bytes if exact else link_bytes(plan, fabric, spines)
         ratio = congestion_ratio(loads, plan.schedule, fabric, plan.hosts)

@@ -64,6 +64,12 @@ def simulate_packets(
     return _Packets(plan, fabric, spines, chance, transport or Transport(), changes).run()
 
 
+def frames_of(plan: TrafficPlan, fabric: LeafSpine) -> int:
+    """Return about how many frames carry `plan`."""
+    segment_bytes = fabric.mtu_bytes - IP_TCP_HEADER_BYTES
+    return plan.schedule.payload_bytes // segment_bytes + len(plan.pieces)
+
+
 class _Paths:
     """The ports that frames of each connection cross: of several ways, the one that is furthest behind its share."""
 
@@ -162,6 +168,8 @@ class _Packets:
         self._turns: list[deque[tuple[int, int]]] = [deque() for _ in connections]
         self._connections_of: list[list[int]] = [[] for _ in self._missing]
         for piece in self._plan.pieces:
+            if not piece.size_bytes:
+                continue
             self._turns[piece.connection].append((piece.flow, piece.size_bytes))
             self._connections_of[piece.flow].append(piece.connection)
         self._expected = [deque([flow, size] for flow, size in turns) for turns in self._turns]
@@ -217,11 +225,12 @@ class _Packets:
             self._held_back[connection] = room <= 0 and self._full[connection]
             if room <= 0:
                 return
-            size_bytes = min(self._together_bytes, self._sendable[connection], room)
+            path = self._paths.of(connection)
+            sendable_bytes = self._sendable[connection]
+            size_bytes = min(self._together_bytes, sendable_bytes, room) if path else sendable_bytes
             self._sendable[connection] -= size_bytes
             self._under_way[connection] += size_bytes
             self._in_nic[connection] += 1
-            path = self._paths.of(connection)
             self._enter(now, _Frame(connection, size_bytes, size_bytes * self._bits_per_byte, path, 0))
 
     def _enter(self, now: float, frame: _Frame) -> None:

@@ -24,13 +24,13 @@ from replaying import (
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 from traffic.collectives import build_schedule
-from traffic.connections import Connections, window_bytes
+from traffic.connections import Connections
 from traffic.loopback import LoopbackSockets
 from traffic.payload import Anything
 from traffic.plan import LISTEN_PORT
 from traffic.schedule import Flow
 from traffic.tcpinfo import ConnectionResult
-from traffic.transport import Transport
+from traffic.transport import Transport, window_bytes
 
 
 def test_both_ends_of_a_connection_are_what_the_plan_says() -> None:

@@ -165,7 +165,8 @@ class ReplayWork(Work):
 
     def prepare(self, run: Run) -> None:
         plan = self.plan(run)
-        predicted = predict_run(plan, self.topology, run.seed, self.faults(run)) if self.predicts else None
+        asked = plan, self.topology, run.seed, self.faults(run), self.transport
+        predicted = predict_run(*asked) if self.predicts else None
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
     def job(self, run: Run, captures: Folder) -> Job:
