@@ -51,7 +51,8 @@ def predict(
     Rates, sizes and times are the cluster's own, as the file has them, whatever its fabric.scale.
 
     Flows that wait for each other may keep in step by their equal sizes alone. So each run is repeated 10 times with
-    every flow's size varied at random, the same for the same seed, and a ratio that this changes is shown as a range.
+    every flow's size varied at random, the same for the same seed, and sent packet by packet where its packets are not
+    too many; a ratio that this changes is shown as a range.
 
     \b
     Examples:
