@@ -82,8 +82,8 @@ class _Paths:
             source, destination = crossed[:2]
             up, down = crossed[2 : 2 + ways], crossed[2 + ways :]
             used = [way for way in range(ways) if share[2 + way] > 0]
-            within = [(source, destination)] if share[0] else [()]
-            self._paths.append([(source, up[way], down[way], destination) for way in used] or within)
+            within: _Path = (source, destination) if share[0] else ()
+            self._paths.append([(source, up[way], down[way], destination) for way in used] or [within])
             self._shares.append([share[2 + way] for way in used] or [1.0])
         ends = [(made.src_host, fabric.leaf_of(made.dst_host)) for made in plan.connections]
         behind: dict[tuple[int, int], dict[_Path, float]] = defaultdict(lambda: defaultdict(float))
