@@ -63,6 +63,7 @@ class How:
     resume: Path | None
     within: float | None
     fail_on: tuple[str, ...]
+    junit: Path | None
     dry_run: bool
 
 
@@ -89,6 +90,12 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
             multiple=True,
             help="End with exit status 3 if a run fails fidelity, or if spraying pays or there is no verdict; may be "
             "repeated",
+        ),
+        click.option(
+            "--junit",
+            type=directory,
+            metavar="FILE",
+            help="Write the runs and the verdict as JUnit's XML too, which CI systems show",
         ),
         click.option("--dry-run", is_flag=True, help=f"Print {dry_run}, and stop"),
     )

@@ -18,8 +18,9 @@ from experiments.commands.progress import shown
 from experiments.commands.streams import complain
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
-from experiments.results.folder import CAPTURES, ResultsFolder, default_path
+from experiments.results.folder import CAPTURES, ResultsFolder, default_path, new_file
 from experiments.results.inputs import begun
+from experiments.results.junit import as_xml
 from experiments.results.manifest import manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
@@ -75,9 +76,13 @@ def perform(
         answer(folder, work, console)
         raise
     verdict = answer(folder, work, console)
+    refused = refusal(verdict, how.fail_on)
+    if how.junit:
+        with new_file(how.junit) as xml:
+            xml.write(as_xml(folder, verdict, refused))
     if failed:
         sys.exit(failed[-1].status or FAILED)
-    if refused := refusal(verdict, how.fail_on):
+    if refused:
         end(refused, REFUSED)
 
 

@@ -62,7 +62,7 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
       spraylab run my.yaml --out results/mine
       spraylab run --resume results/mine
       spraylab run one.yaml other.yaml
-      spraylab run quick --within 10% --fail-on spraying-pays
+      spraylab run quick --within 10% --fail-on spraying-pays --junit junit.xml
     """
     from experiments.commands.output import Console
     from experiments.commands.performing import one_after_another, perform
@@ -90,6 +90,8 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
         raise click.UsageError("name an experiment, such as: spraylab run quick")
     if how.out and len(works) > 1:
         raise click.UsageError("--out names one folder: give it with one experiment, or none with several")
+    if how.junit and len(works) > 1:
+        raise click.UsageError("--junit names one file: give it with one experiment, or none with several")
     for work, _ in works[1:]:
         work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
     one_after_another([functools.partial(perform, work, Console(), how, folder, file=file) for work, file in works])
