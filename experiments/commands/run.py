@@ -42,8 +42,9 @@ from experiments.commands.common import (
 )
 @click.argument("experiments", nargs=-1, metavar="EXPERIMENT...", shell_complete=complete_experiments)
 @set_option
+@click.option("--watch", is_flag=True, help="Show links, queues and flows of the run that is under way, on a terminal")
 @performs_runs("NAME", dry_run="the runs, with bounds and likely durations in seconds")
-def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> None:
+def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How, *, watch: bool) -> None:
     """Run an experiment and say what came of it.
 
     EXPERIMENT is a YAML file, or a name of the catalog such as quick. Every collective in it is replayed under every
@@ -58,6 +59,7 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
     \b
     Examples:
       spraylab run quick
+      spraylab run quick --watch
       spraylab run quick --set fabric.spines=8 --set 'seeds=[1]'
       spraylab run my.yaml --out results/mine
       spraylab run --resume results/mine
@@ -94,4 +96,6 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
         raise click.UsageError("--junit names one file: give it with one experiment, or none with several")
     for work, _ in works[1:]:
         work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
-    one_after_another([functools.partial(perform, work, Console(), how, folder, file=file) for work, file in works])
+    one_after_another(
+        [functools.partial(perform, work, Console(), how, folder, file=file, watch=watch) for work, file in works]
+    )

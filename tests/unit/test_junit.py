@@ -6,8 +6,12 @@ from collections.abc import Collection
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+from click.testing import CliRunner
 from results_example import REASON, manifest_of, results_folder
 
+from experiments import cli
+from experiments.commands import performing
 from experiments.results.folder import ResultsFolder
 from experiments.results.junit import as_xml
 from experiments.results.verdict import of_results
@@ -59,3 +63,16 @@ def test_the_verdict_fails_by_what_was_refused_and_is_skipped_without_one(tmp_pa
     empty = ResultsFolder.create(tmp_path / "empty", manifest_of())
     ((name, why),) = cases(document(empty), "skipped")
     assert name == "verdict" and str(why).startswith("No verdict")
+
+
+def test_run_writes_it_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, file = example(tmp_path, failed={"002-ecmp-s2"}), tmp_path / "junit.xml"
+    monkeypatch.setattr(performing, "become_root", lambda: None)
+    monkeypatch.setattr(performing, "conduct", lambda *_, **__: [])
+    options = ["--resume", str(folder.path), "--fail-on", "fidelity", "--junit", str(file)]
+    assert CliRunner().invoke(cli.main, ["run", *options]).exit_code == 3
+    suite = ElementTree.parse(file).getroot()
+    assert cases(suite, "failure") == [
+        ("ecmp, seed 2", REASON),
+        ("verdict", "--fail-on fidelity: 1 of 12 runs cannot be trusted"),
+    ]
