@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from experiments.commands.common import become_root, foot
+from experiments.commands.options import count_option
 
 
 @click.command(
@@ -27,12 +28,8 @@ from experiments.commands.common import become_root, foot
     multiple=True,
     help="What forwards packets; may be repeated  [default: all there are]",
 )
-@click.option(
-    "--burst",
-    type=click.IntRange(1, 7),
-    default=1,
-    show_default=True,
-    help="How many frames of 9000 bytes travel as one, as in an experiment's fabric.burst",
+@count_option(
+    "--burst", 1, 7, default=1, help="How many frames of 9000 bytes travel as one, as in an experiment's fabric.burst"
 )
 def calibrate(hosts: tuple[str, ...], dataplane: tuple[str, ...], burst: int) -> None:
     """Find how fast links may be for this machine to be faithful.
