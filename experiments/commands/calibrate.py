@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from controllers.dataplane import PLANES
 from experiments.commands.common import become_root, foot
 from experiments.commands.options import count_option
 
@@ -24,7 +25,7 @@ from experiments.commands.options import count_option
 )
 @click.option(
     "--dataplane",
-    type=click.Choice(["ovs", "linux"]),
+    type=click.Choice(list(PLANES)),
     multiple=True,
     help="What forwards packets; may be repeated  [default: all there are]",
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.table import Table
 
+from controllers.dataplane import PLANES
 from emulator.errors import EmulatorError
 from emulator.proc import read_machine_cpu
 from experiments.machine.calibration import rounded
@@ -49,7 +50,7 @@ def calibrate(
     busy = busy_part()
     if busy > _QUIET:
         say(f"other programs use {busy:.0%} of this machine: what is found now is less than it carries alone")
-    planes = dataplanes or available(("ovs", "linux") if burst_frames == 1 else ("linux",))
+    planes = dataplanes or [name for name in available() if burst_frames == 1 or PLANES[name].bursts]
     return [_row(dataplane, count, burst_frames, say) for dataplane in planes for count in hosts]
 
 

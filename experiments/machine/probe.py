@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from controllers.dataplane import PLANES
 from emulator.files import Folder
-from emulator.inherited import which
 from emulator.meters.capture import Which
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import Built
@@ -152,6 +152,6 @@ def faithful(row: dict[str, Any], most_over_bound: float) -> bool:
     return row["fidelity"] == PASS and bool(row["cct_over_bound"] <= most_over_bound)
 
 
-def available(dataplanes: Sequence[str] = ("ovs", "linux")) -> list[str]:
-    """Those of `dataplanes` that are installed here."""
-    return [name for name in dataplanes if name == "linux" or which("ovs-vswitchd")]
+def available() -> list[str]:
+    """Return the data planes that are installed here."""
+    return [name for name, plane in PLANES.items() if plane.installed()]
