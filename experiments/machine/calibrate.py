@@ -55,7 +55,7 @@ def calibrate(
 
 
 def busy_part(seconds: float = 1.0) -> float:
-    """The part of all cores in use now."""
+    """Return the part of all cores in use now."""
     before = read_machine_cpu()
     time.sleep(seconds)
     spent = read_machine_cpu().since(before)
@@ -97,7 +97,7 @@ def _in_words(row: Mapping[str, Any]) -> str:
 
 
 def highest(carried: Callable[[int], bool], first_bps: int) -> int:
-    """The highest rate that is `carried`, to within GRAIN, in bits/s; 0 if none is.
+    """Return the highest rate that is `carried`, to within GRAIN, in bits/s; 0 if none is.
 
     Doubles up from `first_bps` (halves down, if that is too much) and then bisects; a step up is only given up once the
     next one fails too, for a moment's trouble may spoil one.

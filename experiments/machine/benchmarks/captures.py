@@ -17,7 +17,7 @@ _SECONDS = 2.0
 
 
 def run(kinds: Sequence[Which] = ("none", "uplinks", "all"), repeats: int = REPEATS) -> list[dict[str, Any]]:
-    """A row for every data plane and kind of capture: median CCT, and its ratio to the one without captures.
+    """Return a row for every data plane and kind of capture: median CCT, and its ratio to the one without captures.
 
     A permutation of 16 hosts under ethereal; kinds take turns, so that what else the machine does touches them alike.
     """
