@@ -15,8 +15,8 @@ from experiments.commands.common import (
     foot,
     performs_runs,
     read_experiment,
-    set_option,
 )
+from experiments.commands.options import set_option
 
 
 @click.command(

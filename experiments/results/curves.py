@@ -57,7 +57,7 @@ def curves_of(runs: pd.DataFrame) -> list[Curve]:
 
 @styled
 def draw_curve(curve: Curve, schemes: Sequence[str]) -> Figure:
-    """CCT / bound over the values of a key: a point a seed, the prediction as a line; hollow: failed fidelity."""
+    """Draw CCT / bound over the values of a key: a point a seed, the prediction as a line; hollow: failed fidelity."""
     figure, (axes,) = blank(height_in(schemes), curve.name)
     curve_on(axes, curve, schemes)
     legend(figure, axes)
@@ -96,7 +96,7 @@ def curve_on(axes: Axes, curve: Curve, schemes: Sequence[str]) -> None:
 
 @styled
 def draw_frontier(title: str, key: str, limit: float, searches: Mapping[str, Crossing]) -> Figure:
-    """Splitting over spraying along an axis: of each search a point a seed, medians, and where they pass `limit`."""
+    """Draw splitting over spraying on an axis: of each search a point a seed, medians, and where they pass `limit`."""
     figure, (axes,) = blank(height_in(list(searches)), title)
     axes.axhline(limit, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
     for (name, found), colour, marker in zip(searches.items(), ("#0072B2", "#D55E00"), ("o", "^"), strict=False):

@@ -70,7 +70,7 @@ P = ParamSpec("P")
 
 
 def look(scheme: str) -> Look:
-    """The same for a scheme in every figure of every report, also where only another version knows the scheme."""
+    """Return how a scheme looks in every figure of every report, also where only another version knows the scheme."""
     try:
         return scheme_of(scheme).look
     except ValueError:
@@ -121,7 +121,7 @@ SENT_AGAIN = Measure("retransmitted_segments", "sent again\n(segments)", _count,
 
 @styled
 def points(runs: pd.DataFrame, measures: Sequence[Measure], schemes: Sequence[str], title: str) -> Figure:
-    """The runs of one traffic, a panel a measure and a row a scheme: a point a seed.
+    """Draw the runs of one traffic, a panel a measure and a row a scheme: a point a seed.
 
     Three trusted runs or more have a bar at their median, and its number; fewer have their own.
     """
@@ -187,7 +187,7 @@ def timeline(
     most_bytes: float,
     faults: pd.DataFrame | None = None,
 ) -> Figure:
-    """One run a scheme over time, a row each: what waits at the fullest fabric port, and which flows are complete.
+    """Draw one run a scheme over time, a row each: what waits at the fullest fabric port, and which flows are complete.
 
     `queues` has the samples of fabric ports (scheme, time_s, backlog_bytes): the light shade reaches to the fullest
     port, the dark one to the mean of all, and `most_bytes` fills a row. `flows` has scheme, start_s and fct_s: the line
@@ -269,7 +269,7 @@ def share_scale(figures: Iterable[Figure], axis: str = "x") -> None:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """As one <svg> element to put into a page. The same figure and name give the same text; other names, other ids."""
+    """Write it as an <svg> element of a page. The same figure and name give the same text; other names, other ids."""
     raw = io.StringIO()
     with _style(**{"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a letter that our font lacks: the reader's may have it
@@ -278,12 +278,12 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def css_colour(scheme: str) -> str:
-    """The scheme's colour, as a page that shows its figures writes it."""
+    """Return the scheme's colour, as a page that shows its figures writes it."""
     return css(look(scheme).colour)
 
 
 def height_in(schemes: Sequence[str]) -> float:
-    """Of a figure of lines, whose legend has three schemes a row."""
+    """Return the height of a figure of lines, whose legend has three schemes a row."""
     return 1.9 + 0.16 * -(-len(schemes) // 3)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from emulator.dataplane import Endpoints
 from emulator.faults import Fault, Reaction
@@ -19,6 +19,9 @@ from experiments.judge.evidence import Built, Measured
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
+
+Step = TypeVar("Step")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,17 @@ class UnfitError(Exception):
 Playing = Generator[float | Output | Ended, None, Any]
 """A load under way: yields which part of its bytes has arrived, or what programs wrote and how they ended; returns its
 result."""
+
+
+def played(steps: Generator[Step, None, Result], seen: Callable[[Step], object] = lambda said: None) -> Result:
+    """Play a load or a replay to its end, and return its result; `seen` is told whatever it yields."""
+    while True:
+        try:
+            said = next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        seen(said)
 
 
 class Load(Protocol):
