@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from experiments.commands.options import FOLDER, within_option
+from experiments.commands.options import FILE, FOLDER, within_option
 from experiments.commands.streams import BAD_INPUT, complain, end
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
         ),
         click.option(
             "--junit",
-            type=directory,
+            type=FILE,
             metavar="FILE",
             help="Write the runs and the verdict as JUnit's XML too, which CI systems show",
         ),
