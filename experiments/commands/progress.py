@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -60,10 +60,14 @@ def in_short(row: Mapping[str, Any]) -> str:
     return f"{told}, fidelity {row['fidelity']}{reasons}"
 
 
-class _Progress(Protocol):
-    def __enter__(self) -> _Progress: ...
+class _Progress:
+    """Is told what happens, and shows as much of it as it can."""
 
-    def __exit__(self, *_: object) -> None: ...
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def now(self, what: str) -> None:
         """`what` is under way."""
