@@ -99,6 +99,7 @@ def _notes(experiment: Experiment, frame: pd.DataFrame) -> Iterator[str]:
     slower = f", emulated at {scale}, as are the times" if scale.factor > 1 else ""
     over = oversubscription(fabric)
     uneven = f" but {words}" if (words := uneven_links(fabric)) else ""
-    yield f"{fabric.hosts} hosts, links of {rates} (hosts, fabric){uneven}{slower}; a leaf is oversubscribed {over:.3g}:1"
+    links = f"links of {rates} (hosts, fabric){uneven}{slower}"
+    yield f"{fabric.hosts} hosts, {links}; a leaf is oversubscribed {over:.3g}:1"
     if frame.predicted_cct_s.isna().any():
         yield "without a CCT, flows were counted, not listed, and compared is congestion"

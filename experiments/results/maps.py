@@ -30,15 +30,15 @@ _OPEN = '<svg xmlns="http://www.w3.org/2000/svg" role="img"'
 
 
 def over_ideal(links: pd.DataFrame) -> tuple[Cells, Cells]:
-    """How long one run's fabric links were at work, leaf x spine, up and down; over the fullest's if leaves spread theirs.
+    """How long one run's fabric links worked, leaf x spine, up and down; over the fullest's if leaves spread theirs.
 
-    NaN where there is no link, or one that has failed. The most of all cells is the run's congestion ratio.
+    NaN where there is no link, or it has failed. The most of all cells is the run's congestion ratio.
     """
     fabric = links[links.spine.between(0, MAX_SPINES - 1) & links.leaf.between(0, MAX_LEAVES - 1)]
     if fabric.empty:
         return NOTHING
     leaves, spines = (range(int(fabric[key].max()) + 1) for key in ("leaf", "spine"))
-    if "rate_bps" not in fabric:
+    if "rate_bps" not in fabric or not pd.api.types.is_numeric_dtype(fabric.rate_bps):
         fabric = fabric.assign(rate_bps=1)
 
     def cells(direction: str, values: str) -> Cells:
