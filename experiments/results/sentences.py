@@ -125,7 +125,8 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
 
     within         the threshold, as a share of the spraying scheme's time
     overall        outcome (ecmp-is-enough, splitting-is-enough, spraying-pays, or null: no verdict), sentence,
-                   straddles (another seed may turn it), provisional (no spread over seeds is known), spraying_scheme,
+                   straddles (another seed may turn it), provisional (no spread over seeds is known), spraying_scheme
+                   and splitting_scheme (what is compared; the latter is the one that `ethereal` is about below),
                    worst_collective (by the scheme the outcome is about), runs asked for, finished and trusted, seeds,
                    caveats
     collectives    for each: collective, outcome, sentence, straddles, provisional; of ecmp and ethereal the ratio of
@@ -141,6 +142,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
             "straddles": verdict.straddles,
             "provisional": verdict.provisional,
             "spraying_scheme": verdict.baseline or None,
+            "splitting_scheme": verdict.splitting,
             "worst_collective": verdict.worst.traffic if verdict.worst else None,
             "runs": verdict.asked.runs,
             "finished": verdict.finished,

@@ -13,7 +13,7 @@ import pandas as pd
 from experiments.judge.rows import PASS
 from experiments.results.folder import ResultsError
 from experiments.spec.sweep import read_sweep
-from traffic.schemes import names_of_role, playing
+from traffic.schemes import names_of_role, playing, scheme_of
 
 DEFAULT_WITHIN = 0.05
 """A scheme is as good as spraying if its median time is at most this much longer."""
@@ -21,7 +21,8 @@ DEFAULT_WITHIN = 0.05
 LEAST_SEEDS = 2
 """Trusted seeds that every compared scheme needs on a collective; where an experiment has one seed, that one."""
 
-PLAIN, SPLITTING, SPRAYS = names_of_role("plain")[0], names_of_role("splitting")[0], names_of_role("spraying")
+PLAIN, SPLITTING = names_of_role("plain")[0], names_of_role("splitting")[0]
+SPRAYS = [name for name in names_of_role("spraying") if not scheme_of(name).weighted]
 
 _ROUNDING = 1e-9  # a ratio that is the limit to the last digits is within it
 

@@ -46,7 +46,9 @@ def _amount(parse: Callable[[str], float], example: str) -> BeforeValidator:
 
 
 def _written(write: Callable[[float], str]) -> PlainSerializer:
-    return PlainSerializer(lambda amount: f"{amount.value!r}%" if amount.percent else _zero_or(write, amount.value))
+    return PlainSerializer(
+        lambda amount: f"{repr(amount.value).removesuffix('.0')}%" if amount.percent else _zero_or(write, amount.value)
+    )
 
 
 def _zero_or(write: Callable[[float], str], value: float) -> str:

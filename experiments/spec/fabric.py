@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator
+from pydantic import Field, StrictInt, StrictStr, ValidationInfo, WithJsonSchema, field_validator
 
 from emulator.ports import least_rate_bps
 from emulator.topology import ETHERNET_HEADER_BYTES, MAX_HOSTS_PER_LEAF, MAX_LEAVES, MAX_SPINES, LeafSpine
@@ -14,7 +14,7 @@ from experiments.spec.fields import Auto, Between, Keys, RateBps, SizeBytes
 from experiments.spec.links import links_failed, rates_by_spine
 from experiments.spec.messages import SpecError
 from experiments.spec.scale import SAYS, Scale, ScaleSpec
-from experiments.spec.units import format_rate_bps, format_size_bytes
+from experiments.spec.units import RATE_PATTERN, format_rate_bps, format_size_bytes
 
 MAX_MTU_BYTES = 9216  # as switches have it
 MAX_BURST_FRAMES = 16
@@ -23,7 +23,24 @@ MAX_QUEUE_BYTES = 2**32 - 1  # tc counts a queue's bytes in 32 bits
 _MOST_BURST_BYTES = 65_535  # of one IPv4 packet
 _WHOLE = Amount(100.0, percent=True)
 
-SpineRates = dict[str, PartOfRate]
+_RATE = {"type": "string", "pattern": rf"^(?:{RATE_PATTERN}|[0-9]+(\.[0-9]+)? ?%)$"}
+
+SpineRates = Annotated[
+    dict[str, PartOfRate],
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": _RATE, "minItems": 1, "maxItems": MAX_SPINES},
+                {
+                    "type": "object",
+                    "patternProperties": {"^(?:spine)?[1-9][0-9]?$": _RATE},
+                    "additionalProperties": False,
+                    "minProperties": 1,
+                },
+            ]
+        }
+    ),
+]
 """Rates by the names of spines; of others, it is the fabric's."""
 
 

@@ -269,6 +269,7 @@ def test_theory_tells_weights_from_none(load: Any) -> None:
     assert set(found.uneven) == {"spine1 5mbit"}
     assert found.predicted_cct_over_bound["ethereal-weighted"] == pytest.approx(1, abs=0.02)
     assert found.predicted_cct_over_bound["ethereal"] == pytest.approx(35 / 20, abs=0.02)
+    assert np.isnan(found.predicted_cct_s["spray"]), "hangs on how TCP takes packets that overtake each other"
     assert found.congestion_ratio["spray"] == pytest.approx(35 / 20)
     assert found.congestion_ratio["spray-weighted"] == pytest.approx(1)
 
