@@ -76,9 +76,14 @@ class LeafSpine:
         return max(self.host_rate_bps, *map(self.spine_rate_bps, range(self.spines)))
 
     @property
+    def rates_differ(self) -> bool:
+        """Whether paths between leaves differ in their rates."""
+        return len(set(self.spine_rates_bps)) > 1
+
+    @property
     def uneven(self) -> bool:
-        """Whether paths between leaves differ, in their rates or in how many there are."""
-        return bool(self.failed) or len(set(self.spine_rates_bps)) > 1
+        """Whether fabric links differ, in their rates or because some have failed."""
+        return bool(self.failed) or self.rates_differ
 
     def weights(self, spines: Sequence[int]) -> list[int]:
         """Return what share paths by `spines` have by their rates, as whole numbers: see `emulator.weights`."""

@@ -88,8 +88,7 @@ def without_jitter(
     """
     if len(plan.pieces) > MAX_PIECES or plan.scheme.unpredicted or not all(fault.predictable for fault in faults):
         return None
-    differ = len(set(fabric.spine_rates_bps)) > 1 and not plan.scheme.weighted
-    if plan.scheme.spreads and (faults or differ):
+    if plan.scheme.spreads and (faults or (fabric.rates_differ and not plan.scheme.weighted)):
         return None
     return simulate(plan, fabric, spines, changes=capacity_changes(fabric, faults))
 
