@@ -1,7 +1,8 @@
 """Which links a plan's bytes cross, and how far the fullest is from ideal packet spraying.
 
 The congestion ratio is how long the most loaded fabric link is at work, over the same under ideal spraying, which loads
-paths in proportion of their rates; 1.00 is optimal. Where all links are of one rate, it is a ratio of bytes.
+paths in proportion of their rates; 1.00 is optimal, but where leaves have lost different links: spraying is by pairs of
+leaves, and what knows of other pairs could do better. Where all links are of one rate, it is a ratio of bytes.
 Bytes are of the wire throughout (`LeafSpine.wire_bytes`), so measured and modelled loads compare.
 """
 

