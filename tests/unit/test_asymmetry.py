@@ -12,11 +12,13 @@ import pytest
 from flows_by_hand import all_to_all, permutation, quick, ratio, schedule_of
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic import healthy_run, planted
 
 from controllers.elephants import placed
 from emulator.nic import connection_ruleset, spray_ruleset
 from emulator.topology import LeafSpine, Link
 from emulator.weights import MOST_TURNS, turn, weights
+from experiments.judge.replay import senders_are_held_by_the_network
 from experiments.runs.loads.replays import Replays
 from experiments.runs.predict import predict
 from experiments.runs.work import uneven_links
@@ -176,6 +178,21 @@ def test_a_controller_places_no_more_on_a_spine_than_it_carries() -> None:
     fabric = replace(HALF, host_rate_bps=10 * MBIT)
     found = placed({"a": (0, 2), "b": (1, 3)}, fabric)
     assert sorted(found.values()) == [1, 2], "each fills a link, and the first spine's carry half"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "rates_mbps", "blamed"), [("spray", (10, 20), False), ("spray", (), True), ("ethereal", (10, 20), True)]
+)
+def test_who_sprays_over_unequal_paths_and_times_out_is_held_by_tcp(
+    scheme: str, rates_mbps: tuple[int, ...], blamed: bool
+) -> None:
+    run = healthy_run(scheme)
+    samples, result = run.measured.samples, run.measured.result
+    idle = samples.queues.assign(sent_bytes=samples.queues.sent_bytes * 0.6, backlog_bytes=0)
+    timed_out = [replace(each, timeouts=1) for each in result.connections]
+    waited = planted(run, samples=replace(samples, queues=idle), result=replace(result, connections=timed_out))
+    fabric = replace(run.topology, spine_rates_bps=tuple(MBIT * rate for rate in rates_mbps))
+    assert bool(senders_are_held_by_the_network(replace(waited, topology=fabric))) == blamed
 
 
 # What a file may say
