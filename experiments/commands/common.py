@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from experiments.commands.options import FOLDER, within_option
+from experiments.commands.options import FILE, FOLDER, within_option
 from experiments.commands.streams import BAD_INPUT, complain, end
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class How:
     resume: Path | None
     within: float | None
     fail_on: tuple[str, ...]
+    junit: Path | None
     dry_run: bool
 
 
@@ -58,6 +59,12 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
             multiple=True,
             help="End with exit status 3 if a run fails fidelity, or if spraying pays or there is no verdict; may be "
             "repeated",
+        ),
+        click.option(
+            "--junit",
+            type=FILE,
+            metavar="FILE",
+            help="Write the runs and the verdict as JUnit's XML too, which CI systems show",
         ),
         click.option("--dry-run", is_flag=True, help=f"Print {dry_run}, and stop"),
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.judge.rows import PASS
-from experiments.results.drawn import Figure
+from experiments.results.drawn import Axes, Figure
 from experiments.results.plots import blank, height_in, legend, look, styled
 from experiments.spec.units import parse_rate_bps, parse_share, parse_size_bytes, parse_time_s
 from experiments.theory.crossing import Crossing
@@ -59,6 +59,13 @@ def curves_of(runs: pd.DataFrame) -> list[Curve]:
 def draw_curve(curve: Curve, schemes: Sequence[str]) -> Figure:
     """Draw CCT / bound over the values of a key: a point a seed, the prediction as a line; hollow: failed fidelity."""
     figure, (axes,) = blank(height_in(schemes), curve.name)
+    curve_on(axes, curve, schemes)
+    legend(figure, axes)
+    return figure
+
+
+def curve_on(axes: Axes, curve: Curve, schemes: Sequence[str]) -> None:
+    """Draw what `draw_curve` shows, but for its legend."""
     runs = curve.runs.assign(place=curve.runs.value.map(curve.places))
     width = max(curve.places.values()) - min(curve.places.values()) or 1.0
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
@@ -85,8 +92,6 @@ def draw_curve(curve: Curve, schemes: Sequence[str]) -> Figure:
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.95), max(high, 1.25))  # what differs by a hundredth should not look far apart
     axes.grid(visible=True, axis="y")
-    legend(figure, axes)
-    return figure
 
 
 @styled

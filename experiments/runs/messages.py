@@ -13,6 +13,7 @@ from emulator.faults import Fault, Reaction
 from emulator.files import Folder
 from emulator.forwarding import Forwarding
 from emulator.meters.capture import Which
+from emulator.meters.sampler import RawSample
 from emulator.programs import Ended, Output
 from experiments.judge.evidence import Built, Measured
 
@@ -36,6 +37,14 @@ class Progress:
 
     run_id: str
     fraction: float
+
+
+@dataclass(frozen=True)
+class Glance:
+    """The last sample of a run that is under way and watched."""
+
+    run_id: str
+    sample: RawSample
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,10 @@ class Load(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One run, ready to be played; `faults` happen while it is, and the network reacts by `reaction`, if at all."""
+    """One run, ready to be played; `faults` happen while it is, and the network reacts by `reaction`, if at all.
+
+    While it is `watched`, there is a Glance about every second.
+    """
 
     run_id: str
     seed: int
@@ -107,6 +119,7 @@ class Job:
     capture_directory: Folder = field(default_factory=lambda: Folder(Path()))
     faults: Sequence[Fault] = ()
     reaction: Reaction | None = None
+    watched: bool = False
 
 
-Event = Built | Started | Progress | Output | Ended | Failed | Lost | Measured[Any]
+Event = Built | Started | Progress | Glance | Output | Ended | Failed | Lost | Measured[Any]
