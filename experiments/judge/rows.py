@@ -23,7 +23,7 @@ PASS, FAIL = "pass", "fail"
 
 _FAULT_COLUMNS = [
     "fault", "kind", "event", "due_s", "port", "asked_s", "confirmed_s", "rate_bps", "destroyed_packets",
-    "destroyed_bytes", "reacted_s",
+    "destroyed_bytes", "reacted_s", "converged_s",
 ]  # fmt: skip
 
 
@@ -92,10 +92,12 @@ def judge_program(run: ProgramEvidence, identity: Mapping[str, Any]) -> Judged:
 
 
 def _network_columns(run: Evidence[Any], links: pd.DataFrame) -> dict[str, Any]:
+    converged_s = [happened.converged_s for happened in run.measured.faults]
     return {
         "drops_packets": int(links.drops_packets.sum()),
         "faults": "; ".join(fault.words(run.topology) for fault in run.faults),
         "destroyed_packets": int(run.timeline.destroyed_packets.sum()),
+        "converged_s": max((each for each in converged_s if each is not None), default=None),
         "queue_peak_bytes": int(links.queue_peak_bytes.max()),
         "cpu_idle_min": least_idle(samples_within(run)),
     }
@@ -176,7 +178,8 @@ def links_of(run: Evidence[Any]) -> pd.DataFrame:
 def _faults(run: Evidence[Any]) -> pd.DataFrame:
     """What every fault changed, port by port, and when, in seconds from when the run is judged.
 
-    By `reacted_s`, leaves avoided what was down then; it is missing where the network did nothing about it.
+    By `reacted_s`, leaves avoided what was down then; it is missing where the network did nothing about it. Packets
+    were lost to the fault for `converged_s`, which is known at its end, where any were.
     """
     rows = []
     for number, happened in enumerate(run.measured.faults):
@@ -188,14 +191,15 @@ def _faults(run: Evidence[Any]) -> pd.DataFrame:
             ("end", fault.end_s, happened.ended, to_end),
         ):
             reacted_s = reacted.confirmed_s - run.start_s if reacted else None
+            converged_s = happened.converged_s if event == "end" else None
             for each in changes:
                 asked_s, confirmed_s = each.asked_s - run.start_s, each.confirmed_s - run.start_s
-                taken = each.destroyed_packets, each.destroyed_bytes, reacted_s
+                taken = each.destroyed_packets, each.destroyed_bytes, reacted_s, converged_s
                 port = run.ports[each.port].name
                 rows.append(
                     (number, fault.kind, event, origin_s + at_s, port, asked_s, confirmed_s, each.rate_bps, *taken)
                 )
-    types = {"fault": int, "confirmed_s": float, "rate_bps": "Int64", "reacted_s": float}
+    types = {"fault": int, "confirmed_s": float, "rate_bps": "Int64", "reacted_s": float, "converged_s": float}
     return pd.DataFrame(rows, columns=_FAULT_COLUMNS).astype(types)
 
 
