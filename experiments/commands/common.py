@@ -64,6 +64,7 @@ class How:
     within: float | None
     fail_on: tuple[str, ...]
     dry_run: bool
+    on: str | None = None
 
 
 def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -89,6 +90,11 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
             multiple=True,
             help="End with exit status 3 if a run fails fidelity, or if spraying pays or there is no verdict; may be "
             "repeated",
+        ),
+        click.option(
+            "--on",
+            metavar="SCHEDULER",
+            help="Perform the runs on the machines of a Dask cluster: its address, as in tls://head:8786, or its file",
         ),
         click.option("--dry-run", is_flag=True, help=f"Print {dry_run}, and stop"),
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -20,7 +22,7 @@ from experiments.judge.rows import PASS
 from experiments.machine import calibration
 from experiments.results.folder import CAPTURES, ResultsFolder, default_path
 from experiments.results.inputs import begun
-from experiments.results.manifest import manifest, note_machine
+from experiments.results.manifest import here, manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
 from experiments.results.tables import table_of_rows
@@ -29,7 +31,12 @@ from experiments.runs.messages import Failed
 from experiments.runs.outside import Sandboxes, conducted
 from experiments.runs.recorded import recorded
 from experiments.runs.work import Work
+from experiments.spec.messages import SpecError
 from experiments.spec.scale import Scale, explained
+
+if TYPE_CHECKING:
+    from experiments.runs.cluster import Cluster
+    from experiments.runs.worker import Asked
 
 _MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
 
@@ -52,33 +59,67 @@ def perform(
     for `conducted`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
+    if not how.on:
+        work.check_kernel()
     if not how.dry_run:
-        become_root()
+        if not how.on:  # elsewhere, it is for the machines' owners to be root
+            become_root()
         console.go_on("the runs go on without it")
-    _warn(work, console)
+    _warn(work, console, here=not how.on)
     fabric = work.experiment.fabric
     for said in explained(fabric.slower, fabric.at_scale(1).topology()):
         console.say(said)
     if how.dry_run:
         _print_plan(work, console)
         return
-    if resumed is None:
-        new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **(about or {})}
-        folder = begun(how.out or default_path(work.name + kind), new, work.experiment, file)
-    else:
-        folder = resumed
-        if how.within is not None:
-            folder.write_manifest({**folder.manifest(), "within": how.within})
-    try:
-        failed = conduct(work, folder, console, sandbox)
-    except (KeyboardInterrupt, EmulatorError):
-        answer(folder, work, console)
-        raise
+    if resumed is not None:
+        _check_where(resumed, how)
+    with _machines(how, work, console) as cluster:
+        folder = _begun(work, how, resumed, file, about or {}, kind)
+        try:
+            failed = conduct(work, folder, console, sandbox, cluster)
+        except (KeyboardInterrupt, EmulatorError):
+            answer(folder, work, console)
+            raise
     verdict = answer(folder, work, console)
     if failed:
         sys.exit(failed[-1].status or FAILED)
     if refused := refusal(verdict, how.fail_on):
         end(refused, REFUSED)
+
+
+def _begun(
+    work: Work, how: How, resumed: ResultsFolder | None, file: Path | None, about: Mapping[str, Any], kind: str
+) -> ResultsFolder:
+    """The folder of results, new or to go on with."""
+    if resumed is None:
+        new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **about}
+        return begun(how.out or default_path(work.name + kind), new, work.experiment, file)
+    if how.within is not None:
+        resumed.write_manifest({**resumed.manifest(), "within": how.within})
+    return resumed
+
+
+def _check_where(resumed: ResultsFolder, how: How) -> None:
+    """Raises SpecError where a folder's runs were made in the other way: of some it would not say where."""
+    runs = resumed.runs()
+    if len(runs) and ("machine" in runs) != bool(how.on):
+        elsewhere = "on a cluster: go on with --on SCHEDULER" if "machine" in runs else "here: go on without --on"
+        raise SpecError(f"{resumed.path} was begun {elsewhere}")
+
+
+def _machines(how: How, work: Work, console: Console) -> AbstractContextManager[Cluster | None]:
+    """The machines that `--on` names, asked what they are; None: this one performs the runs."""
+    if not how.on:
+        return nullcontext()
+    from experiments.runs.cluster import Cluster
+    from experiments.runs.scheduler import Address
+    from experiments.runs.worker import Needs, unfit
+
+    versions = {name: version for name, version in here()["versions"].items() if name != "python"}
+    warn = partial(calibration.warning, work.experiment)
+    console.say(f"asking the machines of {how.on} what they are")
+    return Cluster(Address.of(how.on), Needs(versions, work.congestion_controls, warn, unfit))
 
 
 def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
@@ -96,8 +137,10 @@ def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
         sys.exit(next(filter(None, statuses)))
 
 
-def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox) -> list[Failed]:
-    """Perform the runs that `folder` does not hold yet. Returns those that did not finish.
+def conduct(
+    work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox, cluster: Cluster | None = None
+) -> list[Failed]:
+    """Perform the runs that `folder` does not hold yet, here or on a cluster. Returns those that did not finish.
 
     Raises EmulatorError when the fabric cannot be built and ResultsError when a result cannot be written; what had
     finished before is in the folder, and so are the runs that did not finish, with the reason.
@@ -107,16 +150,31 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
     if not todo:
         return []
     with folder.in_use() as log:
-        if changed := note_machine(folder):
+        if changed := [] if cluster else note_machine(folder):
             console.warn(
                 f"{folder.path} goes on elsewhere than it was begun: {'; '.join(changed)}. Its manifest.json tells "
                 "which runs are from where"
             )
-        limit_bps = calibration.userspace_limit_bps(work.topology.hosts)
-        captures = Folder(folder.path.absolute()) / CAPTURES
-        outcomes = conducted(work, todo, log, captures, limit_bps, sandbox)
+        captures, limit_bps = Folder(folder.path.absolute()) / CAPTURES, calibration.userspace_limit_bps
+        if cluster:
+            asked = _asked(folder, work)
+            outcomes = cluster.conducted(asked, work, todo, log, captures, limit_bps, sandbox)
+        else:
+            outcomes = conducted(work, todo, log, captures, limit_bps(work.topology.hosts), sandbox)
         seen = shown(recorded(folder, work, todo, outcomes, console.say), work, todo, console)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
+
+
+def _asked(folder: ResultsFolder, work: Work) -> Asked:
+    """What the runs of `work` are made from on other machines: what `folder` holds."""
+    from experiments.runs.loads.programs import Programs
+    from experiments.runs.loads.sweeps import replay_work
+    from experiments.runs.worker import Asked
+
+    manifest = folder.manifest()
+    files = {place: folder.input(place) or b"" for place in manifest.get("inputs", {})}
+    make = partial(Programs, program=work.program) if isinstance(work, Programs) else replay_work
+    return Asked(manifest["experiment"], files, make)
 
 
 def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
@@ -174,8 +232,8 @@ def refusal(verdict: Verdict, fail_on: Collection[str]) -> str | None:
     return None
 
 
-def _warn(work: Work, console: Console) -> None:
-    if warning := calibration.warning(work.experiment):
+def _warn(work: Work, console: Console, *, here: bool) -> None:
+    if here and (warning := calibration.warning(work.experiment)):
         console.warn(warning)
     for scheme, reason in work.lacking().items():
         console.warn(f"{scheme} will not run: {reason}")

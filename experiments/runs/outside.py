@@ -15,7 +15,7 @@ from emulator.sandbox import Sandbox
 from experiments.captures.summary import analyse
 from experiments.judge.evidence import Built, Measured
 from experiments.judge.rows import Judged
-from experiments.runs.messages import Event, Failed, Job, Lost, Progress, Started
+from experiments.runs.messages import Event, Failed, Gone, Job, Joined, Lost, Progress, Started
 from experiments.runs.plan import Run
 from experiments.runs.work import Seen, Work
 
@@ -46,7 +46,7 @@ class Done:
 Sandboxes = Callable[[BinaryIO], AbstractContextManager[Any]]
 """What makes a private world from its log, opened: `emulator.sandbox.Sandbox`, or `emulator.scripted.Scripted`."""
 
-Outcome = Preparing | Built | Started | Progress | Output | Ended | Decoding | Done | Failed | Lost
+Outcome = Preparing | Built | Started | Progress | Output | Ended | Decoding | Done | Failed | Lost | Joined | Gone
 
 
 def conducted(
