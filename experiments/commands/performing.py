@@ -22,6 +22,7 @@ from experiments.judge.rows import PASS
 from experiments.machine import calibration
 from experiments.results.folder import CAPTURES, ResultsFolder, default_path
 from experiments.results.inputs import begun
+from experiments.results.machines import effect
 from experiments.results.manifest import here, manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
@@ -211,6 +212,8 @@ def tell(folder: ResultsFolder, console: Console, within: float | None = None) -
     for line in lines(verdict):
         console.say(line)
     console.say(sentence(verdict), "" if verdict.missing else "bold")
+    if machines := effect(runs):
+        console.say(machines)
     if (factor := folder.scale()) > 1:
         console.say(f"Emulated at {Scale(factor)}: a time here is {factor} times the cluster's, ratios are its own.")
     for reason, failed in folder.failed_runs().groupby("reason", sort=False):

@@ -20,6 +20,7 @@ from emulator.files import Folder, OddFileError
 from experiments.judge.rows import PASS
 from experiments.results import plots
 from experiments.results.folder import ResultsError, ResultsFolder
+from experiments.results.machines import effect
 from experiments.results.overview import EXPLANATION, fidelity, shown, summary
 from experiments.results.sections import SECTIONS, Results, Section, of_part, parts_of, schemes_of
 from experiments.results.sentences import as_json, lines, percent, sentence
@@ -154,6 +155,7 @@ def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:
         "again": "exec" if verdict.asked.programs else "run",
         "planned": verdict.asked.runs,
         "trusted": verdict.trusted,
+        "machines": effect(runs),
         "failed": _by_reason(failed.head(MOST_FAILED_RUNS)),
         "failed_left_out": max(0, len(failed) - MOST_FAILED_RUNS),
         "command": str(manifest.get("command", "")),

@@ -1,0 +1,335 @@
+"""Runs on the machines of a Dask cluster, here two workers of this process; without Dask, nothing of it is tried."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from results_example import results_folder
+from synthetic import healthy_run
+from test_program_runs import program_of, watched
+
+from emulator.errors import EmulatorError
+from emulator.files import Folder
+from emulator.order import FabricOrder
+from emulator.programs import Ended, Output
+from emulator.scripted import Scripted
+from experiments.commands import performing
+from experiments.commands.common import How
+from experiments.commands.output import Console
+from experiments.judge.evidence import Built
+from experiments.results.folder import ResultsFolder
+from experiments.results.machines import effect
+from experiments.results.manifest import here
+from experiments.results.manifest import manifest as asked_of
+from experiments.runs import cluster as clusters
+from experiments.runs.cluster import Cluster, groups_of
+from experiments.runs.loads.programs import Program, Programs
+from experiments.runs.loads.sweeps import replay_work
+from experiments.runs.messages import Event, Failed, Gone, Job, Progress, Started
+from experiments.runs.outside import Done, Outcome
+from experiments.runs.scheduler import Address
+from experiments.runs.worker import Needs, greet
+from experiments.spec.experiment import load_experiment
+from experiments.spec.messages import SpecError
+
+distributed = pytest.importorskip("distributed")
+
+SCHEMES = ("ecmp", "spray", "ethereal")
+
+
+def nothing() -> None:
+    """A machine that lacks nothing, and of which there is nothing to know."""
+
+
+def unlimited(_hosts: int) -> None:
+    """A machine that nobody calibrated."""
+
+
+NEEDS = Needs({}, ("cubic",), nothing, nothing)
+
+
+@pytest.fixture
+def local() -> Iterator[Any]:
+    found = distributed.LocalCluster(
+        processes=False, n_workers=2, threads_per_worker=1, resources={"fabric": 1}, dashboard_address=None
+    )
+    with found:
+        yield found
+
+
+def cluster(local: Any, needs: Needs = NEEDS) -> Cluster:
+    return Cluster(Address.of(local.scheduler_address), needs)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Programs:
+    (tmp_path / "tiny.yaml").write_text(
+        "name: tiny\nfabric: {leaves: 4, spines: 4, hosts_per_leaf: 4, host_rate: 10mbit}\n"
+        f"traffic: [{{collective: permutation, size: 1MB}}]\nschemes: [{', '.join(SCHEMES)}]\nseeds: [1, 2, 3, 4]\n"
+    )
+    return Programs(load_experiment(str(tmp_path / "tiny.yaml")), Program(("hostname",), (0,), 60.0))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, work: Programs) -> ResultsFolder:
+    return ResultsFolder.create(tmp_path / "results", {**asked_of(work.experiment), **program_of(work)})
+
+
+def finishing(before: Callable[[Job], Iterator[Event] | None] = lambda job: None) -> Scripted:
+    """Every run finishes as a healthy one does, after what `before` yields, if anything."""
+    run = healthy_run()
+    measured = watched(run).measured
+
+    def script(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        yield Built("linux", "a test", None, {"ready": 0.1}, None, run.ports, {})
+        for job in jobs:
+            yield Started(job.run_id)
+            yield Output({0: f"this is {job.run_id}\n".encode()})
+            yield from before(job) or ()
+            yield Ended(0.0, 1.0, 0, None, "", {0: 6})
+            yield measured.__class__(**{**vars(measured), "run_id": job.run_id})
+
+    return Scripted(script)
+
+
+def conducted(met: Cluster, work: Programs, folder: ResultsFolder, sandbox: Scripted) -> Iterator[Outcome]:
+    asked, captures = performing._asked(folder, work), Folder(folder.path / "captures")
+    return met.conducted(asked, work, work.runs, BytesIO(), captures, unlimited, sandbox)
+
+
+def ids(outcomes: Sequence[Outcome], kind: type) -> list[str]:
+    return [outcome.run_id for outcome in outcomes if isinstance(outcome, kind)]
+
+
+def test_a_folder_is_as_from_one_machine_but_for_the_column_that_names_it(
+    local: Any, work: Programs, folder: ResultsFolder, tmp_path: Path
+) -> None:
+    console = Console(StringIO(), width=300)
+    with cluster(local) as met:
+        assert performing.conduct(work, folder, console, finishing(), met) == []
+    there = folder.runs()
+    alone = ResultsFolder.create(tmp_path / "alone", folder.manifest())
+    performing.conduct(work, alone, Console(StringIO()), finishing())
+    pd.testing.assert_frame_equal(
+        there.drop(columns="machine").sort_values("run_id", ignore_index=True), alone.runs(), check_like=True
+    )
+    assert there.groupby("seed").machine.nunique().max() == 1, "schemes are compared on one machine"
+    names = set(there.machine)
+    assert len(names) == 2, "both have something to do"
+    assert names == folder.manifest()["machines"].keys()
+    for about in folder.manifest()["machines"].values():
+        assert about["fabric"]["dataplane"] == "linux" and about["versions"] == here()["versions"]
+    assert "two workers are on" in console.stream.getvalue()
+    for run in work.runs:
+        assert (folder.path / "output" / run.run_id / "h1.log").read_text() == f"this is {run.run_id}\n"
+    performing.answer(folder, work, Console(StringIO()))
+    assert "machine" in (folder.path / "report.html").read_text()
+
+
+def test_what_a_lost_worker_had_left_is_done_by_another_and_no_row_comes_twice(
+    local: Any, work: Programs, folder: ResultsFolder
+) -> None:
+    stuck, release, tried = threading.Event(), threading.Event(), Counter[str]()
+
+    def first_holds(job: Job) -> Iterator[Event] | None:
+        tried[job.run_id] += 1
+        if job.run_id == work.runs[1].run_id and tried[job.run_id] == 1:
+            stuck.set()
+            release.wait(20)  # then it goes on, though nobody wants it any more
+        return None
+
+    def lose() -> None:
+        stuck.wait(20)
+        first = next(worker for worker in local.workers.values() if worker.state.executing)
+        busy = [worker for worker in local.workers.values() if worker.state.executing] or [first]
+        local.sync(busy[0].close, executor_wait=False, nanny=False)
+        release.set()
+
+    threading.Thread(target=lose, daemon=True).start()
+    with cluster(local) as met:
+        outcomes = list(conducted(met, work, folder, finishing(first_holds)))
+    assert sorted(ids(outcomes, Done)) == [run.run_id for run in work.runs]
+    assert [outcome for outcome in outcomes if isinstance(outcome, Gone)], "it is said"
+    assert sum(tried.values()) <= len(work.runs) + 2, "only what was under way is done again"
+
+
+def test_a_machine_that_cannot_build_a_fabric_gets_no_more_runs(
+    local: Any, work: Programs, folder: ResultsFolder
+) -> None:
+    refused = threading.Event()
+
+    def once(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        if not refused.is_set():
+            refused.set()
+            raise EmulatorError("no private namespaces could be made here")
+        yield from finishing().stream(once, _order, jobs)
+
+    with cluster(local) as met:
+        outcomes = list(conducted(met, work, folder, Scripted(once)))
+    assert sorted(ids(outcomes, Done)) == [run.run_id for run in work.runs]
+    [gone] = [outcome for outcome in outcomes if isinstance(outcome, Gone)]
+    assert gone.reason == "no private namespaces could be made here"
+    assert len({done.judged.row["machine"] for done in outcomes if isinstance(done, Done)}) == 1
+
+
+def test_without_a_machine_it_ends_and_says_why(
+    local: Any, work: Programs, folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "_ALONE_S", 0.1)
+
+    def never(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        raise EmulatorError("tc is missing")
+        yield
+
+    with cluster(local) as met, pytest.raises(EmulatorError, match=r"no machine .* is left; .*: tc is missing"):
+        list(conducted(met, work, folder, Scripted(never)))
+
+
+def test_a_run_that_ends_every_machine_is_given_up(work: Programs) -> None:
+    runs = clusters._Runs.__new__(clusters._Runs)
+    runs.work, runs._deaths, runs._attempts, runs._waiting, runs._over = work, Counter(), {}, [], set()
+    for death in range(3):
+        attempt = clusters._Attempt(machine=None, future=None, left=list(work.runs))  # type: ignore[arg-type]
+        runs._waiting = []
+        given_up = list(runs._again(attempt, "its worker has ended"))
+        assert bool(given_up) == (death == 2)
+    assert ids(given_up, Failed) == [work.runs[0].run_id]
+    assert [run for group in runs._waiting for run in group] == list(work.runs[1:])
+
+
+def test_a_program_that_fails_ends_all(local: Any, work: Programs, folder: ResultsFolder) -> None:
+    run = healthy_run()
+
+    def fails(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
+        yield Built("linux", "a test", None, {"ready": 0.1}, None, run.ports, {})
+        yield Failed(jobs[0].run_id, "h2 ended with exit status 3", 3)
+
+    with cluster(local) as met:
+        outcomes = list(conducted(met, work, folder, Scripted(fails)))
+    assert 1 <= len(ids(outcomes, Failed)) <= 2, "of those under way at the time, and of no other"
+
+
+def test_an_interruption_ends_what_is_under_way(local: Any, work: Programs, folder: ResultsFolder) -> None:
+    begun, ended = Counter[str](), Counter[str]()
+
+    def endless(job: Job) -> Iterator[Event]:
+        begun[job.run_id] += 1
+        try:
+            while not ended["test"]:
+                threading.Event().wait(0.01)
+                yield Progress(job.run_id, 0.5)
+        finally:
+            ended[job.run_id] += 1
+
+    with cluster(local) as met:
+        outcomes = conducted(met, work, folder, finishing(endless))
+        while not (isinstance(next(outcomes), Built) and len(begun) == 2):
+            pass
+        outcomes.close()  # type: ignore[attr-defined]  # as whatever is raised while it is followed
+        assert ended == begun, "once it has returned, nothing is under way any more"
+
+
+def lacks_root() -> str:
+    return "it does not run as root: have its owner start it as root"
+
+
+@pytest.mark.parametrize(
+    ("needs", "words"),
+    [
+        (Needs({"spraylab": "9.9"}, (), nothing, nothing), "its spraylab is .*, this command's 9.9"),
+        (Needs({}, (), nothing, lacks_root), "does not run as root"),
+        (Needs({}, ("no-such",), nothing, nothing), "no no-such to load"),
+    ],
+)
+def test_a_worker_that_is_not_fit_is_refused_before_any_run(local: Any, needs: Needs, words: str) -> None:
+    with pytest.raises(EmulatorError, match=words), cluster(local, needs):
+        pass
+
+
+def test_a_scheduler_without_workers_that_emulate_is_refused() -> None:
+    with (
+        distributed.LocalCluster(processes=False, n_workers=1, dashboard_address=None) as bare,
+        pytest.raises(EmulatorError, match="--resources fabric=1"),
+        cluster(bare),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("tcp://192.0.2.1:8786", "TLS"),
+        ("tcp://head:8786", "TLS"),
+        ("tls://head", "no scheduler's address"),
+        ("http://head:80", "no scheduler's address"),
+        ("nowhere.json", "nowhere.json"),
+    ],
+)
+def test_an_address_that_is_none_or_not_private_is_refused(address: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        Address.of(address)
+
+
+def test_a_scheduler_file_names_its_address(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"address": "tls://10.0.0.1:8786"}')
+    assert Address.of(str(tmp_path / "s.json")).url == "tls://10.0.0.1:8786"
+
+
+def test_nobody_listens_there() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        where = Address.of(f"tcp://127.0.0.1:{bound.getsockname()[1]}")
+        with pytest.raises(EmulatorError, match="not to be reached"), Cluster(where, NEEDS):
+            pass
+
+
+def test_what_runs_are_made_from_makes_the_same_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "flows.cm").write_text("Nodes 4\nConnections 1\n0->2 id 1 start 0 size 500000\n")
+    (tmp_path / "m.yaml").write_text(
+        "name: m\nfabric: {leaves: 2, spines: 2, hosts_per_leaf: 2, host_rate: 10mbit}\ntraffic: [{matrix: flows.cm}]\n"
+    )
+    from experiments.results.inputs import begun
+
+    experiment = load_experiment(str(tmp_path / "m.yaml"))
+    folder = begun(tmp_path / "out", asked_of(experiment), experiment, tmp_path / "m.yaml")
+    (tmp_path / "flows.cm").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    made = performing._asked(folder, replay_work(experiment)).work(tmp_path / "elsewhere")
+    assert made.runs == replay_work(experiment).runs
+    made.prepare(made.runs[0])
+
+
+def test_groups_are_what_is_compared(work: Programs) -> None:
+    groups = groups_of(work, work.runs)
+    assert [[run.scheme for run in group] for group in groups] == [list(SCHEMES)] * 4
+    assert all(len({run.seed for run in group}) == 1 for group in groups)
+
+
+def test_the_machines_effect_is_one_sentence() -> None:
+    cells = [("a", "ecmp", 1.0), ("a", "spray", 2.0), ("b", "ecmp", 1.1), ("b", "spray", 2.2)]
+    runs = pd.DataFrame(cells, columns=["machine", "scheme", "cct_over_bound"]).assign(
+        traffic="alltoall", fidelity="pass"
+    )
+    assert "machine" not in effect(runs.drop(columns="machine"))
+    assert effect(runs) == "Machines: a 2 runs, 2 trusted, 0.95 x; b 2 runs, 2 trusted, 1.05 x the median of all."
+
+
+def test_a_folder_goes_on_as_it_was_begun(tmp_path: Path) -> None:
+    folder = results_folder(tmp_path / "some", traffics=["permutation"], schemes=["ecmp"], seeds=[1])
+    how = How(out=None, resume=folder.path, within=None, fail_on=(), dry_run=False, on="tls://head:8786")
+    with pytest.raises(SpecError, match="go on without --on"):
+        performing._check_where(folder, how)
+
+
+def test_a_greeting_says_what_the_machine_is() -> None:
+    greeting = greet(NEEDS)
+    assert (greeting.node, greeting.lacks) == (socket.gethostname(), "")
+    assert greeting.about == here()
