@@ -118,7 +118,7 @@ def _machines(how: How, work: Work, console: Console) -> AbstractContextManager[
     from experiments.runs.worker import Needs, unfit
 
     versions = {name: version for name, version in here()["versions"].items() if name != "python"}
-    warn = partial(calibration.warning, work.experiment)
+    warn = partial(calibration.warning, work.experiment.fabric)
     console.say(f"asking the machines of {how.on} what they are")
     return Cluster(Address.of(how.on), Needs(versions, work.congestion_controls, warn, unfit))
 
@@ -236,7 +236,7 @@ def refusal(verdict: Verdict, fail_on: Collection[str]) -> str | None:
 
 
 def _warn(work: Work, console: Console, *, here: bool) -> None:
-    if here and (warning := calibration.warning(work.experiment)):
+    if here and (warning := calibration.warning(work.experiment.fabric)):
         console.warn(warning)
     for scheme, reason in work.lacking().items():
         console.warn(f"{scheme} will not run: {reason}")

@@ -6,6 +6,7 @@ that was under way, and all schemes of one traffic and seed stay on one machine 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
 import time
@@ -56,6 +57,7 @@ class Cluster:
     _greetings: dict[str, Any] = field(default_factory=dict)
     _unfit: set[str] = field(default_factory=set)
     _looked_s: float = -_LOOK_S
+    _runs: _Runs | None = None
 
     def __enter__(self) -> Cluster:
         self._scheduler = Scheduler(self.address)
@@ -67,6 +69,8 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._runs:  # who followed them may have been interrupted
+            self._runs.withdraw()
         self._scheduler.close()
 
     def _meet(self) -> None:
@@ -154,8 +158,8 @@ class Cluster:
         Raises EmulatorError where the scheduler is lost, or no machine is left.
         """
         yield from self.joined()
-        runs = _Runs(self, self._scheduler, asked, work, log, captures, limit_bps, sandbox)
-        yield from runs.conducted(todo)
+        self._runs = _Runs(self, self._scheduler, asked, work, log, captures, limit_bps, sandbox)
+        yield from self._runs.conducted(todo)
 
 
 def groups_of(work: Work, todo: Sequence[Run]) -> list[list[Run]]:
@@ -214,7 +218,7 @@ class _Runs:
                     self._check_alone()
                     time.sleep(_POLL_S)
             finally:
-                self._withdraw()
+                self.withdraw()
 
     def _hand_out(self) -> None:
         """Give every idle machine a share of what waits.
@@ -321,11 +325,13 @@ class _Runs:
         if time.monotonic() - self._alone_since_s >= _ALONE_S:
             raise EmulatorError(f"no machine of the cluster is left; the last, {self._reason}")
 
-    def _withdraw(self) -> None:
-        """Cancel what is under way, and wait until nothing of it is left on the machines."""
+    def withdraw(self) -> None:
+        """Cancel what is under way, and wait until nothing of it is left on the machines. Raises nothing."""
         under_way = {number for number, attempt in self._attempts.items() if not attempt.future.done()}
         self.scheduler.cancel([attempt.future for attempt in self._attempts.values()])
+        self._attempts.clear()
         end_s = time.monotonic() + _GONE_S
-        while under_way and not self.scheduler.lost and time.monotonic() < end_s:
-            under_way -= {message.attempt for message in self._messages() if isinstance(message, Over)}
-            time.sleep(_POLL_S)
+        with contextlib.suppress(EmulatorError):
+            while under_way and time.monotonic() < end_s:
+                under_way -= {message.attempt for message in self._messages() if isinstance(message, Over)}
+                time.sleep(_POLL_S)

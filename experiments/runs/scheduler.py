@@ -124,7 +124,7 @@ class Scheduler:
             ) from error
         for name in ("distributed", "tornado"):  # what they have to say is said here in sentences
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        self._address, self.lost = address, False
+        self._address = address
         self._distributed = distributed
         self._client = _connected(address)
         try:
@@ -147,7 +147,6 @@ class Scheduler:
             raise self._gone(error) from error
 
     def _gone(self, error: Exception) -> EmulatorError:
-        self.lost = True
         said = " ".join(str(error).split()) or type(error).__name__
         return EmulatorError(f"the scheduler at {self._address} is lost: {said}")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 import pandas as pd
 import pytest
@@ -83,7 +85,20 @@ def folder(tmp_path: Path, work: Programs) -> ResultsFolder:
     return ResultsFolder.create(tmp_path / "results", {**asked_of(work.experiment), **program_of(work)})
 
 
-def finishing(before: Callable[[Job], Iterator[Event] | None] = lambda job: None) -> Scripted:
+class Here:
+    """`Scripted`, pickled by number: a script has what cannot be pickled, and workers are in this same process."""
+
+    scripts: ClassVar[list[Callable[..., Iterator[Any]]]] = []
+
+    def __init__(self, script: Callable[..., Iterator[Any]]) -> None:
+        self.number = len(self.scripts)
+        self.scripts.append(script)
+
+    def __call__(self, log: BinaryIO) -> Scripted:
+        return Scripted(self.scripts[self.number])(log)
+
+
+def finishing(before: Callable[[Job], Iterator[Event] | None] = lambda job: None) -> Here:
     """Every run finishes as a healthy one does, after what `before` yields, if anything."""
     run = healthy_run()
     measured = watched(run).measured
@@ -95,12 +110,20 @@ def finishing(before: Callable[[Job], Iterator[Event] | None] = lambda job: None
             yield Output({0: f"this is {job.run_id}\n".encode()})
             yield from before(job) or ()
             yield Ended(0.0, 1.0, 0, None, "", {0: 6})
-            yield measured.__class__(**{**vars(measured), "run_id": job.run_id})
+            yield replace(measured, run_id=job.run_id)
 
-    return Scripted(script)
+    return Here(script)
 
 
-def conducted(met: Cluster, work: Programs, folder: ResultsFolder, sandbox: Scripted) -> Iterator[Outcome]:
+def until(come: Callable[[], bool]) -> None:
+    """Wait for it, but not forever."""
+    end_s = time.monotonic() + 20
+    while not come():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+def conducted(met: Cluster, work: Programs, folder: ResultsFolder, sandbox: Here) -> Iterator[Outcome]:
     asked, captures = performing._asked(folder, work), Folder(folder.path / "captures")
     return met.conducted(asked, work, work.runs, BytesIO(), captures, unlimited, sandbox)
 
@@ -131,26 +154,25 @@ def test_a_folder_is_as_from_one_machine_but_for_the_column_that_names_it(
     for run in work.runs:
         assert (folder.path / "output" / run.run_id / "h1.log").read_text() == f"this is {run.run_id}\n"
     performing.answer(folder, work, Console(StringIO()))
-    assert "machine" in (folder.path / "report.html").read_text()
+    assert "Machines: " in (folder.path / "report.html").read_text()
 
 
 def test_what_a_lost_worker_had_left_is_done_by_another_and_no_row_comes_twice(
     local: Any, work: Programs, folder: ResultsFolder
 ) -> None:
-    stuck, release, tried = threading.Event(), threading.Event(), Counter[str]()
+    stuck, release, tried = list[str](), threading.Event(), Counter[str]()
 
     def first_holds(job: Job) -> Iterator[Event] | None:
         tried[job.run_id] += 1
         if job.run_id == work.runs[1].run_id and tried[job.run_id] == 1:
-            stuck.set()
+            stuck.append(distributed.get_worker().address)
             release.wait(20)  # then it goes on, though nobody wants it any more
         return None
 
     def lose() -> None:
-        stuck.wait(20)
-        first = next(worker for worker in local.workers.values() if worker.state.executing)
-        busy = [worker for worker in local.workers.values() if worker.state.executing] or [first]
-        local.sync(busy[0].close, executor_wait=False, nanny=False)
+        until(lambda: bool(stuck))
+        [worker] = [worker for worker in local.workers.values() if worker.address == stuck[0]]
+        local.sync(worker.close, executor_wait=False, nanny=False)
         release.set()
 
     threading.Thread(target=lose, daemon=True).start()
@@ -170,10 +192,10 @@ def test_a_machine_that_cannot_build_a_fabric_gets_no_more_runs(
         if not refused.is_set():
             refused.set()
             raise EmulatorError("no private namespaces could be made here")
-        yield from finishing().stream(once, _order, jobs)
+        yield from Here.scripts[finishing().number](_order, jobs)
 
     with cluster(local) as met:
-        outcomes = list(conducted(met, work, folder, Scripted(once)))
+        outcomes = list(conducted(met, work, folder, Here(once)))
     assert sorted(ids(outcomes, Done)) == [run.run_id for run in work.runs]
     [gone] = [outcome for outcome in outcomes if isinstance(outcome, Gone)]
     assert gone.reason == "no private namespaces could be made here"
@@ -190,7 +212,7 @@ def test_without_a_machine_it_ends_and_says_why(
         yield
 
     with cluster(local) as met, pytest.raises(EmulatorError, match=r"no machine .* is left; .*: tc is missing"):
-        list(conducted(met, work, folder, Scripted(never)))
+        list(conducted(met, work, folder, Here(never)))
 
 
 def test_a_run_that_ends_every_machine_is_given_up(work: Programs) -> None:
@@ -213,7 +235,7 @@ def test_a_program_that_fails_ends_all(local: Any, work: Programs, folder: Resul
         yield Failed(jobs[0].run_id, "h2 ended with exit status 3", 3)
 
     with cluster(local) as met:
-        outcomes = list(conducted(met, work, folder, Scripted(fails)))
+        outcomes = list(conducted(met, work, folder, Here(fails)))
     assert 1 <= len(ids(outcomes, Failed)) <= 2, "of those under way at the time, and of no other"
 
 
@@ -223,18 +245,20 @@ def test_an_interruption_ends_what_is_under_way(local: Any, work: Programs, fold
     def endless(job: Job) -> Iterator[Event]:
         begun[job.run_id] += 1
         try:
-            while not ended["test"]:
-                threading.Event().wait(0.01)
+            while True:
+                time.sleep(0.01)
                 yield Progress(job.run_id, 0.5)
         finally:
             ended[job.run_id] += 1
 
     with cluster(local) as met:
         outcomes = conducted(met, work, folder, finishing(endless))
-        while not (isinstance(next(outcomes), Built) and len(begun) == 2):
-            pass
+        built = 0
+        while built < 2:
+            built += isinstance(next(outcomes), Built)
+        until(lambda: len(begun) == 2)
         outcomes.close()  # type: ignore[attr-defined]  # as whatever is raised while it is followed
-        assert ended == begun, "once it has returned, nothing is under way any more"
+        assert len(begun) == 2 and ended == begun, "once it has returned, nothing is under way any more"
 
 
 def lacks_root() -> str:
