@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, ClassVar
 import pandas as pd
 import pytest
 from results_example import results_folder
-from synthetic import healthy_run
+from synthetic import FABRIC, healthy_run
 from test_program_runs import program_of, watched
 
 from emulator.errors import EmulatorError
@@ -74,7 +74,8 @@ def cluster(local: Any, needs: Needs = NEEDS) -> Cluster:
 @pytest.fixture
 def work(tmp_path: Path) -> Programs:
     (tmp_path / "tiny.yaml").write_text(
-        "name: tiny\nfabric: {leaves: 4, spines: 4, hosts_per_leaf: 4, host_rate: 10mbit}\n"
+        "name: tiny\nfabric: {leaves: 2, spines: 2, hosts_per_leaf: 2, "
+        f"host_rate: {FABRIC.host_rate_bps}bit, fabric_rate: {FABRIC.fabric_rate_bps}bit}}\n"
         f"traffic: [{{collective: permutation, size: 1MB}}]\nschemes: [{', '.join(SCHEMES)}]\nseeds: [1, 2, 3, 4]\n"
     )
     return Programs(load_experiment(str(tmp_path / "tiny.yaml")), Program(("hostname",), (0,), 60.0))
