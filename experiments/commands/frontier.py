@@ -71,8 +71,7 @@ def frontier(
     \b
     Examples:
       spraylab frontier quick --predict --axis strain.sizes.spread --to 90%
-      spraylab frontier quick --predict --axis strain.jitter.share --set 'strain={jitter: {each: flow}}'
-      spraylab frontier quick --predict --axis strain.stragglers.slow --from 1 --to 5
+      spraylab frontier quick --predict --axis strain.jitter.share --to 20%
     """
     import pandas as pd
     from rich.console import Console

@@ -23,7 +23,7 @@ BROWSER = ROOT / "tests" / "browser"  # needs Chromium, and skips itself without
 FUZZ = ROOT / "tests" / "fuzz"
 STORM = ROOT / "tests" / "storm"
 ROOTLESS = (UNIT, FUZZ, BROWSER)
-FUZZED_INPUTS = "4000"  # files a reader: about a minute for all readers together
+FUZZED_INPUTS = "1500"  # files a reader: about a minute for all readers together
 
 # -I: neither PYTHONPATH nor the current directory may put another `experiments` or `traffic` first.
 PYTHON = (sys.executable, "-I")

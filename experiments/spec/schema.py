@@ -6,6 +6,7 @@ as a burst that does not fit the queue, it does not know: `spraylab run --dry-ru
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import PlainSerializer
@@ -104,7 +105,7 @@ def _schemes() -> list[JsonSchemaValue]:
         *(
             {
                 "type": "string",
-                "pattern": f"^{family.name.partition('K')[0]}",  # what follows is a number
+                "pattern": "^" + re.sub("[A-Z]", "[0-9]+", family.name) + "$",  # the capital stands for a number
                 "description": f"{family.name} {family.limits}: {family.says}",
             }
             for family in FAMILIES

@@ -15,6 +15,7 @@ from mutation import seeds, spoilt
 from experiments.captures.decode import read_capture
 from experiments.captures.files import CaptureError
 from experiments.machine import calibration
+from experiments.results.reading import DamageError, parse_manifest, parse_runs
 from experiments.runs.loads.replays import Replays
 from experiments.spec.experiment import load_experiment
 from experiments.spec.messages import SpecError
@@ -47,12 +48,25 @@ def _calibration(path: Path) -> object:
     return calibration.load()  # finds it in XDG_STATE_HOME; a damaged one is as good as none
 
 
+def _schedule(key: str) -> Callable[[Path], object]:
+    def read(path: Path) -> object:
+        form = FORMATS[key]
+        schedule = form.read(path, **({"ranks": 4} if form.takes("ranks") else {}))
+        assert len(schedule.order) == len(schedule.tasks)
+        assert all(0 <= rank < schedule.ranks for flow in schedule.flows for rank in (flow.src, flow.dst))
+        return schedule
+
+    return read
+
+
 READERS = {
     "experiment": Reader("exp.yaml", _planned),
     "set": Reader("set.txt", _overridden),
     "capture": Reader("capture.pcap", read_capture, CaptureError),
+    "manifest": Reader("manifest.json", lambda path: parse_manifest(path.read_bytes()), DamageError),
+    "runs": Reader("runs.csv", lambda path: parse_runs(path.read_bytes(), of_programs=False), DamageError),
     "calibration": Reader("spraylab/calibration.json", _calibration),
-    **{key: Reader(f"traffic{each.suffix}", each.read, FormatError) for key, each in FORMATS.items()},
+    **{key: Reader(f"traffic{each.suffix}", _schedule(key), FormatError) for key, each in FORMATS.items()},
 }
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 from format_files import DATA, EXAMPLES, GOAL, INSPECTED, SIMAI, TABLE, inspected, shape
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from traffic.collectives import build_schedule
 from traffic.formats import FORMATS, FormatError
@@ -64,34 +62,6 @@ def test_what_is_no_file_or_no_text_is_refused(key: str, tmp_path: Path) -> None
     with pytest.raises(FormatError, match="is not text"):
         reader.read(tmp_path / "bytes", **options)
     assert refused(key, "", tmp_path)
-
-
-WORDS = [*"0124{}:;#bé\n\t,\0\ufeff\ud800", "-1", "1e400", "9" * 20, "//", "/*", "*/", "->", "\r\n"]
-bounded = settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-
-@pytest.mark.parametrize("key", KEYS)
-@bounded
-@given(data=st.data())
-def test_whatever_a_file_holds_it_is_a_graph_or_one_sentence(key: str, data: st.DataObject, tmp_path: Path) -> None:
-    """A word of the example is replaced, taken out or repeated, a few times over."""
-    text = EXAMPLES[key]
-    own = text.split()
-    for _ in range(data.draw(st.integers(1, 4))):
-        start = data.draw(st.integers(0, len(text)))
-        length = data.draw(st.integers(0, 12))
-        word = data.draw(st.sampled_from([*WORDS, *own]) | st.text(max_size=3))
-        text = text[:start] + word + data.draw(st.sampled_from(["", " ", ","])) + text[start + length :]
-    try:
-        schedule = read(key, text, tmp_path)
-    except FormatError as error:
-        said = str(error)
-        assert said.isprintable() and len(said) < 600
-    else:
-        assert len(schedule.order) == len(schedule.tasks)
-        assert all(0 <= rank < schedule.ranks for flow in schedule.flows for rank in (flow.src, flow.dst))
 
 
 # What is written is read again

@@ -219,7 +219,7 @@ def test_the_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytes
     assert revision(monkeypatch, tmp_path) == head and re.fullmatch("[0-9a-f]{40}", head)
     (tmp_path / "file").write_text("b")
     assert revision(monkeypatch, tmp_path) == f"{head}-dirty"
-    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("emulator.inherited.PATH", "/nowhere")
     assert revision(monkeypatch, tmp_path) is None, "a machine without git"
 
 
