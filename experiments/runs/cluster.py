@@ -252,21 +252,21 @@ class _Runs:
         """What has come from the workers. Nothing of a run that is over already, which may come twice."""
         for message in self._messages():
             match message:
-                case Delivery(number, outcomes, said):
+                case Delivery(_, outcomes, said):
                     self.log.write(said)
                     self.log.flush()
                     if not self._stale(outcomes):
                         for outcome in outcomes:
                             yield outcome
                             if isinstance(outcome, Done | Failed):
-                                self._end(number, outcome.run_id)
+                                self._end(outcome.run_id)
                 case CapturePiece(_, run_id) if run_id not in self._over:
                     self._keep(message)
 
     def _stale(self, outcomes: Sequence[Outcome]) -> bool:
         return any(isinstance(each, Done | Failed) and each.run_id in self._over for each in outcomes)
 
-    def _end(self, number: int, run_id: str) -> None:
+    def _end(self, run_id: str) -> None:
         self._over.add(run_id)
         for attempt in self._attempts.values():
             attempt.left = [run for run in attempt.left if run.run_id != run_id]
@@ -311,7 +311,7 @@ class _Runs:
         suspect = attempt.left[0]
         self._deaths[suspect.run_id] += 1
         if self._deaths[suspect.run_id] >= _MOST_DEATHS:
-            self._end(0, suspect.run_id)
+            self._end(suspect.run_id)
             attempt.left = [run for run in attempt.left if run is not suspect]
             yield Failed(suspect.run_id, f"{_MOST_DEATHS} machines were lost during it; the last, {reason}")
         self._waiting = groups_of(self.work, attempt.left) + self._waiting
