@@ -173,6 +173,7 @@ def test_what_a_lost_worker_had_left_is_done_by_another_and_no_row_comes_twice(
     def lose() -> None:
         until(lambda: bool(stuck))
         [worker] = [worker for worker in local.workers.values() if worker.address == stuck[0]]
+        worker._client = None  # workers of one process share it, and it would go with the first
         local.sync(worker.close, executor_wait=False, nanny=False)
         release.set()
 
