@@ -84,7 +84,7 @@ def _made(choice: Choice, topology: LeafSpine, log: TextIO) -> Dataplane:
     if choice.name == "linux":
         from controllers.linux.routers import Routers
 
-        return Routers(topology, choice.why)
+        return Routers(topology, choice.why, log)
     from controllers.ovs.bridges import Bridges
 
     return Bridges(topology, choice.name, choice.why, log)

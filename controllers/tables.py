@@ -2,14 +2,16 @@
 
 A leaf's table: own hosts first; else a path tag sends the packet to that spine; else hash the 5-tuple over the spines,
 or do what a scheme asks for instead.
-A spine's table: one prefix a leaf. Rules are listed in falling priority: the first that matches decides.
+A spine's table: one prefix a leaf, whatever has failed: no leaf sends it what it cannot pass on, and what was on its
+way before they knew is lost on the link, where it is counted.
+Rules are listed in falling priority: the first that matches decides.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emulator.forwarding import Flowlets, Forwarding, Spraying
+from emulator.forwarding import Flowlets, Forwarding, Scheduling, Spraying
 from emulator.topology import LeafSpine
 
 
@@ -55,6 +57,13 @@ class Redraw:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Send a connection up to the one of `spines` that it was placed on meanwhile, or else that a hash picks."""
+
+    spines: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Downlink:
     """Send down to a leaf."""
 
@@ -66,7 +75,7 @@ class Drop:
     """Discard."""
 
 
-Action = Deliver | Uplink | Hash | Rotate | Redraw | Downlink | Drop
+Action = Deliver | Uplink | Hash | Rotate | Redraw | Place | Downlink | Drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +103,9 @@ def leaf_table(fabric: LeafSpine, leaf: int, forwarding: Forwarding | None = Non
     return rules
 
 
-def spine_table(fabric: LeafSpine, spine: int) -> list[Rule]:
-    """Return what a spine does with packets."""
-    return [
-        Rule(fabric.leaf_prefix(leaf), None, Downlink(leaf))
-        for leaf in range(fabric.leaves)
-        if (leaf, spine) not in fabric.failed
-    ]
+def spine_table(fabric: LeafSpine) -> list[Rule]:
+    """Return what every spine does with packets."""
+    return [Rule(fabric.leaf_prefix(leaf), None, Downlink(leaf)) for leaf in range(fabric.leaves)]
 
 
 def _upward(destination: str | None, spines: range | list[int], forwarding: Forwarding | None) -> list[Rule]:
@@ -119,3 +124,5 @@ def _untagged(spines: tuple[int, ...], forwarding: Forwarding | None) -> Action:
             return Rotate(spines)
         case Flowlets(gap_s):
             return Redraw(spines, gap_s)
+        case Scheduling():
+            return Place(spines)

@@ -6,7 +6,7 @@ What is here is common to all data planes; what differs, the plane that it is ha
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mininet.log import setLogLevel
 
@@ -23,7 +23,7 @@ from emulator.nodes import SANDBOX_PID, FabricNet
 from emulator.order import FabricOrder
 from emulator.ports import Port, Shaping, shaping_for
 from emulator.shaping import control_first, read_back, shape
-from emulator.topology import ETHERNET_HEADER_BYTES, FABRIC_PREFIX, LeafSpine
+from emulator.topology import ETHERNET_HEADER_BYTES, FABRIC_PREFIX, LeafSpine, Link
 from emulator.vigil import watch
 from emulator.warmup import warm_up
 
@@ -96,7 +96,15 @@ class Fabric:
         the same seed, they take the same paths on every data plane. `forwarding` is what leaves do instead of hashing.
         Raises EmulatorError if a switch refuses a rule or does not answer in time.
         """
-        self.plane.program(topology or self.topology, seed, connections, forwarding)
+        self._programmed = seed, connections, forwarding
+        self.plane.program(topology or self.topology, *self._programmed)
+
+    def avoid(self, links: Collection[Link]) -> None:
+        """Have leaves send nothing over `links` that can go another way; else everything as last programmed.
+
+        What is on its way over them stays so. Raises EmulatorError as `program` does.
+        """
+        self.plane.program(self.topology.avoiding(links), *self._programmed)
 
     def burst(self, frames: int) -> None:
         """Have hosts send up to so many frames of a connection as one, for connections that open from now on."""

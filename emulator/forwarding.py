@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
 class Spraying:
     """Every packet of a connection takes the next live spine in turn, beginning with the one that the hash picks."""
+
+    hashes: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -17,16 +19,30 @@ class Flowlets:
     """A connection that has paused for `gap_s` seconds takes a random live spine, and keeps it up to its next pause."""
 
     gap_s: float
+    hashes: ClassVar[bool] = False
 
 
-Forwarding = Spraying | Flowlets
+@dataclass(frozen=True)
+class Scheduling:
+    """Connections are hashed; every `period_s` seconds a controller asks leaves what each has sent, and places the
+    large ones: see `controllers.elephants`.
+    """
 
-_KINDS: Mapping[str, type[Forwarding]] = {kind.__name__: kind for kind in (Spraying, Flowlets)}
+    period_s: float
+    hashes: ClassVar[bool] = True
+
+
+Forwarding = Spraying | Flowlets | Scheduling
+"""Each `hashes` if the paths that connections begin with are those of the hash, and so ought to be known beforehand."""
+
+_KINDS: Mapping[str, type[Forwarding]] = {kind.__name__: kind for kind in (Spraying, Flowlets, Scheduling)}
 
 NO_FLOWLETS = (
     "Open vSwitch has no flowlets, as nothing in OpenFlow tells a packet how long ago the last one of its connection "
     "came; write fabric.dataplane: linux"
 )
+
+NO_SCHEDULING = "Open vSwitch counts no connections for it; write fabric.dataplane: linux"
 
 
 def as_json(forwarding: Forwarding | None) -> dict[str, Any] | None:

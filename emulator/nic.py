@@ -56,15 +56,23 @@ class SingleFrames:
 
 @dataclass(frozen=True)
 class PerPacket:
-    """Every frame that leaves a host for another leaf takes a path of its own, and so travels alone."""
+    """Every frame that leaves a host for another leaf takes a path of its own, and so travels alone.
+
+    `but_tagged`: those that have a path keep it.
+    """
 
     order: Order
+    but_tagged: bool = False
 
     @contextmanager
     def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
         with (
             SingleFrames().at_work(fabric, seed),
-            _loaded(fabric, "spray", lambda host: spray_ruleset(fabric.topology, host, self.order, seed)),
+            _loaded(
+                fabric,
+                "spray",
+                lambda host: spray_ruleset(fabric.topology, host, self.order, seed, but_tagged=self.but_tagged),
+            ),
         ):
             yield
 
@@ -96,7 +104,7 @@ def _loaded(fabric: Fabric, table: str, ruleset: Callable[[int], str]) -> Iterat
         load(dict.fromkeys(pids, f"table ip {table}\ndelete table ip {table}\n"))
 
 
-def spray_ruleset(fabric: LeafSpine, host: int, order: Order, seed: int) -> str:
+def spray_ruleset(fabric: LeafSpine, host: int, order: Order, seed: int, *, but_tagged: bool = False) -> str:
     """The nftables ruleset of one host. Round-robin starts at a place that host and seed decide."""
     leaf = fabric.leaf_of(host)
     tags = [f"  chain tag{spine + 1} {{ ip dscp set {spine + 1}; }}" for spine in range(fabric.spines)]
@@ -120,6 +128,7 @@ def spray_ruleset(fabric: LeafSpine, host: int, order: Order, seed: int) -> str:
             *chains,
             "  chain out {",
             "    type filter hook postrouting priority 0; policy accept;",
+            *(["    ip dscp != 0 accept"] if but_tagged else []),
             *choose_leaf,
             "  }",
             "}",

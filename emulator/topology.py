@@ -61,6 +61,18 @@ class LeafSpine:
         """Return the same fabric after `links` have failed, on top of those that had."""
         return replace(self, failed=self.failed | frozenset(links))
 
+    def avoiding(self, links: Iterable[Link]) -> LeafSpine:
+        """Return the same fabric without those of `links` that all leaves can do without.
+
+        Where no spine would be left between two leaves, nothing is won by avoiding the last one.
+        """
+        left = self
+        for leaf, spine in sorted(links):
+            fewer = left.without([(leaf, spine)])
+            if all(fewer.live_spines(leaf, other) for other in range(self.leaves) if other != leaf):
+                left = fewer
+        return left
+
     def live_spines(self, source_leaf: int, destination_leaf: int) -> list[int]:
         """Return the spines whose links to both leaves are up, ascending."""
         return [

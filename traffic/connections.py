@@ -97,7 +97,7 @@ class Connections:
             sender = self._socket(connection.src_host)
             self.senders.append(sender)
             sender.bind((address(connection.src_host), connection.src_port))
-            _tag(sender, connection.path_tag)
+            tag(sender, connection.path_tag)
             sender.connect_ex((address(connection.dst_host), LISTEN_PORT))
         self.receivers = self._accept(self._listeners, timeout_s)
         if not plan.scheme.kernel_subflows:  # which come by where their connection came
@@ -146,7 +146,7 @@ class Connections:
                             made.close()  # on the loopback, anybody may knock
                             continue
                         connection = expected[(*peer, host)]
-                        _tag(made, connection.path_tag)
+                        tag(made, connection.path_tag)
                         accepted[connection.id] = made
         except BaseException:
             for made in accepted.values():
@@ -174,7 +174,8 @@ def window_bytes(fabric: LeafSpine, connections: int) -> int:
     return max(least_bytes, int(together_bytes / connections))
 
 
-def _tag(opened: socket.socket, path_tag: int) -> None:
+def tag(opened: socket.socket, path_tag: int) -> None:
+    """Have what a socket sends from now on bear this path tag, if it is one."""
     if path_tag:
         opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, path_tag << 2)
 

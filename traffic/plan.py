@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from emulator.topology import LeafSpine
-from traffic.schedule import Schedule
+from traffic.schedule import Flow, Schedule
 
 if TYPE_CHECKING:
     from traffic.schemes import Scheme
@@ -73,7 +73,8 @@ def plan_traffic(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], sc
     lanes: dict[tuple[int, int, int, int, int], int] = {}
     tags: list[tuple[int, int, int]] = []  # (src host, dst host, path tag) of each subflow
     pieces: list[Piece] = []
-    assigned = scheme.assign(schedule, fabric, hosts)
+    assigned = [*scheme.assign(schedule.own, fabric, hosts)]
+    assigned += [_by_its_draw(flow, fabric, hosts) for flow in schedule.flows[len(assigned) :]]
     for flow in schedule.flows:
         offset = 0
         for index, (tag, size) in enumerate(assigned[flow.id]):
@@ -89,3 +90,11 @@ def plan_traffic(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], sc
         connections.append(Connection(number, src_host, dst_host, ports[src_host], tag))
         ports[src_host] += 1
     return TrafficPlan(schedule, hosts, scheme, connections, pieces)
+
+
+def _by_its_draw(flow: Flow, fabric: LeafSpine, hosts: Sequence[int]) -> list[tuple[int, int]]:
+    """Another tenant's flow, whole on the spine that its draw picks, as a hash would."""
+    leaves = fabric.leaf_of(hosts[flow.src]), fabric.leaf_of(hosts[flow.dst])
+    spines = [] if leaves[0] == leaves[1] else fabric.live_spines(*leaves)
+    tag = spines[(flow.drawn or 0) % len(spines)] + 1 if spines else UNTAGGED
+    return [(tag, flow.size_bytes)]

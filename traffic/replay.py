@@ -8,20 +8,19 @@ from __future__ import annotations
 import heapq
 import select
 import socket
-import struct
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from emulator import mptcp
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 from traffic.connections import Connections, Sockets
-from traffic.multipath import HELLO
 from traffic.payload import CHUNK_BYTES, Anything
 from traffic.plan import Piece, TrafficPlan
+from traffic.repath import Mover, Repath
+from traffic.tcpinfo import ConnectionResult, result_of
 from traffic.transport import Transport
 
 _PROGRESS_PERIOD_S = 0.2
@@ -29,33 +28,14 @@ _NOTE_PERIOD_S = 0.05
 # A receiver is woken once a batch, not once a packet: after so much, or what its subflow's share brings in so long.
 _WAKE_BYTES, _WAKE_S = 1 << 16, 0.05
 
-_TCP_INFO, _INFO_BYTES = 11, 256  # offsets are those of struct tcp_info in linux/tcp.h
-_TOTAL_RETRANS, _BYTES_RECEIVED, _MIN_RTT, _BYTES_RETRANS, _REORD_SEEN, _RCV_OOOPACK = 100, 128, 148, 208, 220, 224
-_TOTAL_RTO = 240
-
-
-@dataclass(frozen=True)
-class ConnectionResult:
-    """What TCP says of one connection; `out_of_order_segments` and `received_bytes` are the receiver's counts.
-
-    `timeouts` are retransmission time-outs, counted from Linux 6.7 on; 0 before.
-    """
-
-    retransmitted_segments: int
-    retransmitted_bytes: int
-    timeouts: int
-    reordering_seen: int
-    out_of_order_segments: int
-    received_bytes: int
-    min_rtt_s: float
-
 
 @dataclass(frozen=True)
 class ReplayResult:
     """Times are of CLOCK_MONOTONIC, of every flow and computation by its id.
 
     `data_problems` says what is wrong with the data that was carried; None where none was checked. `waited` are pairs
-    of a time and how long, up to then, the replay has waited for the network instead of keeping it waiting.
+    of a time and how long, up to then, the replay has waited for the network instead of keeping it waiting. `own_tasks`
+    is as `Schedule` has it.
     """
 
     started_s: Sequence[float]
@@ -63,11 +43,12 @@ class ReplayResult:
     connections: Sequence[ConnectionResult]
     data_problems: Sequence[str] | None = None
     waited: Sequence[tuple[float, float]] = ()
+    own_tasks: int | None = None
 
     @property
     def cct_s(self) -> float:
-        """From the first send, or computation, to the last byte received or computation done."""
-        return max(self.finished_s) - min(self.started_s)
+        """From the first send, or computation, to the last byte received or computation done; other tenants' aside."""
+        return max(self.finished_s[: self.own_tasks]) - min(self.started_s[: self.own_tasks])
 
 
 class Replay:
@@ -80,9 +61,11 @@ class Replay:
         sockets: Sockets,
         transport: Transport,
         payload: Anything | None = None,
+        repath: Repath | None = None,
     ) -> None:
+        """With `repath`, connections that bring nothing any more are moved to other paths."""
         self.connections = Connections(plan, fabric, sockets, transport)
-        self._payload = payload or Anything()
+        self._payload, self._repath = payload or Anything(), repath
 
     def __enter__(self) -> Replay:
         self.connections.open()
@@ -96,7 +79,7 @@ class Replay:
 
         Raises EmulatorError, naming the flows that are stuck, when nothing has arrived for the stall time-out.
         """
-        return _Player(self.connections, self._payload).run()
+        return _Player(self.connections, self._payload, self._repath).run()
 
 
 @dataclass(slots=True)
@@ -133,8 +116,10 @@ class _Patience:
 class _Player:
     """The state of one replay: what each subflow has still to send and receive, what each flow waits for."""
 
-    def __init__(self, connections: Connections, payload: Anything) -> None:
+    def __init__(self, connections: Connections, payload: Anything, repath: Repath | None) -> None:
         plan = connections.plan
+        self._mover = Mover(repath, connections) if repath else None
+        self._look_s = min(_PROGRESS_PERIOD_S, repath.look_s) if repath else _PROGRESS_PERIOD_S
         self._connections, self._payload = connections, payload
         self._sink = memoryview(bytearray(CHUNK_BYTES))
         self._received = 0
@@ -196,6 +181,8 @@ class _Player:
                     else:
                         self._send(-end)
                 now = time.monotonic()
+                if self._mover:
+                    self._mover.look(now, self._awaited)
                 if self._received > before or not self._under_way:
                     moved = now
                 elif now - moved > self._connections.transport.stall_timeout_s:
@@ -204,7 +191,8 @@ class _Player:
                     reported = now
                     yield self._received / total
             patience.note()
-        return ReplayResult(self._started, self._finished, self._results(), self._payload.problems(), patience.account)
+        problems, own_tasks = self._payload.problems(), self._connections.plan.schedule.own_tasks
+        return ReplayResult(self._started, self._finished, self._results(), problems, patience.account, own_tasks)
 
     def _register(self, epoll: select.epoll) -> dict[int, int]:
         """What stands behind each descriptor: positive numbers are receivers, the others senders.
@@ -227,10 +215,10 @@ class _Player:
         return self._flows[task_id].start_s, self._turn[task_id], task_id
 
     def _until_due_s(self) -> float:
-        """How long there is nothing to start or to end: until the next task's time, or to the next report."""
+        """How long there is nothing to start or to end: until the next task's time, or to the next look at all."""
         if not self._due:
-            return _PROGRESS_PERIOD_S
-        return min(_PROGRESS_PERIOD_S, max(0.0, self._origin + self._due[0][0] - time.monotonic()))
+            return self._look_s
+        return min(self._look_s, max(0.0, self._origin + self._due[0][0] - time.monotonic()))
 
     def _start_due(self) -> None:
         """Start every task that waits for none and whose time has come; end the computations whose time is over."""
@@ -339,6 +327,11 @@ class _Player:
             self._wake[number] = wanted
             self._connections.receivers[number].setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
 
+    def _awaited(self, number: int) -> tuple[int, int] | None:
+        """What a subflow has still to bring of what was handed to it: pieces, and bytes of the first; None: nothing."""
+        queue = self._expected[number]
+        return (len(queue), queue[0].missing) if queue and self._ready[queue[0].flow] else None
+
     def _stuck(self) -> str:
         plan, name = self._connections.plan, self._connections.fabric.host_name
         stuck = [flow for flow in self._flows if self._started[flow.id] and self._missing[flow.id]]
@@ -352,33 +345,5 @@ class _Player:
 
     def _results(self) -> list[ConnectionResult]:
         ends = zip(self._connections.senders, self._connections.receivers, strict=True)
-        return [_result(sender, receiver) for sender, receiver in ends]
-
-
-def _result(sender: socket.socket, receiver: socket.socket) -> ConnectionResult:
-    """Counts are of all subflows of a connection of MPTCP."""
-    sent, got = _tcp_infos(sender), _tcp_infos(receiver)
-    return ConnectionResult(
-        retransmitted_segments=sum(_numbers("=I", sent, _TOTAL_RETRANS)),
-        retransmitted_bytes=sum(_numbers("=Q", sent, _BYTES_RETRANS)),
-        timeouts=sum(_numbers("=H", sent, _TOTAL_RTO)),
-        reordering_seen=sum(_numbers("=I", sent, _REORD_SEEN)),
-        out_of_order_segments=sum(_numbers("=I", got, _RCV_OOOPACK)),
-        received_bytes=(
-            mptcp.received_bytes(receiver) - len(HELLO)
-            if receiver.proto == socket.IPPROTO_MPTCP
-            else sum(_numbers("=Q", got, _BYTES_RECEIVED))
-        ),
-        min_rtt_s=min(_numbers("=I", sent, _MIN_RTT)) / 1e6,
-    )
-
-
-def _tcp_infos(opened: socket.socket) -> list[bytes]:
-    """One of every subflow. Zeros stand for what an older kernel does not tell."""
-    if opened.proto == socket.IPPROTO_MPTCP:
-        return mptcp.tcp_infos(opened, _INFO_BYTES)
-    return [opened.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES).ljust(_INFO_BYTES, b"\0")]
-
-
-def _numbers(layout: str, infos: Sequence[bytes], offset: int) -> list[int]:
-    return [int(struct.unpack_from(layout, info, offset)[0]) for info in infos]
+        moves = self._mover.moves if self._mover else [0] * len(self._connections.senders)
+        return [result_of(*both, moved) for both, moved in zip(ends, moves, strict=True)]

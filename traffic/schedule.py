@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
@@ -19,6 +19,9 @@ class Flow:
 
     `src_offset_bytes` and `dst_offset_bytes` place the bytes in the ranks' buffers; `reduce` adds them to what is there
     instead of overwriting it. Replay needs them only to carry and check real data.
+
+    `drawn` is what the path of another tenant's flow hangs on, whatever the scheme; None for a flow of the schedule's
+    own. Other tenants' are listed last, and nothing waits for them.
     """
 
     id: int
@@ -32,6 +35,10 @@ class Flow:
     src_offset_bytes: int = 0
     dst_offset_bytes: int = 0
     reduce: bool = False
+    drawn: int | None = None
+
+
+NO_ITERATION = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class Compute:
 
     Computations share one numbering with flows and come after them: `id` is the place in `Schedule.computes` plus the
     number of flows. Nothing but `waits_for` keeps two of one rank apart. With 0 seconds it is where things meet.
-    `iteration` is the training step that it belongs to, from 0 on; `label` is for people.
+    `iteration` is the training step that it belongs to, from 0 on, or NO_ITERATION; `label` is for people.
     """
 
     id: int
@@ -59,13 +66,29 @@ class Placed(NamedTuple):
     size_bytes: int
 
 
+class Part(NamedTuple):
+    """One of several jobs at the same time: its name, and its ranks."""
+
+    name: str
+    ranks: range
+
+
+class Request(NamedTuple):
+    """The ids of a request's flow, of the computation that serves it, and of its answer's flow."""
+
+    sent: int
+    served: int
+    answered: int
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The flows of one collective among `ranks` ranks, or the flows and computations of a training job.
 
     `size_bytes` is the message size as nccl-tests counts it, and `busbw_factor` what algbw is multiplied by to give
     busbw (nccl-tests, doc/PERFORMANCE.md). `collectives` are those that the flows of a job carry out, and `repairs`
-    says in clauses what was wrong with the file it is from and could be mended.
+    says in clauses what was wrong with the file it is from and could be mended. `parts` are the jobs that run at the
+    same time, where they are several, and `requests` what is asked of servers.
     """
 
     collective: str
@@ -78,6 +101,20 @@ class Schedule:
     computes: Sequence[Compute] = field(default=(), repr=False)
     collectives: Sequence[Placed] = field(default=(), repr=False)
     repairs: Sequence[str] = field(default=(), repr=False)
+    parts: Sequence[Part] = field(default=(), repr=False)
+    requests: Sequence[Request] = field(default=(), repr=False)
+
+    @cached_property
+    def own(self) -> Schedule:
+        """The schedule without what other tenants send."""
+        if not self.flows or self.flows[-1].drawn is None:
+            return self
+        return replace(self, flows=[flow for flow in self.flows if flow.drawn is None])
+
+    @property
+    def own_tasks(self) -> int | None:
+        """How many tasks, the first, are its own where others follow; None: all are."""
+        return None if self.own is self else len(self.own.flows)
 
     @property
     def payload_bytes(self) -> int:

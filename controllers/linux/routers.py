@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mininet.node import Switch
 
 from controllers.linux import rules as router
 from controllers.linux.rules import Neighbour, Route
+from controllers.linux.scheduler import Scheduler
 from controllers.tables import leaf_table, spine_table
 from emulator import netlink
 from emulator.dataplane import Endpoints
-from emulator.forwarding import Forwarding
+from emulator.forwarding import Forwarding, Scheduling
 from emulator.namespaces import inside, set_sysctls
+from emulator.netlink import Netlink
 from emulator.nft import load
 from emulator.nodes import Shellless
 from emulator.topology import LeafSpine
@@ -48,16 +50,22 @@ class Routers:
     whole_frames = False
     hashes_as_predicted = False
 
-    def __init__(self, topology: LeafSpine, why: str) -> None:
-        self._topology, self.why = topology, why
+    def __init__(self, topology: LeafSpine, why: str, log: TextIO) -> None:
+        self._topology, self.why, self._log = topology, why, log
         leaves = {topology.leaf_name(leaf): topology.gateway_mac(leaf) for leaf in range(topology.leaves)}
         self.macs = leaves | {topology.spine_name(spine): router.spine_mac(spine) for spine in range(topology.spines)}
         self._routes: dict[str, set[Route]] = {name: set() for name in self.macs}
+        self._rulesets: dict[int, str] = {}
+        self._netlink: dict[str, Netlink] = {}  # our own: who reprograms does so beside what else is asked of a switch
         self._in_force: object = None
+        self._scheduler: Scheduler | None = None
 
     def start(self, fabric: Fabric) -> None:
         self._fabric, topology = fabric, self._topology
         self._index = {port.name: port.index for port in fabric.ports}
+        for name in self._routes:
+            with inside(fabric.pids[name]):
+                self._netlink[name] = Netlink()
         # What has no mark first: half of the packets, and rules are tried one by one.
         rules = [netlink.mark_rule(_FIRST_PRIORITY, 0, netlink.MAIN_TABLE)]
         for spine in range(topology.spines):
@@ -65,10 +73,10 @@ class Routers:
             rules.append(netlink.mark_rule(_FIRST_PRIORITY + mark, mark, mark))
         for leaf in range(topology.leaves):
             name = topology.leaf_name(leaf)
-            fabric.netlink[name].send(rules + self._known(name, router.leaf_neighbours(topology, leaf)))
+            self._netlink[name].send(rules + self._known(name, router.leaf_neighbours(topology, leaf)))
         for spine in range(topology.spines):
             name = topology.spine_name(spine)
-            fabric.netlink[name].send(self._known(name, router.spine_neighbours(topology)))
+            self._netlink[name].send(self._known(name, router.spine_neighbours(topology)))
         self._spread()
 
     def _spread(self) -> None:
@@ -88,22 +96,42 @@ class Routers:
         self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints], forwarding: Forwarding | None
     ) -> None:
         wanted = (topology, seed, tuple(connections), forwarding)
-        if self._in_force == wanted:
+        if self._in_force == wanted and not isinstance(forwarding, Scheduling):  # which begins anew with every run
             return
         self._in_force = None
+        if self._scheduler:
+            self._scheduler.rest()
         marks = router.connection_marks(topology, connections, seed)
-        rulesets = {}
+        wanted_routes, rulesets = {}, {}
         for leaf in range(topology.leaves):
             name, rules = topology.leaf_name(leaf), leaf_table(topology, leaf, forwarding)
-            self._set_routes(name, router.routes(topology, rules))
+            wanted_routes[name] = router.routes(topology, rules)
             rulesets[self._fabric.pids[name]] = router.ruleset(rules, seed, marks[leaf])
         for spine in range(topology.spines):
-            self._set_routes(topology.spine_name(spine), router.routes(topology, spine_table(topology, spine)))
-        load(rulesets)
-        for pid in rulesets if forwarding else ():
+            wanted_routes[topology.spine_name(spine)] = router.routes(topology, spine_table(topology))
+        # In this order, no packet meets a mark whose route is not there.
+        for name, routes in wanted_routes.items():
+            self._set_routes(name, self._routes[name] | routes)
+        if isinstance(forwarding, Scheduling):
+            self._rulesets.clear()  # what was counted and placed goes with the ruleset
+        self._load(rulesets)
+        for name, routes in wanted_routes.items():
+            self._set_routes(name, routes)
+        for pid in rulesets if forwarding and not forwarding.hashes else ():
             with inside(pid):
                 set_sysctls(router.TRACKER_SYSCTLS)
+        if isinstance(forwarding, Scheduling):
+            self._scheduler = self._scheduler or Scheduler(self._log)
+            leaves = [self._fabric.pids[topology.leaf_name(leaf)] for leaf in range(topology.leaves)]
+            self._scheduler.schedule(topology, leaves, forwarding.period_s)
         self._in_force = wanted
+
+    def _load(self, rulesets: Mapping[int, str]) -> None:
+        """Load those that are not there yet, each as one transaction."""
+        changed = {pid: ruleset for pid, ruleset in rulesets.items() if self._rulesets.get(pid) != ruleset}
+        self._rulesets = {pid: ruleset for pid, ruleset in self._rulesets.items() if pid not in changed}
+        load(changed)
+        self._rulesets |= changed
 
     def warmed_up(self) -> None:
         return None
@@ -112,7 +140,7 @@ class Routers:
         there = self._routes[name]
         requests = [self._request(name, route, delete=True) for route in there - wanted]
         requests += [self._request(name, route) for route in wanted - there]
-        self._fabric.netlink[name].send(requests)
+        self._netlink[name].send(requests)
         self._routes[name] = wanted
 
     def _request(self, name: str, route: Route, *, delete: bool = False) -> netlink.Request:

@@ -10,13 +10,13 @@ connections of a run, each with the spine that Open vSwitch would pick; what els
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from controllers.hashing import hashed_spines
-from controllers.tables import Deliver, Downlink, Drop, Hash, Redraw, Rotate, Rule, Uplink
+from controllers.tables import Deliver, Downlink, Drop, Hash, Place, Redraw, Rotate, Rule, Uplink
 from emulator.dataplane import Endpoints
 from emulator.netlink import MAIN_TABLE
 from emulator.topology import LeafSpine
@@ -32,7 +32,10 @@ SYSCTLS = {
     "net.ipv4.ip_early_demux": "0",  # no packet is for the router itself: do not look for its socket
 }
 
-_MOST_ALIVE = 1 << 17  # connections that have not paused, of one leaf
+_MOST_ALIVE = 1 << 17  # connections of one leaf: those that have not paused, or that it counts
+COUNTED, PLACED = "counted", "placed"  # a set of what connections have sent, a map of where some were placed
+FiveTuple = tuple[str, str, int, int]
+_FIVE_TUPLE = "ipv4_addr . ipv4_addr . inet_service . inet_service"
 
 TRACKER_SYSCTLS = {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}
 """What is late, as sprayed packets are, still belongs to its connection. There once a ruleset asks for connections."""
@@ -106,7 +109,7 @@ def routes(fabric: LeafSpine, rules: Iterable[Rule]) -> set[Route]:
                 found.add(Route(MAIN_TABLE, rule.destination, fabric.spine_port_to_leaf(leaf), via))
             case Uplink(spine):
                 found.add(Route(mark_of(spine), EVERYWHERE, fabric.leaf_port_to_spine(spine), spine_ip(spine)))
-            case Hash() | Rotate() | Redraw() | Drop():
+            case Hash() | Rotate() | Redraw() | Place() | Drop():
                 pass  # a choice among uplinks that have rules of their own; the main table discards the rest
     return found
 
@@ -121,7 +124,7 @@ def ruleset(rules: Sequence[Rule], seed: int, known: Iterable[str]) -> str:
         match rule.action:
             case Uplink(spine):
                 tagged.setdefault(rule.destination, []).append(spine)
-            case Hash() | Rotate() | Redraw():
+            case Hash() | Rotate() | Redraw() | Place():
                 lines = _choice(tagged[rule.destination], rule.action, seed)
                 if rule.destination is None:
                     last = lines
@@ -140,10 +143,11 @@ def ruleset(rules: Sequence[Rule], seed: int, known: Iterable[str]) -> str:
             "delete table ip fabric",
             "table ip fabric {",
             "  map connections {",
-            "    type ipv4_addr . ipv4_addr . inet_service . inet_service : mark",
+            f"    type {_FIVE_TUPLE} : mark",
             *([f"    elements = {{\n{elements}\n    }}"] if elements else []),
             "  }",
             *_alive(rule.action.gap_s for rule in rules if isinstance(rule.action, Redraw)),
+            *_counted(rules),
             *chains,
             "  chain in {",
             "    type filter hook prerouting priority mangle; policy accept;",
@@ -170,7 +174,7 @@ def _alive(gaps_s: Iterable[float]) -> list[str]:
         return []
     return [
         "  set alive {",
-        "    type ipv4_addr . ipv4_addr . inet_service . inet_service",
+        f"    type {_FIVE_TUPLE}",
         f"    size {_MOST_ALIVE}",
         "    flags dynamic,timeout",
         f"    timeout {round(1000 * gap_s)}ms",
@@ -178,7 +182,31 @@ def _alive(gaps_s: Iterable[float]) -> list[str]:
     ]
 
 
-def _choice(tagged: Sequence[int], action: Hash | Rotate | Redraw, seed: int) -> list[str]:
+def _counted(rules: Sequence[Rule]) -> list[str]:
+    """What the leaf's own hosts have sent by connection, and where connections were placed, where that is asked for."""
+    if not any(isinstance(rule.action, Place) for rule in rules):
+        return []
+    hosts = ", ".join(str(rule.destination) for rule in rules if isinstance(rule.action, Deliver))
+    return [
+        f"  map {PLACED} {{ type {_FIVE_TUPLE} : mark; }}",
+        f"  set {COUNTED} {{ type {_FIVE_TUPLE}; size {_MOST_ALIVE}; flags dynamic; counter; }}",
+        "  chain count {",
+        "    type filter hook prerouting priority mangle - 1; policy accept;",
+        f"    ip saddr {{ {hosts} }} update @{COUNTED} {{ ip saddr . ip daddr . tcp sport . tcp dport }}",
+        "  }",
+    ]
+
+
+def placement(marks: Mapping[FiveTuple, int]) -> str:
+    """Write what has a leaf hold these placements and no others, in one transaction."""
+    elements = ", ".join(
+        f"{src} . {dst} . {sport} . {dport} : {mark}" for (src, dst, sport, dport), mark in marks.items()
+    )
+    added = f"add element ip fabric {PLACED} {{ {elements} }}\n" if elements else ""
+    return f"flush map ip fabric {PLACED}\n{added}"
+
+
+def _choice(tagged: Sequence[int], action: Hash | Rotate | Redraw | Place, seed: int) -> list[str]:
     """A tag names its spine; else something is known of the connection; else a hash decides.
 
     (A failed look-up ends its rule.)
@@ -205,6 +233,8 @@ def _choice(tagged: Sequence[int], action: Hash | Rotate | Redraw, seed: int) ->
         )
     else:
         known, kept = ["    meta mark set ip saddr . ip daddr . tcp sport . tcp dport map @connections accept"], ""
+        if isinstance(action, Place):
+            known.insert(0, f"    meta mark set ip saddr . ip daddr . tcp sport . tcp dport map @{PLACED} accept")
     ends = "ip saddr . ip daddr . th sport . th dport"
     return [
         f"    meta mark set ip dscp map {{ {tags} }} accept",

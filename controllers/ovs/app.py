@@ -2,7 +2,7 @@
 
 A thin os-ken application. Over the Unix socket it is told what the fabric is, which seed to hash with and what leaves
 do instead, a JSON object a line, and answers each line once every switch has confirmed its table with a barrier. A
-switch that connects later, or comes back, is given the table that is in force.
+switch that holds it already is not told again; one that connects later, or comes back, is given what is in force.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_D
 from os_ken.ofproto import ofproto_v1_3
 
 from controllers.ovs.openflow import program, switch_table
+from controllers.tables import Rule
 from emulator.forwarding import Forwarding, restored
 from emulator.topology import LeafSpine
 
@@ -39,6 +40,13 @@ class Intent:
     @property
     def switches(self) -> int:
         return self.fabric.leaves + self.fabric.spines
+
+    def rules(self, dpid: int) -> list[Rule]:
+        return switch_table(self.fabric, dpid, self.forwarding)
+
+    def is_alike(self, other: Intent, dpid: int) -> bool:
+        """Whether both have a switch hold the same."""
+        return self.seed == other.seed and self.rules(dpid) == other.rules(dpid)
 
 
 class Programmer(app_manager.OSKenApp):
@@ -66,20 +74,26 @@ class Programmer(app_manager.OSKenApp):
         """Program every switch and wait for all to confirm. Return what went wrong, or None."""
         with self._changed:
             self._intent, self._error = intent, None
-            self._confirmed.clear()
+            alike = [dpid for dpid, before in self._confirmed.items() if intent.is_alike(before, dpid)]
+            self._confirmed = dict.fromkeys(alike, intent)
             for dpid, datapath in self._datapaths.items():
-                self._program(dpid, datapath)
+                if dpid not in self._confirmed:
+                    self._program(dpid, datapath)
             self._changed.wait_for(lambda: self._error or len(self._confirmed) >= intent.switches, timeout_s)
-            if self._error is None and len(self._confirmed) < intent.switches:
-                return f"{len(self._confirmed)} of {intent.switches} switches confirmed their table in {timeout_s:g} s"
-            return self._error
+            confirmed = len(self._confirmed)
+            if self._error or confirmed < intent.switches:  # nobody knows who holds what
+                self._awaited.clear()
+                self._confirmed.clear()
+                return (
+                    self._error or f"{confirmed} of {intent.switches} switches confirmed their table in {timeout_s:g} s"
+                )
+            return None
 
     def _program(self, dpid: int, datapath: Any) -> None:
         intent = self._intent
         if intent is None:
             return
-        rules = switch_table(intent.fabric, dpid, intent.forwarding)
-        messages = program(datapath, intent.fabric, rules, intent.seed)
+        messages = program(datapath, intent.fabric, intent.rules(dpid), intent.seed)
         for message in messages:
             datapath.set_xid(message)
         self._awaited[dpid, messages[-1].xid] = intent

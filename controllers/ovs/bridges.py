@@ -10,7 +10,7 @@ from controllers.ovs.daemon import OpenVSwitch
 from controllers.ovs.nodes import FabricController, FabricSwitch
 from emulator.dataplane import Endpoints
 from emulator.errors import EmulatorError
-from emulator.forwarding import NO_FLOWLETS, Flowlets, Forwarding
+from emulator.forwarding import NO_FLOWLETS, NO_SCHEDULING, Flowlets, Forwarding, Scheduling
 from emulator.namespaces import set_sysctls
 from emulator.topology import LeafSpine
 
@@ -48,6 +48,8 @@ class Bridges:
     ) -> None:
         if isinstance(forwarding, Flowlets):
             raise EmulatorError(NO_FLOWLETS)
+        if isinstance(forwarding, Scheduling):
+            raise EmulatorError(NO_SCHEDULING)
         wanted = (topology, seed, forwarding)
         if self._in_force == wanted:
             return

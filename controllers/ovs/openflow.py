@@ -11,7 +11,8 @@ next one, without asking anybody, is its connection's mark in the connection tra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from os_ken.ofproto import nicira_ext
@@ -22,6 +23,7 @@ from controllers.tables import (
     Downlink,
     Drop,
     Hash,
+    Place,
     Redraw,
     Rotate,
     Rule,
@@ -34,18 +36,22 @@ from emulator.topology import SPINE_DPID_BASE, LeafSpine
 
 _IPV4 = {"eth_type": 0x0800}  # asked for before anything that only IPv4 has
 _COMMIT = 1  # of the flags of `ct`
+_BUNDLE = 1  # one at a time
 _NO_TABLE = 0xFF  # `ct` goes on with the next action
 
 
 def switch_table(fabric: LeafSpine, dpid: int, forwarding: Forwarding | None = None) -> list[Rule]:
     """Return the table of the switch with this datapath id."""
     if dpid > SPINE_DPID_BASE:
-        return spine_table(fabric, dpid - SPINE_DPID_BASE - 1)
+        return spine_table(fabric)
     return leaf_table(fabric, dpid - 1, forwarding)
 
 
 def program(datapath: Any, fabric: LeafSpine, rules: Sequence[Rule], seed: int) -> list[Any]:
-    """Make the messages that replace whatever `datapath` holds by `rules`, ending with a barrier request."""
+    """Make the messages that replace whatever `datapath` holds by `rules`, ending with a barrier request.
+
+    They are one transaction (a bundle, as ONF's extension 230 adds to OpenFlow 1.3): no packet meets half of a table.
+    """
     return _Program(datapath, fabric, rules, seed).messages()
 
 
@@ -60,22 +66,28 @@ class _Program:
         self._tracks = any(isinstance(action, Rotate) for action in self._tables)
 
     def messages(self) -> list[Any]:
-        ofp, parser = self._ofp, self._parser
-        messages: list[Any] = [
-            parser.OFPFlowMod(
-                self._datapath,
-                command=ofp.OFPFC_DELETE,
-                table_id=ofp.OFPTT_ALL,
-                out_port=ofp.OFPP_ANY,
-                out_group=ofp.OFPG_ANY,
-            )
+        ofp, datapath, parser = self._ofp, self._datapath, self._parser
+        control = partial(parser.ONFBundleCtrlMsg, datapath, _BUNDLE, flags=_all_at_once(ofp), properties=[])
+        return [
+            control(type_=ofp.ONF_BCT_OPEN_REQUEST),
+            *(parser.ONFBundleAddMsg(datapath, _BUNDLE, _all_at_once(ofp), change, []) for change in self._changes()),
+            control(type_=ofp.ONF_BCT_COMMIT_REQUEST),
+            parser.OFPBarrierRequest(datapath),
         ]
+
+    def _changes(self) -> Iterator[Any]:
+        ofp = self._ofp
+        yield self._parser.OFPFlowMod(
+            self._datapath,
+            command=ofp.OFPFC_DELETE,
+            table_id=ofp.OFPTT_ALL,
+            out_port=ofp.OFPP_ANY,
+            out_group=ofp.OFPG_ANY,
+        )
         for rank, rule in enumerate(self._rules):
-            messages.append(self._flow(0, len(self._rules) - rank, _match(rule), self._instructions(rule.action)))
+            yield self._flow(0, len(self._rules) - rank, _match(rule), self._instructions(rule.action))
         for action, table in self._tables.items():
-            messages += self._hashed(action, table) if isinstance(action, Hash) else self._rotated(action, table)
-        messages.append(parser.OFPBarrierRequest(self._datapath))
-        return messages
+            yield from self._hashed(action, table) if isinstance(action, Hash) else self._rotated(action, table)
 
     def _instructions(self, action: Action) -> list[Any]:
         """What a rule of the first table does."""
@@ -95,7 +107,7 @@ class _Program:
                 return [*self._apply(self._choose(len(spines))), go_on]
             case Rotate():
                 return self._apply(self._track(self._tables[action]))
-            case Drop() | Redraw():  # nobody asks Open vSwitch for the latter
+            case Drop() | Redraw() | Place():  # nobody asks Open vSwitch for the latter two
                 return []
 
     def _hashed(self, action: Hash, table: int) -> list[Any]:
@@ -164,6 +176,10 @@ class _Program:
             match=self._parser.OFPMatch(**match),
             instructions=instructions,
         )
+
+
+def _all_at_once(ofp: Any) -> int:
+    return int(ofp.ONF_BF_ATOMIC | ofp.ONF_BF_ORDERED)
 
 
 def _match(rule: Rule) -> dict[str, Any]:

@@ -5,5 +5,6 @@ from __future__ import annotations
 from emulator.faults.degrade import Degrade
 from emulator.faults.fault import Fault
 from emulator.faults.loss import Blackhole, Down, Loss
+from emulator.faults.reaction import Reaction
 
-__all__ = ["Blackhole", "Degrade", "Down", "Fault", "Loss"]
+__all__ = ["Blackhole", "Degrade", "Down", "Fault", "Loss", "Reaction"]

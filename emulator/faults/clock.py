@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from emulator.errors import EmulatorError
 from emulator.faults.fault import Change, Fault, Happened, InForce
+from emulator.faults.reaction import Reaction, Reactor
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
@@ -20,12 +21,13 @@ _JOIN_TIMEOUT_S = 30.0  # longer than the kernel may take to answer over netlink
 class Clock:
     """The faults of one run, on a thread of their own; without any there is no thread. A context manager.
 
-    `start` when the load begins, `halt` when it has ended, `settle` once its last packets are counted. Leaving it ends
-    what is still in force, whatever came before.
+    `reaction` is what the network does about those that it sees. `start` when the load begins, `halt` when it has
+    ended, `settle` once its last packets are counted. Leaving it ends what is still in force, whatever came before.
     """
 
-    def __init__(self, faults: Sequence[Fault], fabric: Fabric) -> None:
+    def __init__(self, faults: Sequence[Fault], fabric: Fabric, reaction: Reaction | None = None) -> None:
         self._faults, self._fabric = faults, fabric
+        self._reactor = Reactor(reaction, fabric)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._origin_s = 0.0
@@ -58,6 +60,7 @@ class Clock:
             if self._thread.is_alive():
                 raise EmulatorError(f"a fault was still beginning or ending {_JOIN_TIMEOUT_S:g} s after the load ended")
             self._thread = None
+        self._reactor.halt()
         if self._problem:
             problem, self._problem = self._problem, None
             raise problem
@@ -66,9 +69,13 @@ class Clock:
         """End what is in force; return how every fault came about. Raises EmulatorError."""
         self._end_all()
         return [
-            Happened(fault, self._origin_s + fault.at_s, self._begun.get(number, ()), self._ended.get(number, ()))
+            self._happened(fault, self._begun.get(number, ()), self._ended.get(number, ()))
             for number, fault in enumerate(self._faults)
         ]
+
+    def _happened(self, fault: Fault, begun: Sequence[Change], ended: Sequence[Change]) -> Happened:
+        reacted = (self._reactor.to(_since_s(begun)), self._reactor.to(_since_s(ended)))
+        return Happened(fault, self._origin_s + fault.at_s, begun, ended, reacted)
 
     def _run(self) -> None:
         """Begin and end each in its turn; at the same instant, what ends does so before what begins."""
@@ -90,11 +97,24 @@ class Clock:
     def _begin(self, number: int) -> None:
         self._in_force[number] = in_force = self._faults[number].begin(self._fabric)
         self._begun[number] = in_force.changes
+        self._tell(number, in_force.changes)
 
     def _end(self, number: int) -> None:
-        self._ended[number] = self._in_force[number].end()
+        self._ended[number] = changes = self._in_force[number].end()
         del self._in_force[number]
+        self._tell(number, changes)
+
+    def _tell(self, number: int, changes: Sequence[Change]) -> None:
+        """Have the network hear of what its switches see."""
+        if self._faults[number].noticed:
+            down = {link for each in self._in_force if (fault := self._faults[each]).noticed for link in fault.links}
+            self._reactor.heard(_since_s(changes), down)
 
     def _end_all(self) -> None:
         for number in list(self._in_force):
             self._end(number)
+
+
+def _since_s(changes: Sequence[Change]) -> float:
+    """When all of them were in force."""
+    return max((change.confirmed_s for change in changes), default=0.0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from emulator.faults.reaction import Reacted
 from emulator.topology import LeafSpine, Link
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Fault(ABC):
     kind: ClassVar[str]
     predictable: ClassVar[bool] = False
     """Whether a model without packets and losses can tell what comes of it."""
+    noticed: ClassVar[bool] = False
+    """Whether the switches at the ends of its links see it."""
 
     at_s: float
     for_s: float | None = None
@@ -114,9 +117,13 @@ def _way(port: Port) -> Direction:
 
 @dataclass(frozen=True)
 class Happened:
-    """A fault as it came about, due at `due_s` of CLOCK_MONOTONIC; one that did not begin has no changes."""
+    """A fault as it came about, due at `due_s` of CLOCK_MONOTONIC; one that did not begin has no changes.
+
+    `reacted` is what the network did about its beginning, and then about its end, where it did something.
+    """
 
     fault: Fault
     due_s: float
     begun: Sequence[Change] = ()
     ended: Sequence[Change] = ()
+    reacted: tuple[Reacted | None, Reacted | None] = (None, None)

@@ -70,6 +70,7 @@ class Down(Blackhole):
     """
 
     kind = "down"
+    noticed = True
 
 
 def _detached(droppers: dict[int, Dropper]) -> Sequence[Change]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from experiments.captures.streams import Cover, Streams, time_bins
+from experiments.captures.ordering import beginnings
+from experiments.captures.streams import Streams, time_bins
 
 
-def goodput(frame: pd.DataFrame, bin_s: float, start_ns: int | None = None) -> pd.DataFrame:
+def goodput(packets: pd.DataFrame | Streams, bin_s: float, start_ns: int | None = None) -> pd.DataFrame:
     """Goodput of each flow over time, from a capture at its receiver.
 
     Goodput is what reaches the destination less whatever was retransmitted (RFC 2647, 3.17): every byte of the stream
@@ -15,11 +17,11 @@ def goodput(frame: pd.DataFrame, bin_s: float, start_ns: int | None = None) -> p
     packet of the frame), `new_bytes`, `goodput_bps`; bins in which a flow received nothing new are left out. Raises
     ValueError if `bin_s` is not positive.
     """
-    bins = time_bins(frame, bin_s, start_ns)
-    streams = Streams.of(frame)
-    arrivals = pd.DataFrame(
-        {"flow": streams.flow, "bin": bins[streams.row], "new_bytes": Cover.of(streams).new_bytes()}
-    )
+    streams = Streams.of(packets)
+    bins = time_bins(streams.frame, bin_s, start_ns)[streams.row]
+    stretch = beginnings(streams.flow, bins)  # one a flow and bin, unless the clock was set back
+    new_bytes = np.add.reduceat(streams.new_bytes, stretch) if len(stretch) else streams.new_bytes
+    arrivals = pd.DataFrame({"flow": streams.flow[stretch], "bin": bins[stretch], "new_bytes": new_bytes})
     table = arrivals[arrivals["new_bytes"] > 0].groupby(["flow", "bin"])["new_bytes"].sum().reset_index()
     table["goodput_bps"] = table["new_bytes"] * 8 / bin_s
     table.insert(0, "time_s", table.pop("bin") * bin_s)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.captures.decode import Capture
 from experiments.captures.retransmission import retransmissions
-from experiments.captures.streams import FLOW, data_segments
+from experiments.captures.streams import FLOW, Streams
 
 _UNITS = ((1e9, "Gb/s"), (1e6, "Mb/s"), (1e3, "kb/s"), (1, "b/s"))
 
@@ -39,16 +39,17 @@ def overview(capture: Capture) -> dict[str, str]:
 
 def _tcp(frame: pd.DataFrame, span_s: float) -> dict[str, str]:
     """Goodput (RFC 2647) and what was sent again, as far as a capture at one point can tell."""
-    segments = frame.iloc[data_segments(frame)]
-    if not len(segments):
+    streams = Streams.of(frame)
+    segments = len(streams.row)
+    if not segments:
         return {"goodput": "no TCP data"}
-    again = retransmissions(frame)
+    again = retransmissions(streams)
     again_bytes = int(again.retransmitted_bytes.sum())
-    new_bytes = int(segments.payload_bytes.sum()) - again_bytes
+    new_bytes = int(streams.new_bytes.sum())
     said = f"{new_bytes:,} bytes of TCP data, each counted once"
     if span_s:
         said = f"{_rate(new_bytes * 8 / span_s)}: {said}"
-    shown = f"{len(again):,} of {len(segments):,} data segments ({len(again) / len(segments):.2%})"
+    shown = f"{len(again):,} of {segments:,} data segments ({len(again) / segments:.2%})"
     shown += f", {again_bytes:,} bytes seen before" if len(again) else ""
     if spurious := int(again.spurious.sum()):
         shown += f"; {spurious:,} spurious, as the receiver said (DSACK)"

@@ -7,6 +7,7 @@ from array import array
 
 import numpy as np
 
+from experiments.captures.abreast import NOTHING, RECORD_HEADER_BYTES, walk_abreast
 from experiments.captures.containers import (
     MAX_CAPTURED_BYTES,
     Bytes,
@@ -27,8 +28,6 @@ MAGICS = {  # first four bytes: byte order, nanoseconds in a unit of the time's 
     b"\xa1\xb2\x3c\x4d": (">", 1),
 }
 FILE_HEADER_BYTES = 24
-RECORD_HEADER_BYTES = 16
-NOTHING = bytes(RECORD_HEADER_BYTES)  # what a crash leaves: an empty packet has a time at least
 
 
 def find_records(data: Bytes) -> Container:
@@ -61,12 +60,13 @@ def find_records(data: Bytes) -> Container:
 
 def _walk(data: Bytes, order: str) -> tuple[Positions, str | None]:
     """Positions of the records, and why the walk stopped if not at the end."""
-    found = array("q")
+    positions, at = walk_abreast(data, order, FILE_HEADER_BYTES)
+    found = array("q", positions.tobytes())
     add = found.append
     view = data.data
     length_at = struct.Struct(order + "8xI").unpack_from  # of the record
-    at, last = FILE_HEADER_BYTES, len(data) - RECORD_HEADER_BYTES
-    while at <= last:  # each record tells where the next one is: the one part that cannot go in parallel
+    last = len(data) - RECORD_HEADER_BYTES
+    while at <= last:
         add(at)
         (length,) = length_at(view, at)
         if not length and view[at : at + RECORD_HEADER_BYTES] == NOTHING:

@@ -41,7 +41,7 @@ def queueing_delay(before: pd.DataFrame, after: pd.DataFrame, rate_bps: float | 
         raise ValueError(f"a link cannot have a rate of {rate_bps} b/s: give a positive rate")
     match = match_packets(before, after)
     sent = np.flatnonzero(match.partner >= 0)
-    packets = before[["time_ns", *FLOW, "wire_bytes"]].iloc[sent].reset_index(drop=True)
+    packets = pd.DataFrame({name: before[name].to_numpy()[sent] for name in ("time_ns", *FLOW, "wire_bytes")})
     packets["delay_ns"] = after["time_ns"].to_numpy()[match.partner[sent]] - packets["time_ns"]
     unavoidable_ns = packets["wire_bytes"] * (8e9 / rate_bps) if rate_bps else 0.0
     beyond_ns = packets["delay_ns"] - unavoidable_ns

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.captures.streams import FLOW, Cover, Ints, Streams, data_segments, number_flows, unwrap
+from experiments.captures.ordering import Ints
+from experiments.captures.streams import Numbered, Streams
 
 DISPLACEMENT_THRESHOLD = 1000  # packets; beyond any order that Linux's TCP waits for at tcp_max_reordering=1000
 
@@ -33,8 +33,10 @@ def extents(numbers: Ints) -> Ints:
 
     For a reordered arrival i it is i - j, j being the earliest arrival with a higher number.
     """
-    earliest_higher = np.searchsorted(np.maximum.accumulate(numbers), numbers, side="right")
-    return np.maximum(np.arange(len(numbers)) - earliest_higher, 0)
+    late = np.flatnonzero(reordered(numbers))
+    extent = np.zeros(len(numbers), np.int64)
+    extent[late] = late - np.searchsorted(np.maximum.accumulate(numbers), numbers[late], side="right")
+    return extent
 
 
 def displacements(numbers: Ints, threshold: int = DISPLACEMENT_THRESHOLD) -> Ints:
@@ -73,28 +75,31 @@ def _displacements_step_by_step(numbers: Ints, threshold: int) -> Ints:
     return np.array(found, np.int64)
 
 
-def reordering(frame: pd.DataFrame, numbering: str = "seq") -> pd.DataFrame:
+def reordering(packets: pd.DataFrame | Streams, numbering: str = "seq") -> pd.DataFrame:
     """Reordering of each flow in a capture at its receiver, by RFC 4737.
 
     Columns: the flow, `packets`, `reordered_packets`, `reordered_ratio`, `extent_mean_packets` (over the reordered) and
     `extent_max_packets`. See `number_packets` for `numbering`.
     """
-    sent = number_packets(frame, numbering)
+    streams = Streams.of(packets)
+    sent = number_packets(streams, numbering)
     extent = extents(sent.number)
-    packets = pd.DataFrame({"flow": sent.flow, "late": reordered(sent.number), "extent": extent})
-    late = packets[packets["late"]].groupby("flow")["extent"].agg(["mean", "max"]).reindex(sent.flows.index)
-    counts = packets.groupby("flow")["late"].agg(["size", "sum", "mean"])
-    return sent.flows.assign(
-        packets=counts["size"],
-        reordered_packets=counts["sum"],
-        reordered_ratio=counts["mean"],
-        extent_mean_packets=late["mean"].fillna(0.0),
-        extent_max_packets=late["max"].fillna(0).astype(np.int64),
+    count = np.diff(np.append(sent.first, len(extent)))
+    late, extent_sum, extent_max = (
+        function.reduceat(values, sent.first) if len(extent) else extent
+        for function, values in ((np.add, (extent > 0).astype(np.int64)), (np.add, extent), (np.maximum, extent))
+    )
+    return streams.flows.assign(
+        packets=count,
+        reordered_packets=late,
+        reordered_ratio=late / count,
+        extent_mean_packets=extent_sum / np.maximum(late, 1),
+        extent_max_packets=extent_max,
     )
 
 
 def reorder_density(
-    frame: pd.DataFrame, numbering: str = "seq", threshold: int = DISPLACEMENT_THRESHOLD
+    packets: pd.DataFrame | Streams, numbering: str = "seq", threshold: int = DISPLACEMENT_THRESHOLD
 ) -> pd.DataFrame:
     """Reorder density (RFC 5236) over all flows of a capture at their receiver.
 
@@ -103,26 +108,23 @@ def reorder_density(
     """
     if threshold < 0:
         raise ValueError(f"a displacement threshold of {threshold} packets makes no sense: give 0 or more")
-    sent = number_packets(frame, numbering)
-    moved = np.sort(sent.number) - sent.number  # each flow has its own part of the line, so one sort serves all
-    beyond = np.unique(sent.flow[np.abs(moved) > threshold])
-    parts = [moved[~np.isin(sent.flow, beyond)]]
-    parts += [displacements(sent.number[sent.flow == flow], threshold) for flow in beyond]
-    values, packets = np.unique(np.concatenate(parts), return_counts=True)
+    sent = number_packets(packets, numbering)
+    moved = sent.in_order - sent.number
+    bounds = np.append(sent.first, len(moved))
+    beyond = np.unique(np.searchsorted(sent.first, np.flatnonzero(np.abs(moved) > threshold), side="right") - 1)
+    straight = np.ones(len(moved), bool)
+    parts = []
+    for low, high in zip(bounds[beyond], bounds[beyond + 1], strict=True):
+        straight[low:high] = False
+        parts.append(displacements(sent.number[low:high], threshold))
+    counts = pd.Series(np.concatenate((moved[straight], *parts))).value_counts().sort_index()
+    values, received = counts.index.to_numpy(np.int64), counts.to_numpy(np.int64)
     return pd.DataFrame(
-        {"displacement_packets": values, "packets": packets, "density": packets / max(packets.sum(), 1)}
+        {"displacement_packets": values, "packets": received, "density": received / max(received.sum(), 1)}
     )
 
 
-class Numbered(NamedTuple):
-    """Data packets flow by flow, each flow in order of arrival; `number` rises from flow to flow."""
-
-    flows: pd.DataFrame
-    flow: Ints
-    number: Ints
-
-
-def number_packets(frame: pd.DataFrame, numbering: str = "seq") -> Numbered:
+def number_packets(packets: pd.DataFrame | Streams, numbering: str = "seq") -> Numbered:
     """Number the data packets of each flow in the order they were sent; of duplicates the first to arrive stays.
 
     `seq`: by place in the byte stream, a hole counting for as many packets as full segments fill it. A retransmission
@@ -131,36 +133,7 @@ def number_packets(frame: pd.DataFrame, numbering: str = "seq") -> Numbered:
     for any other `numbering`.
     """
     if numbering == "seq":
-        return _number_by_seq(frame)
+        return Streams.of(packets).numbered_by_seq
     if numbering == "ip_id":
-        return _number_by_ip_id(frame)
+        return Streams.of(packets).numbered_by_ip_id
     raise ValueError(f"packets cannot be numbered by {numbering!r}: use 'seq' or 'ip_id'")
-
-
-def _number_by_seq(frame: pd.DataFrame) -> Numbered:
-    streams = Streams.of(frame)
-    new = Cover.of(streams).new_bytes() > 0
-    flow, start, end = (each[new] for each in (streams.flow, streams.start, streams.end))
-    full_segment = np.ones(len(streams.flows), np.int64)
-    np.maximum.at(full_segment, flow, end - start)
-    order = np.argsort(start, kind="stable")
-    hole = np.zeros(len(start), np.int64)
-    hole[1:] = np.maximum(start[order][1:] - np.maximum.accumulate(end[order])[:-1], 0)
-    missing = -(-hole // full_segment[flow[order]])
-    number = np.empty(len(start), np.int64)
-    number[order] = np.cumsum(1 + missing)
-    arrival = np.argsort(flow, kind="stable")
-    return Numbered(streams.flows, flow[arrival], number[arrival])
-
-
-def _number_by_ip_id(frame: pd.DataFrame) -> Numbered:
-    row = data_segments(frame)
-    flow, flows = number_flows(frame[FLOW].iloc[row])
-    number = unwrap(frame["ip_id"].to_numpy()[row], flow)
-    first = ~pd.DataFrame({"flow": flow, "number": number}).duplicated().to_numpy()
-    flow, number = flow[first], number[first]
-    arrival = np.argsort(flow, kind="stable")
-    flow, number = flow[arrival], number[arrival]
-    low, high = (pd.Series(number).groupby(flow).agg(how).to_numpy(np.int64) for how in ("min", "max"))
-    spans = high - low + 1
-    return Numbered(flows, flow, number + (np.cumsum(spans) - spans - low)[flow])

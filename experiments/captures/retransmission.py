@@ -7,10 +7,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from experiments.captures.matching import match_packets
+from experiments.captures.ordering import Ints
 from experiments.captures.streams import REVERSE_FLOW, Cover, Streams, find_flows
 
 
-def retransmissions(sender: pd.DataFrame, receiver: pd.DataFrame | None = None) -> pd.DataFrame:
+def retransmissions(sender: pd.DataFrame | Streams, receiver: pd.DataFrame | Streams | None = None) -> pd.DataFrame:
     """The retransmitted segments in a capture at their sender, and which of them were spurious.
 
     A segment is retransmitted if it holds at least some bytes sent before (RFC 4898, tcpEStatsPerfSegsRetrans). It was
@@ -27,23 +28,24 @@ def retransmissions(sender: pd.DataFrame, receiver: pd.DataFrame | None = None) 
     only, which then counts as the first copy. The kernel's own count (TCP_INFO) has those too.
     """
     streams = Streams.of(sender)
-    cover = Cover.of(streams)
-    payload = streams.end - streams.start
-    retransmitted_bytes = payload - cover.new_bytes()
+    retransmitted_bytes = streams.payload_bytes - streams.new_bytes
     again = np.flatnonzero(retransmitted_bytes > 0)
-    by_arrival = np.zeros(len(again), bool)
-    if receiver is not None:
-        arrived = match_packets(sender, receiver).partner[streams.row] >= 0
-        by_arrival = _earlier_copy_arrived(cover, arrived)[again]
-    by_dsack = _reported(sender, streams, again)
+    again = again[np.argsort(streams.row[again])]
     row = streams.row[again]
+    by_arrival = np.zeros(len(again), bool)
+    if receiver is not None and len(again):
+        receiver = receiver.frame if isinstance(receiver, Streams) else receiver
+        arrived = match_packets(streams.frame, receiver).partner[streams.row[streams.overlapping]] >= 0
+        answers = _earlier_copy_arrived(streams.cover, arrived)
+        by_arrival = answers[np.searchsorted(streams.overlapping, again)]
+    by_dsack = _reported(streams, again)
     table = pd.DataFrame(
         {
             "row": row,
-            "time_ns": sender["time_ns"].to_numpy()[row],
+            "time_ns": streams.frame["time_ns"].to_numpy()[row],
             **{name: column.to_numpy()[streams.flow[again]] for name, column in streams.flows.items()},
             "seq": streams.seq[again],
-            "payload_bytes": payload[again],
+            "payload_bytes": streams.payload_bytes[again],
             "retransmitted_bytes": retransmitted_bytes[again],
             "spurious_by_dsack": by_dsack,
             "spurious_by_arrival": by_arrival,
@@ -60,12 +62,12 @@ def _earlier_copy_arrived(cover: Cover, arrived: npt.NDArray[np.bool_]) -> npt.N
     return needed == 0
 
 
-def _reported(sender: pd.DataFrame, streams: Streams, again: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+def _reported(streams: Streams, again: Ints) -> npt.NDArray[np.bool_]:
     """Which of the retransmitted segments `again` the receiver's DSACKs account for."""
-    row = np.flatnonzero(sender["dsack"].to_numpy())
-    flow = find_flows(sender.iloc[row], streams.flows, REVERSE_FLOW)
+    row = np.flatnonzero(streams.frame["dsack"].to_numpy())
+    flow = find_flows(streams.frame, row, streams.flows, REVERSE_FLOW)
     row, flow = row[flow >= 0], flow[flow >= 0]
-    edges = (sender[name].to_numpy()[row] for name in ("sack_start", "sack_end"))
+    edges = (streams.frame[name].to_numpy()[row] for name in ("sack_start", "sack_end"))
     starts, ends = (np.sort(streams.locate(flow, row, edge)) for edge in edges)
     first_byte = streams.start[again]
     reports = np.searchsorted(starts, first_byte, "right") - np.searchsorted(ends, first_byte, "right")

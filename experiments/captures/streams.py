@@ -5,80 +5,185 @@ Frames are those of decode.read_capture, rows in the order of capture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Ints = npt.NDArray[np.int64]
+from experiments.captures.ordering import Ints, beginnings, stable_order
 
 FLOW = ["src_ip", "src_port", "dst_ip", "dst_port"]
 REVERSE_FLOW = ["dst_ip", "dst_port", "src_ip", "src_port"]
 
 
-def number_flows(packets: pd.DataFrame, key: list[str] = FLOW) -> tuple[Ints, pd.DataFrame]:
-    """The flow (4-tuple) of each packet as a number, counted in order of appearance, and the flows' columns."""
-    columns = [packets[name].to_numpy().astype(np.int64) for name in key]
-    source, _ = pd.factorize(columns[0] << 16 | columns[1])
-    target, _ = pd.factorize(columns[2] << 16 | columns[3])
-    flow, _ = pd.factorize(source << 32 | target)
-    first = np.empty(flow.max(initial=-1) + 1, np.intp)
-    first[flow[::-1]] = np.arange(len(flow))[::-1]  # written last to first: the first stays
-    return flow, packets[key].iloc[first].set_axis(FLOW, axis=1).reset_index(drop=True)
+def number_flows(packets: pd.DataFrame, row: Ints, key: Sequence[str] = FLOW) -> tuple[Ints, pd.DataFrame]:
+    """Number the flows (4-tuples) of the packets at places `row`, in order of appearance; with the flows' columns."""
+    source, source_port, target, target_port = (packets[name].to_numpy()[row].astype(np.uint64) for name in key)
+    pair, pairs = pd.factorize(source << np.uint64(32) | target)
+    ports = (source_port << np.uint64(16) | target_port).astype(np.int64)
+    flow, flows = pd.factorize(pair << 32 | ports)
+    hosts = pairs[flows >> 32]
+    columns = (hosts >> np.uint64(32), flows >> 16 & 0xFFFF, hosts & np.uint64(0xFFFFFFFF), flows & 0xFFFF)
+    kinds = (packets[name].dtype for name in key)
+    return flow, pd.DataFrame(
+        {name: column.astype(kind) for name, column, kind in zip(FLOW, columns, kinds, strict=True)}
+    )
 
 
-def find_flows(packets: pd.DataFrame, flows: pd.DataFrame, key: list[str]) -> Ints:
-    """The row in `flows` of each packet, its flow read from the columns `key`; -1 where it is not there."""
-    number, seen = number_flows(packets, key)
+def find_flows(packets: pd.DataFrame, row: Ints, flows: pd.DataFrame, key: Sequence[str]) -> Ints:
+    """The row in `flows` of each packet at places `row`, its flow read from the columns `key`; -1 where it is none."""
+    number, seen = number_flows(packets, row, key)
     known = seen.merge(flows.assign(flow=np.arange(len(flows))), on=FLOW, how="left")["flow"]
-    return known.fillna(-1).to_numpy(np.int64)[number] if len(packets) else np.empty(0, np.int64)
+    return known.fillna(-1).to_numpy(np.int64)[number] if len(row) else np.empty(0, np.int64)
 
 
-def data_segments(frame: pd.DataFrame) -> npt.NDArray[np.intp]:
+def data_segments(frame: pd.DataFrame) -> Ints:
     """Places in `frame` of the TCP segments that carry payload."""
     return np.flatnonzero(frame["is_tcp"].to_numpy() & (frame["payload_bytes"].to_numpy() > 0))
+
+
+class Numbered(NamedTuple):
+    """Data packets flow by flow, each flow in order of arrival; `number`, that of sending, rises from flow to flow.
+
+    `in_order` are the numbers sorted; flow i has the packets from `first[i]` on.
+    """
+
+    first: Ints
+    number: Ints
+    in_order: Ints
 
 
 @dataclass(frozen=True)
 class Streams:
     """The data segments of a capture as intervals of bytes, all flows laid out one after the other on one line.
 
-    A segment of flow `flow[i]` (a row of `flows`) stands at place `row[i]` of the frame and holds the bytes from
-    `start[i]` to before `end[i]`. Positions in different flows never meet, so that one sort or search serves all flows
-    at once. Sequence numbers are unwrapped by serial arithmetic (RFC 1982) from each segment to the next of its flow.
+    Segments are in order of flow, those of a flow in order of capture. Flow i, a row of `flows`, has those from
+    `first[i]` on; a segment stands at place `row` of the frame and holds the bytes from `start` to before `end`.
+    Positions in different flows never meet, so that one sort or search serves all flows at once.
+
+    Each analysis takes a frame or its streams. Who has several analyses to make of a frame gives all the same streams:
+    what one found out (each property is computed once), the next need not.
     """
 
+    frame: pd.DataFrame
     flows: pd.DataFrame
-    lowest: Ints  # of each flow: where its part of the line begins
-    highest: Ints
+    first: Ints
     flow: Ints
-    row: npt.NDArray[np.intp]
-    start: Ints
-    end: Ints
-    seq: npt.NDArray[np.uint32]
+    row: Ints
 
     @classmethod
-    def of(cls, frame: pd.DataFrame) -> Streams:
-        row = data_segments(frame)
-        flow, flows = number_flows(frame[FLOW].iloc[row])
-        seq = frame["seq"].to_numpy()[row]
-        payload = frame["payload_bytes"].to_numpy()[row].astype(np.int64)
-        start = unwrap(seq, flow)
-        lowest = np.full(len(flows), np.iinfo(np.int64).max)
-        highest = np.full(len(flows), np.iinfo(np.int64).min)
-        np.minimum.at(lowest, flow, start)
-        np.maximum.at(highest, flow, start + payload)
-        spans = highest - lowest
-        base = np.cumsum(spans) - spans - lowest
-        start = start + base[flow]
-        return cls(flows, lowest + base, highest + base, flow, row, start, start + payload, seq)
+    def of(cls, packets: pd.DataFrame | Streams) -> Streams:
+        if isinstance(packets, Streams):
+            return packets
+        row = data_segments(packets)
+        flow, flows = number_flows(packets, row)
+        counts = np.bincount(flow, minlength=len(flows))
+        return cls(
+            packets,
+            flows,
+            np.cumsum(counts) - counts,
+            np.repeat(np.arange(len(flows)), counts),
+            row[stable_order(flow.astype(np.uint64))],
+        )
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """The values of a column of the frame, one a segment."""
+        return self.frame[name].to_numpy()[self.row]
 
     @cached_property
-    def by_flow(self) -> npt.NDArray[np.intp]:
-        """The segments flow by flow, each flow in order of capture."""
-        return np.argsort(self.flow, kind="stable")
+    def seq(self) -> npt.NDArray[np.uint32]:
+        return self.column("seq")
+
+    @cached_property
+    def payload_bytes(self) -> Ints:
+        return self.column("payload_bytes").astype(np.int64)
+
+    @cached_property
+    def line(self) -> tuple[Ints, Ints, Ints]:
+        """Where each segment starts, and each flow's part of the line: where it begins and ends.
+
+        Sequence numbers are unwrapped by serial arithmetic (RFC 1982) from each segment to the next of its flow.
+        """
+        start = unwrap(self.seq, self.first)
+        lowest = np.minimum.reduceat(start, self.first) if len(start) else start
+        highest = np.maximum.reduceat(start + self.payload_bytes, self.first) if len(start) else start
+        spans = highest - lowest
+        base = np.cumsum(spans) - spans - lowest
+        return start + base[self.flow], lowest + base, highest + base
+
+    @property
+    def start(self) -> Ints:
+        return self.line[0]
+
+    @cached_property
+    def end(self) -> Ints:
+        return self.start + self.payload_bytes
+
+    @cached_property
+    def by_start(self) -> Ints:
+        """The segments in order of their bytes, those that start together in order of capture."""
+        return stable_order(self.start.astype(np.uint64))
+
+    @cached_property
+    def overlapping(self) -> Ints:
+        """The segments that may have bytes in common with another: that lie in one heap with it."""
+        start, end = self.start[self.by_start], self.end[self.by_start]
+        apart = np.ones(len(start) + 1, bool)  # from what is before
+        apart[1:-1] = start[1:] >= np.maximum.accumulate(end)[:-1]
+        return np.sort(self.by_start[~(apart[:-1] & apart[1:])])
+
+    @cached_property
+    def cover(self) -> Cover:
+        """The cover of the overlapping segments."""
+        return Cover.of(self.start[self.overlapping], self.end[self.overlapping])
+
+    @cached_property
+    def new_bytes(self) -> Ints:
+        """How many bytes of each segment no earlier segment held."""
+        new_bytes = self.payload_bytes.copy()
+        new_bytes[self.overlapping] = self.cover.new_bytes()
+        return new_bytes
+
+    @cached_property
+    def numbered_by_seq(self) -> Numbered:
+        """Segments with new bytes, by place in the byte stream; a hole counts for as many as full segments fill it."""
+        new = self.new_bytes > 0
+        order = self.by_start[new[self.by_start]]
+        start, end = self.start[order], self.end[order]
+        full_segment = np.zeros(len(self.flows), np.int64)
+        if len(new):
+            full_segment = np.maximum.reduceat(np.where(new, self.payload_bytes, 0), self.first)
+        steps = np.ones(len(order), np.int64)
+        hole = start[1:] - np.maximum.accumulate(end)[:-1]
+        after = np.flatnonzero(hole > 0)
+        steps[after + 1] += -(-hole[after] // full_segment[self.flow[order[after + 1]]])
+        in_order = np.cumsum(steps)
+        number = np.empty(len(new), np.int64)
+        number[order] = in_order
+        return Numbered(self._kept(new), number[new], in_order)
+
+    @cached_property
+    def numbered_by_ip_id(self) -> Numbered:
+        """All segments by their IP id; of those that have the same, the first to arrive."""
+        number = unwrap(self.column("ip_id"), self.first)
+        if len(number):
+            low, high = (each.reduceat(number, self.first) for each in (np.minimum, np.maximum))
+            spans = high - low + 1
+            number += (np.cumsum(spans) - spans - low)[self.flow]
+        order = stable_order(number.astype(np.uint64))
+        in_order = number[order]
+        first = beginnings(in_order)
+        new = np.zeros(len(number), bool)
+        new[order[first]] = True
+        return Numbered(self._kept(new), number[new], in_order[first])
+
+    def _kept(self, which: npt.NDArray[np.bool_]) -> Ints:
+        """Where each flow begins among the chosen segments."""
+        return np.concatenate(([0], np.cumsum(which)))[self.first]
 
     def locate(self, flow: Ints, row: Ints, seq: npt.NDArray[np.uint32]) -> Ints:
         """Positions of sequence numbers of flows seen at places `row` of the frame, in an ack, say.
@@ -86,14 +191,13 @@ class Streams:
         Unwrapped from the flow's nearest segment before, and kept within the flow's part of the line; -1 where the flow
         has sent nothing before that row.
         """
-        rows = int(max(self.row[-1:].tolist() + row[-1:].tolist(), default=0)) + 1
-        moments = (self.flow * rows + self.row)[self.by_flow]
-        nearest = np.searchsorted(moments, flow * rows + row, side="right") - 1
-        segment = self.by_flow[np.maximum(nearest, 0)]
+        rows = len(self.frame)
+        nearest = np.searchsorted(self.flow * rows + self.row, flow * rows + row, side="right") - 1
+        segment = np.maximum(nearest, 0)
         known = (nearest >= 0) & (self.flow[segment] == flow)
         ahead = (seq - self.seq[segment]).view(np.int32)
-        position = np.clip(self.start[segment] + ahead, self.lowest[flow], self.highest[flow])
-        return np.where(known, position, -1)
+        start, lowest, highest = self.line
+        return np.where(known, np.clip(start[segment] + ahead, lowest[flow], highest[flow]), -1)
 
 
 @dataclass(frozen=True)
@@ -109,9 +213,9 @@ class Cover:
     segments: int
 
     @classmethod
-    def of(cls, streams: Streams) -> Cover:
-        segments = len(streams.row)
-        edges, place = np.unique(np.concatenate((streams.start, streams.end)), return_inverse=True)
+    def of(cls, start: Ints, end: Ints) -> Cover:
+        segments = len(start)
+        edges, place = np.unique(np.concatenate((start, end)), return_inverse=True)
         first, count = place[:segments], place[segments:] - place[:segments]
         segment = np.repeat(np.arange(segments), count)
         nth = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
@@ -131,22 +235,16 @@ class Cover:
         return np.bincount(self.segment[new], weights=lengths, minlength=self.segments).astype(np.int64)
 
 
-def unwrap(seq: npt.NDArray[np.unsignedinteger], flow: Ints) -> Ints:
-    """Serial numbers without their wrap-around, 0 for the first of each flow (RFC 1982).
+def unwrap(seq: npt.NDArray[np.unsignedinteger], first: Ints) -> Ints:
+    """Serial numbers without their wrap-around, 0 at each place of `first`, where a flow begins (RFC 1982).
 
     Exact while neighbours of a flow are less than half the number space apart: 2 GiB for TCP.
     """
-    order = np.argsort(flow, kind="stable")
-    ordered, owner = seq[order], flow[order]
-    signed = np.dtype(f"i{seq.dtype.itemsize}")
     steps = np.zeros(len(seq), np.int64)
-    steps[1:] = np.diff(ordered).view(signed)
-    first = np.flatnonzero(np.concatenate(([True], owner[1:] != owner[:-1]))) if len(seq) else np.empty(0, np.intp)
+    steps[1:] = np.diff(seq).view(f"i{seq.dtype.itemsize}")
     travelled = np.cumsum(steps)
     lengths = np.diff(np.append(first, len(seq)))
-    out = np.empty(len(seq), np.int64)
-    out[order] = travelled - np.repeat(travelled[first], lengths)
-    return out
+    return travelled - np.repeat(travelled[first], lengths)
 
 
 def time_bins(frame: pd.DataFrame, bin_s: float, start_ns: int | None) -> Ints:

@@ -20,6 +20,7 @@ from experiments.captures.paths import path_share
 from experiments.captures.queueing import queueing_delay
 from experiments.captures.reordering import reorder_density, reordering
 from experiments.captures.retransmission import retransmissions
+from experiments.captures.streams import Streams
 
 BIN_S = 0.05
 
@@ -66,7 +67,7 @@ def analyse(directory: Folder, ports: Sequence[Port], fabric: LeafSpine) -> Capt
     if uplinks:
         frames["path_share"] = path_share(join(uplinks.values()).frame, BIN_S, by="link", start_ns=start_ns)
     if hosts:
-        sent, received = _ends(hosts, fabric)
+        sent, received = (Streams.of(frame) for frame in _ends(hosts, fabric))
         # What the network reordered is told by the IP identification: a retransmission is not a packet that came late.
         frames["reordering"] = reordering(received, numbering="ip_id")
         frames["reorder_density"] = reorder_density(received, numbering="ip_id")

@@ -2,22 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.common import Share, complete_experiments, foot, read_experiment, set_option
+from experiments.commands.common import (
+    BAD_INPUT,
+    Share,
+    become_root,
+    complete_experiments,
+    end,
+    foot,
+    read_experiment,
+    set_option,
+)
 
 if TYPE_CHECKING:
-    from experiments.runs.frontier import Frontier
+    from experiments.commands.output import Console
+    from experiments.results.folder import ResultsFolder
+    from experiments.runs.frontier import Axis, Frontier, Measure, Times
+    from experiments.runs.loads.replays import Replays
+    from experiments.spec.experiment import Experiment
+
+Series = Mapping[str, "Sequence[Frontier]"]
+"""The frontiers of all traffic, by how they were found: predicted, emulated."""
+
+Find = Callable[["Measure"], "Iterator[Frontier]"]
+"""The search for all frontiers by a measure."""
+
+_SETUP_S = 2.0  # of a fabric, anew for each question of the search
 
 
-@click.command(epilog=foot({"0": "done", "2": "bad input, or a file cannot be written"}))
-@click.argument("experiment", shell_complete=complete_experiments)
+@dataclass(frozen=True)
+class _Asked:
+    """What to search, as the command has it and a manifest keeps it."""
+
+    axis: str
+    from_: str
+    to: str
+    within: float
+    most_seeds: int
+    halvings: int
+
+    @classmethod
+    def of(cls, folder: ResultsFolder) -> _Asked:
+        """What a folder was begun with; ends the command where that is no frontier."""
+        kept = folder.manifest().get("frontier")
+        if kept is None:
+            end(f"{folder.path} was not begun by frontier: go on with spraylab run --resume {folder.path}", BAD_INPUT)
+        kinds = {"str": str, "int": int, "float": float | int}
+        if not isinstance(kept, dict) or any(not isinstance(kept.get(f.name), kinds[str(f.type)]) for f in fields(cls)):
+            end(f"{folder.path / 'manifest.json'}: frontier is not as spraylab writes it", BAD_INPUT)
+        return cls(**{field.name: kept[field.name] for field in fields(cls)})
+
+
+@click.command(
+    epilog=foot(
+        {"0": "done", "1": "the fabric could not be built", "2": "bad input, or a file cannot be written"},
+        {
+            "DIR/manifest.json": "the experiment, the search, machine and versions",
+            "DIR/runs.csv": "a row a run, as run has it",
+            "DIR/frontier.csv": "a row for every seed at every value that was tried",
+            "DIR/figures/": "frontier-1.svg and so on, a figure a collective",
+        },
+    )
+)
+@click.argument("experiment", required=False, shell_complete=complete_experiments)
 @set_option
-@click.option("--axis", required=True, metavar="KEY", help="The key to search along, by its path, as in strain.jitter")
+@click.option("--axis", metavar="KEY", help="The key to search along, by its path, as in strain.jitter")
 @click.option("--from", "from_", default="0", show_default=True, metavar="VALUE", help="The least value to try")
 @click.option("--to", default="100%", show_default=True, metavar="VALUE", help="The largest, in the unit of them all")
 @click.option(
@@ -35,7 +91,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seeds at one value after which it is left undecided",
 )
-@click.option("--predict", is_flag=True, help="Ask the fluid model; the only way so far")
+@click.option(
+    "--halvings",
+    type=click.IntRange(0, 20),
+    default=6,
+    show_default=True,
+    help="How many values to try within the stretch of the grid that holds the crossing",
+)
+@click.option("--predict", is_flag=True, help="Ask the fluid model alone, and build nothing")
+@click.option("--dry-run", is_flag=True, help="Print what is predicted and how long the emulation may take, and stop")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder, new")
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the search of DIR, by the runs it has"
+)
 @click.option(
     "--csv",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -49,17 +117,17 @@ if TYPE_CHECKING:
     help="Write frontier-1.svg and so on there, a figure a collective",
 )
 def frontier(
-    experiment: str,
+    experiment: str | None,
     overrides: tuple[str, ...],
-    axis: str,
-    from_: str,
-    to: str,
-    within: float,
-    most_seeds: int,
+    axis: str | None,
     *,
     predict: bool,
+    dry_run: bool,
+    out: Path | None,
+    resume: Path | None,
     csv: Path | None,
     figures: Path | None,
+    **numbers: str | float,
 ) -> None:
     """Find where splitting falls behind spraying.
 
@@ -68,43 +136,160 @@ def frontier(
     grid, upwards, then six more between the last that is not and the first that is. At each, seeds are added until the
     side is certain. The interval holds the crossing with 95 % confidence, if there is one between its ends.
 
+    The fluid model is asked first. Without --predict, the same search is then made with emulated runs, of which only
+    trusted ones count; it begins where the crossing is predicted. That asks sudo for root, as run does.
+
     \b
     Examples:
       spraylab frontier quick --predict --axis strain.sizes.spread --to 90%
       spraylab frontier quick --predict --axis strain.jitter.share --to 20%
+      spraylab frontier quick --axis strain.jitter.share --to 20% --halvings 2
+      spraylab frontier --resume results/quick-frontier-...
     """
-    import pandas as pd
-    from rich.console import Console
-
-    from experiments.results.folder import write_file
+    from experiments.commands.output import Console
     from experiments.runs import frontier as search
+    from experiments.spec.experiment import experiment_file
 
+    if resume and (experiment or overrides or axis or out or predict):
+        raise click.UsageError("--resume takes everything from its folder: give no experiment, or other option")
+    folder, asked, searched = _begun_before(resume) if resume else _new(experiment, overrides, axis, numbers)
+    console, along = Console(), search.Axis.of(asked.axis, asked.from_, asked.to)
+    find = functools.partial(
+        search.frontiers, searched, along, asked.within, most_seeds=asked.most_seeds, halvings=asked.halvings
+    )
     if not predict:
-        raise click.UsageError("give --predict: frontiers are found by theory")
-    console = Console()
-    along = search.Axis.of(axis, from_, to)
-    found = []
-    with console.status("searching"):
-        asked = search.frontiers(
-            read_experiment(experiment, overrides), along, within, search.predicted, most_seeds=most_seeds
-        )
-        for each in asked:
-            found.append(each)
-            console.print(f"Predicted: {each}", highlight=False, markup=False)
+        _check(searched, along)
+        if not dry_run:
+            become_root()
+            console.go_on("the search goes on without it")
+    with console.waiting(lambda: "asking theory"):
+        series = {"predicted": _told("Predicted", find(search.predicted), console)}
+    find = functools.partial(find, expected=series["predicted"])
+    if dry_run and not predict:
+        _say_how_long(find, console)
+    elif not predict:
+        folder = folder or _begun(out, searched, asked, experiment_file(experiment) if experiment else None)
+        series["emulated"] = _emulated(find, folder, console)
+        _keep(series, folder, console)
+    _write(series, csv, figures, console)
+
+
+def _new(
+    experiment: str | None, overrides: tuple[str, ...], axis: str | None, numbers: Mapping[str, Any]
+) -> tuple[None, _Asked, Experiment]:
+    """What the command asks for, of which there is no folder yet."""
+    if experiment is None:
+        raise click.UsageError("name an experiment, such as: spraylab frontier quick --axis strain.jitter")
+    if axis is None:
+        raise click.UsageError("name the key to search along, such as --axis strain.jitter")
+    return None, _Asked(axis=axis, **numbers), read_experiment(experiment, overrides)
+
+
+def _begun_before(path: Path) -> tuple[ResultsFolder, _Asked, Experiment]:
+    """The folder to go on with, and what it was begun with."""
+    from experiments.results.folder import ResultsFolder
+    from experiments.results.inputs import restored
+
+    folder = ResultsFolder.open(path)
+    return folder, _Asked.of(folder), restored(folder)
+
+
+def _check(experiment: Experiment, along: Axis) -> None:
+    """Raises SpecError for what cannot be emulated at either end of the axis."""
+    from experiments.runs.loads.replays import Replays
+
+    for number in (along.low, along.high):
+        Replays(along.point(experiment.model_copy(update={"sweep": None}), number).experiment).check_emulable()
+
+
+def _told(how: str, found: Iterator[Frontier], console: Console) -> list[Frontier]:
+    """Print each as it is found."""
+    frontiers = []
+    for each in found:
+        console.say(f"{how}: {each}")
+        frontiers.append(each)
+    return frontiers
+
+
+def _say_how_long(find: Find, console: Console) -> None:
+    """What the emulation takes if its runs are as theory says."""
+    from experiments.runs.frontier import predicted
+
+    times_s: list[float] = []
+
+    def asked(work: Replays) -> Times:
+        times_s.append(work.total_estimate_s() + _SETUP_S)
+        return predicted(work)
+
+    list(find(asked))
+    console.say(f"about {sum(times_s):.0f} s if runs are as predicted, longer where seeds differ; nothing was built")
+
+
+def _begun(out: Path | None, experiment: Experiment, asked: _Asked, file: Path | None) -> ResultsFolder:
+    from experiments.results.folder import default_path
+    from experiments.results.inputs import begun
+    from experiments.results.manifest import manifest
+    from experiments.runs.frontier import pair_of
+
+    compared = experiment.model_copy(update={"schemes": pair_of(experiment)})
+    about = {**manifest(compared, asked.within), "frontier": asdict(asked)}
+    return begun(out or default_path(f"{experiment.name}-frontier"), about, compared, file)
+
+
+def _emulated(find: Find, folder: ResultsFolder, console: Console) -> list[Frontier]:
+    """Search by runs: perform those of each question that `folder` lacks, and count what can be trusted."""
+    from experiments.commands.performing import conduct
+    from experiments.runs.frontier import measured
+
+    def measure(work: Replays) -> Times:
+        work.check_emulable()
+        conduct(work, folder, console)
+        return measured(work, folder.runs())
+
+    try:
+        return _told("Emulated", find(measure), console)
+    except BaseException:
+        console.say(f"go on with: spraylab frontier --resume {folder.path}")
+        raise
+
+
+def _keep(series: Series, folder: ResultsFolder, console: Console) -> None:
+    """Say how theory and emulation compare, and write both into the folder."""
+    from emulator.files import Folder
+    from experiments.runs.frontier import compared
+
+    for pair in zip(*series.values(), strict=True):
+        console.say(compared(*pair), "bold")
+    figures = Folder(folder.path, ("figures",))
+    figures.make()
+    _write(series, folder.path / "frontier.csv", figures.path, console)
+    console.say(f"results: {folder.path}")
+
+
+def _write(series: Series, csv: Path | None, figures: Path | None, console: Console) -> None:
+    import pandas as pd
+
+    from experiments.results.cells import guarded
+    from experiments.results.folder import write_file
+
     if csv:
-        write_file(csv, pd.DataFrame([row for each in found for row in each.rows]).to_csv(index=False))
-        console.print(f"written: {csv}", highlight=False, soft_wrap=True)
+        rows = [{"how": how, **row} for how, found in series.items() for each in found for row in each.rows]
+        write_file(csv, guarded(pd.DataFrame(rows)).to_csv(index=False))
+        console.say(f"written: {csv}")
     if figures:
-        _draw(found, figures)
-        console.print(f"figures: {figures}", highlight=False, soft_wrap=True)
+        _draw(series, figures)
+        console.say(f"figures: {figures}")
 
 
-def _draw(found: Sequence[Frontier], folder: Path) -> None:
+def _draw(series: Series, folder: Path) -> None:
     from experiments.results import plots
     from experiments.results.curves import draw_frontier
     from experiments.results.folder import write_file
+    from experiments.results.svg import as_file
 
-    for number, each in enumerate(found, start=1):
+    for number, of_one in enumerate(zip(*series.values(), strict=True), start=1):
+        each = of_one[0]
         unit = f" ({each.axis.unit})" if each.axis.unit else ""
-        figure = draw_frontier(each.traffic, f"{each.axis.key}{unit}", 1 + each.within, {"predicted": each.found})
-        write_file(folder / f"frontier-{number}.svg", plots.as_file(plots.to_svg(figure, f"frontier-{number}")))
+        searches = {how: one.found for how, one in zip(series, of_one, strict=True)}
+        figure = draw_frontier(each.traffic, f"{each.axis.key}{unit}", 1 + each.within, searches)
+        write_file(folder / f"frontier-{number}.svg", as_file(plots.to_svg(figure, f"frontier-{number}")))

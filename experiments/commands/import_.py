@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,15 @@ def import_(
       spraylab import resnet50.txt --ranks 16 --set unit=us
       spraylab import tree.goal --out tree.yaml
     """
+    from emulator.caller import as_caller
     from experiments.results.folder import write_file
     from experiments.runs.imported import NotImported, as_yaml, imported
     from experiments.theory.told import told
 
     target = out or Path(f"{file.stem}.yaml")
-    if target.exists():
+    with as_caller():
+        there = os.path.lexists(target)
+    if there:
         end(f"{target}: is there already; name another file with --out", BAD_INPUT)
     try:
         found = imported(file, key, ranks, dict(_pair(option) for option in options), network)

@@ -16,11 +16,11 @@ from experiments.commands.common import foot, within_option
             "DIR/report.html": "the page of one folder; replaced if it is there",
             "DIR/figures/*.svg": "the figures of one folder",
             "DIR/verdict.json": "the outcome that the page of one folder has",
-            "A-vs-B.html": "the page of two folders, in the current one",
+            "A-vs-B.html": "the page of several folders, in the current one",
         },
     )
 )
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR [DIR]")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The page  [default: see Files]"
 )
@@ -28,8 +28,9 @@ from experiments.commands.common import foot, within_option
 def report(folders: tuple[Path, ...], out: Path | None, within: float | None) -> None:
     """Write one page to hand to a colleague.
 
-    From one results folder, or from two side by side: verdict, table, figures, settings, and how to repeat the run. The
-    page is one file that needs no other. Needs no root; `run` writes one as it ends.
+    From one results folder, or from several side by side: verdict, table, figures, settings, and how to repeat the run.
+    Of several, the table says by how much times differ from the first one's. The page is one file that needs no other.
+    Needs no root; `run` writes one as it ends.
 
     \b
     Examples:

@@ -81,6 +81,8 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
         folder = ResultsFolder.open(how.resume)
         if "program" in folder.manifest():
             end(f"{how.resume} was begun by exec: go on with spraylab exec --resume {how.resume}", BAD_INPUT)
+        if "frontier" in folder.manifest():
+            end(f"{how.resume} was begun by frontier: go on with spraylab frontier --resume {how.resume}", BAD_INPUT)
         works: list[tuple[Work, Path | None]] = [(replay_work(restored(folder)), None)]
     elif experiments:
         works = [(replay_work(read_experiment(name, overrides)), experiment_file(name)) for name in experiments]

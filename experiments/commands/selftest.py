@@ -110,7 +110,8 @@ def run_pytest(name: str, paths: list[str], options: list[str], *, as_root: bool
         if owner := _owner_to_be():
             os.chown(scratch, *owner)
         report = Path(scratch) / "junit.xml"
-        command = [*PYTHON, "-m", "pytest", f"--junitxml={report}", *options, *paths]
+        spread = [] if as_root else ["-n", "auto"]  # system tests measure the machine, and have it to themselves
+        command = [*PYTHON, "-m", "pytest", f"--junitxml={report}", *spread, *options, *paths]
         if as_root:
             # nothing of root's stays in a user's checkout
             command = ["env", "PYTHONDONTWRITEBYTECODE=1", *PYTHON, "-B", *command[len(PYTHON) :]]

@@ -88,6 +88,12 @@ class Evidence(Generic[Result]):
         """What was to break."""
         return [happened.fault for happened in self.measured.faults]
 
+    @property
+    def leaves_told_of(self) -> frozenset[int]:
+        """The leaves of links that all leaves were told to avoid, or to use again: their connections may have moved."""
+        happened = (each for each in self.measured.faults if any(each.reacted))
+        return frozenset(leaf for each in happened for leaf, _ in each.fault.links)
+
     @cached_property
     def timeline(self) -> Timeline:
         """At which rate each port was meant to send when, and what faults took from it."""

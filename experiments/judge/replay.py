@@ -9,7 +9,7 @@ from experiments.judge.floor import head_start_s, too_short
 from experiments.judge.network import RATE_TOLERANCE, packets_are_conserved
 from experiments.judge.senders import longest_unheld
 from experiments.judge.wording import apart
-from experiments.theory.loads import choose_spines
+from experiments.theory.loads import NO_SPINE, Ints, choose_spines
 
 MAX_UNHELD, LEAST_UNHELD_S = 0.1, 0.4
 """Most of a run's time, and of any run, that a sender may have bytes while no link on their way is full."""
@@ -54,6 +54,16 @@ def bytes_are_as_asked(run: ReplayEvidence) -> list[str]:
     return [*reasons, *(run.measured.result.data_problems or ())]
 
 
+def _spines(run: ReplayEvidence) -> Ints:
+    """The spine of every connection; none where it may have taken several."""
+    spines = choose_spines(run.plan, run.topology, run.seed).copy()
+    for connection in run.plan.connections:
+        ends = {run.topology.leaf_of(connection.src_host), run.topology.leaf_of(connection.dst_host)}
+        if ends & run.leaves_told_of or run.measured.result.connections[connection.id].moves:
+            spines[connection.id] = NO_SPINE
+    return spines
+
+
 def run_is_long_enough(run: ReplayEvidence) -> list[str]:
     """A run too short for its windows and its buckets says nothing."""
     reason = too_short(run.plan.schedule, run.topology, run.plan.hosts, run.bound_s, run.faults)
@@ -69,7 +79,7 @@ def senders_are_held_by_the_network(run: ReplayEvidence) -> list[str]:
     if packets_are_conserved(run):
         return []
     replay, cct_s = run.measured.result, run.measured.result.cct_s
-    spines = choose_spines(run.plan, run.topology, run.seed)
+    spines = _spines(run)
     # Paths that a fault made unequal reorder sprayed packets beyond what TCP takes for anything but loss.
     timed_out = {number for number, each in enumerate(replay.connections) if each.timeouts and run.timeline.changed}
     held = longest_unheld(

@@ -23,7 +23,7 @@ PASS, FAIL = "pass", "fail"
 
 _FAULT_COLUMNS = [
     "fault", "kind", "event", "due_s", "port", "asked_s", "confirmed_s", "rate_bps", "destroyed_packets",
-    "destroyed_bytes",
+    "destroyed_bytes", "reacted_s",
 ]  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def judge_replay(run: ReplayEvidence, identity: Mapping[str, Any], predicted: Pr
     flows, links = _flows(run), links_of(run)
     row = {
         **identity,
-        "flows": len(schedule.flows),
+        "flows": len(schedule.own.flows),
         "subflows": len(run.plan.connections),
         "cut_flows": run.plan.cut_flows,
         "cct_s": result.cct_s,
@@ -57,8 +57,8 @@ def judge_replay(run: ReplayEvidence, identity: Mapping[str, Any], predicted: Pr
         "algbw_bps": schedule.size_bytes * 8 / result.cct_s,
         "busbw_bps": schedule.size_bytes * 8 / result.cct_s * schedule.busbw_factor,
         "congestion_ratio": _congestion_ratio(run.ports, links, run.topology),
-        "fct_p50_s": flows.fct_s.quantile(0.5),
-        "fct_p99_s": flows.fct_s.quantile(0.99),
+        "fct_p50_s": flows.fct_s[: schedule.own_tasks].quantile(0.5),
+        "fct_p99_s": flows.fct_s[: schedule.own_tasks].quantile(0.99),
         "retransmitted_segments": sum(connection.retransmitted_segments for connection in result.connections),
         "timeouts": sum(connection.timeouts for connection in result.connections),
         "out_of_order_segments": sum(connection.out_of_order_segments for connection in result.connections),
@@ -172,20 +172,29 @@ def links_of(run: Evidence[Any]) -> pd.DataFrame:
 
 
 def _faults(run: Evidence[Any]) -> pd.DataFrame:
-    """What every fault changed, port by port, and when, in seconds from when the run is judged."""
+    """What every fault changed, port by port, and when, in seconds from when the run is judged.
+
+    By `reacted_s`, leaves avoided what was down then; it is missing where the network did nothing about it.
+    """
     rows = []
     for number, happened in enumerate(run.measured.faults):
         fault = happened.fault
         origin_s = happened.due_s - fault.at_s - run.start_s
-        for event, at_s, changes in (("begin", fault.at_s, happened.begun), ("end", fault.end_s, happened.ended)):
+        to_begin, to_end = happened.reacted
+        for event, at_s, changes, reacted in (
+            ("begin", fault.at_s, happened.begun, to_begin),
+            ("end", fault.end_s, happened.ended, to_end),
+        ):
+            reacted_s = reacted.confirmed_s - run.start_s if reacted else None
             for each in changes:
                 asked_s, confirmed_s = each.asked_s - run.start_s, each.confirmed_s - run.start_s
-                taken = each.destroyed_packets, each.destroyed_bytes
+                taken = each.destroyed_packets, each.destroyed_bytes, reacted_s
                 port = run.ports[each.port].name
                 rows.append(
                     (number, fault.kind, event, origin_s + at_s, port, asked_s, confirmed_s, each.rate_bps, *taken)
                 )
-    return pd.DataFrame(rows, columns=_FAULT_COLUMNS).astype({"fault": int, "confirmed_s": float, "rate_bps": "Int64"})
+    types = {"fault": int, "confirmed_s": float, "rate_bps": "Int64", "reacted_s": float}
+    return pd.DataFrame(rows, columns=_FAULT_COLUMNS).astype(types)
 
 
 def _queues(run: Evidence[Any]) -> pd.DataFrame:

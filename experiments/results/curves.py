@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from experiments.judge.rows import PASS
+from experiments.results.drawn import Figure
 from experiments.results.plots import blank, height_in, legend, look, styled
 from experiments.spec.units import parse_rate_bps, parse_share, parse_size_bytes, parse_time_s
 from experiments.theory.crossing import Crossing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from emulator.inputs import InputError, quote, read_input
 from experiments.results.folder import INPUTS, MANIFEST, MOST_BYTES, ResultsError, ResultsFolder
 from experiments.spec.experiment import Experiment, restore_experiment
 from experiments.spec.messages import SpecError
+from experiments.spec.traffic import TrafficEntry
+from experiments.spec.traffic.several import SeveralTraffic
 from traffic.formats import FORMATS
 
 _EXPERIMENT = "experiment.yaml"
@@ -27,10 +29,17 @@ def begun(path: Path, manifest: Mapping[str, Any], experiment: Experiment, file:
         copies.add(file, _EXPERIMENT)
     content = experiment.as_json()
     for entry, written in zip(experiment.traffic, content["traffic"], strict=True):
-        if entry.file:
-            written[entry.key] = copies.add(entry.file, entry.file.name)
+        _copy(entry, written, copies)
     about = {"inputs": copies.described} if copies.described else {}
     return ResultsFolder.create(path, {**manifest, "experiment": content, **about}, copies.contents)
+
+
+def _copy(entry: TrafficEntry, written: dict[str, Any], copies: _Copies) -> None:
+    """Copy the files of an entry and of all it is made of, and have what is `written` of it name the copies."""
+    if entry.file:
+        written[entry.key] = copies.add(entry.file, entry.file.name)
+    for part, inner in zip(entry.parts, written[entry.key] if entry.parts else (), strict=True):
+        _copy(part, inner, copies)
 
 
 class _Copies:
@@ -64,7 +73,7 @@ def restored(folder: ResultsFolder) -> Experiment:
     """
     manifest, source = folder.manifest(), folder.path / MANIFEST
     known = manifest.get("inputs", {})
-    for number, entry in enumerate(manifest["experiment"].get("traffic", [])):
+    for number, entry in _entries(manifest["experiment"].get("traffic", [])):
         for key in FORMATS.keys() & entry.keys():
             place = entry[key]
             if not isinstance(place, str) or Path(place).is_absolute():
@@ -73,6 +82,14 @@ def restored(folder: ResultsFolder) -> Experiment:
                 raise ResultsError(f"{source}: experiment.traffic.{number}.{key} is {quote(place)}, none of its inputs")
             _check(folder, place, **known[place])
     return restore_experiment(manifest["experiment"], str(source), folder.path)
+
+
+def _entries(traffic: object, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every entry that is written in `traffic`, those in others too, with its place."""
+    for number, entry in enumerate(traffic if isinstance(traffic, list) else []):
+        if isinstance(entry, dict):
+            yield f"{path}{number}", entry
+            yield from _entries(entry.get(SeveralTraffic.key), f"{path}{number}.{SeveralTraffic.key}.")
 
 
 def _check(folder: ResultsFolder, place: str, origin: str, sha256: str) -> None:

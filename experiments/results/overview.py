@@ -20,11 +20,12 @@ EXPLANATION = f"{EXPLAINED[0]:.2f} x the lowest prediction to {EXPLAINED[1]:.2f}
 
 _MEDIANS = (
     *("cct_over_bound", "congestion_ratio", "emulated_over_predicted"),
-    *("step_s", "step_over_bound", "exposed_s", "overlap"),
+    *("step_s", "step_over_bound", "exposed_s", "overlap", "request_p99_s"),
     *("loaded_s", "duration_s", "wire_bytes"),
+    *("cct_s", "predicted_cct_s", "bound_s", "size_bytes", "busbw_bps", "utilisation"),
     *("subflows", "cut_flows", "retransmitted_segments"),
 )
-_MOST = ("drops_packets", "timeouts")  # rare, and a median would hide what happened to one seed
+_MOST = ("drops_packets", "timeouts", "exit_status")  # rare, and a median would hide what happened to one seed
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -32,18 +33,20 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
     Of the runs that can be trusted, the medians over seeds, of drops the most, and how many took another time than
     theory expects (`unexplained`); NaN where there are none, or runs.csv has no such column.
-    `silent`: no run sent a byte.
+    `silent`: no run sent a byte; `faulty`: something broke in one.
     """
     passed = runs.fidelity == PASS
     numbers = runs.reindex(columns=[*_MEDIANS, *_MOST]).astype(float).where(passed)
     off = passed & (runs.explained == "no" if "explained" in runs else False)
     groups = pd.concat([runs[["run_id", "traffic", "scheme"]], numbers], axis=1).assign(passed=passed, off=off)
+    groups["faulty"] = (runs.faults.fillna("") != "") if "faults" in runs else False
     groups["silent"] = runs.wire_bytes == 0 if "wire_bytes" in runs else False
     table = groups.groupby(["traffic", "scheme"], sort=False).agg(
         runs=("run_id", "size"),
         trusted=("passed", "sum"),
         unexplained=("off", "sum"),
         silent=("silent", "all"),
+        faulty=("faulty", "any"),
         cct_over_bound_min=("cct_over_bound", "min"),
         cct_over_bound_max=("cct_over_bound", "max"),
         **{name: (name, "median") for name in _MEDIANS},
@@ -92,7 +95,17 @@ def _cct(row: Any) -> str:
 
 
 def _against_prediction(row: Any) -> str:
-    return f"{_ratio(row.emulated_over_predicted)}{'!' if row.unexplained else ''}"
+    return f"{_ratio(row.emulated_over_predicted)}{_doubt(row)}"
+
+
+def _doubt(row: Any) -> str:
+    return "!" if row.unexplained else ""
+
+
+def _rate(rate_bps: float) -> str:
+    """12_300_000 -> '12.3 Mb/s'."""
+    size, unit = next((each for each in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if rate_bps >= each[0]), (1, ""))
+    return f"{rate_bps / size:.3g} {unit}b/s"
 
 
 def _ratio(value: float) -> str:
@@ -117,6 +130,7 @@ STEPS = (
     Column("step /\nbound", "step_over_bound", lambda row: _ratio(row.step_over_bound)),
     Column("exposed", "exposed_s", lambda row: f"{row.exposed_s:.3g} s"),
     Column("overlap", "overlap", lambda row: f"{row.overlap:.0%}"),
+    Column("requests,\n99 %", "request_p99_s", lambda row: f"{1000 * row.request_p99_s:.3g} ms"),
 )
 """Of training jobs: see `experiments.theory.steps`."""
 
@@ -131,6 +145,18 @@ COUNTS = (
     DROPS,
 )
 """Of a run: TCP's connections, flows cut, segments sent again; time-outs and packets dropped, of the run with most."""
+
+PAGE = (
+    Column("CCT", "cct_s", lambda row: f"{row.cct_s:.3g} s"),
+    Column("predic-\nted", "predicted_cct_s", lambda row: f"{row.predicted_cct_s:.3g} s{_doubt(row)}"),
+    *RATIOS[:-1],
+    Column("bus\nbandwidth", "busbw_bps", lambda row: _rate(row.busbw_bps)),
+    Column("fullest\nlink", "utilisation", lambda row: f"{row.utilisation:.0%}".replace("%", " %")),
+    *STEPS,
+    *COUNTS,
+    Column("exit\nstatus", "exit_status", _counted("exit_status"), events=True),
+)
+"""On a page, which has room for seconds and rates: predicted times stand beside measured ones."""
 
 
 def shown(lines: pd.DataFrame, columns: Sequence[Column] = (*RATIOS, *STEPS, *COUNTS)) -> list[Column]:
@@ -160,14 +186,15 @@ def render(runs: pd.DataFrame) -> Group:
     )
     tables = [best]
     if steps:
-        with_steps = [row for row in lines.itertuples() if not pd.isna(row.step_s)]
+        with_steps = [row for row in lines.itertuples() if not pd.isna(row.step_s) or not pd.isna(row.request_p99_s)]
         tables.append(
             _table(
                 "Steps of training",
                 ["scheme", *(column.heading for column in steps)],
                 [(row.traffic, [row.scheme, *_styled(row, steps)]) for row in with_steps],
                 "medians of the same runs; exposed: of a step, what the rank with most of it did not compute; overlap: "
-                "of the time in which ranks communicate, what they compute meanwhile",
+                "of the time in which ranks communicate, what they compute meanwhile; requests: 99 of 100 and their "
+                "answers were under way for less",
             )
         )
     if not counts:

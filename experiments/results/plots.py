@@ -8,31 +8,30 @@ page and a dark one show the same drawing.
 from __future__ import annotations
 
 import io
-import re
 import textwrap
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec
-from xml.etree import ElementTree
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from experiments.judge.rows import PASS
+from experiments.results.drawn import Axes, Figure, style
+from experiments.results.svg import css, for_pages
 from traffic.schemes import INK, Look, scheme_of, spare_look
 
 _WIDTH_IN = 3.6
 _TITLE_WIDTH = 38  # letters
 _MOST_LINE_POINTS = 240
-_MOST_LABELLED = 6  # cells in a row of a heat map: beyond, numbers would not fit them
-_MOST_VECTOR_CELLS = 100  # of a heat map: beyond, a picture is smaller than its shapes
+_ROW = 0.86  # of the height that a scheme has in a timeline
+
+LEAST_FOR_MEDIAN = 3
+"""Of fewer runs no median is drawn: each has its own number."""
 
 _STYLE = {
     "font.family": "DejaVu Sans",  # among the widest: what another font draws takes no more room than was planned
@@ -86,160 +85,159 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def _style(**more: str) -> AbstractContextManager[None]:
     """Ours over matplotlib's defaults, whatever the user's own matplotlibrc says."""
-    return matplotlib.style.context(["default", {**_STYLE, **more}])
+    return style.context(["default", {**_STYLE, **more}])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of runs.csv as a panel of a figure: its axis reaches at least over `span`, and `best` is marked."""
+
+    column: str
+    label: str
+    words: Callable[[float], str] = "{:.2f}".format
+    span: tuple[float, float] = (0, 0)
+    best: float | None = None
+    whole: bool = False
+
+
+def _count(value: float, _: float = 0) -> str:
+    """In little room: 1234, 12.3k, 1.23M. Also a formatter of ticks."""
+    for least, size, name in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / size:.3g}{name}"
+    return f"{value:.0f}"
+
+
+_NEAR = 0.95, 1.25  # what differs by a hundredth should not look far apart
+CCT = Measure("cct_over_bound", "CCT / bound\n(1.00 is best)", span=_NEAR, best=1)
+CONGESTION = Measure("congestion_ratio", "congestion ratio\n(1.00 is best)", span=_NEAR, best=1)
+LOADED = Measure("loaded_s", "loaded (s)", span=(0, 0.1))
+OUT_OF_ORDER = Measure("out_of_order_segments", "arrived out of order\n(segments)", _count, (-0.5, 10), whole=True)
+SENT_AGAIN = Measure("retransmitted_segments", "sent again\n(segments)", _count, (-0.5, 10), whole=True)
 
 
 @styled
-def ratio(runs: pd.DataFrame, column: str, schemes: Sequence[str], title: str, label: str) -> Figure:
-    """`column` of the runs of one traffic, which is 1.00 at best: a point a seed, a bar and a number for the median."""
-    figure, (axes,) = blank(0.8 + 0.3 * len(schemes), title)
-    axes.axvline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
-    _points(axes, runs, column, schemes, "{:.2f}".format)
-    axes.set_xlabel(label)
-    low, high = axes.get_xlim()
-    axes.set_xlim(min(low, 0.95), max(high, 1.25))  # what differs by a hundredth should not look far apart
+def points(runs: pd.DataFrame, measures: Sequence[Measure], schemes: Sequence[str], title: str) -> Figure:
+    """The runs of one traffic, a panel a measure and a row a scheme: a point a seed.
+
+    Three trusted runs or more have a bar at their median, and its number; fewer have their own.
+    """
+    figure, panels = blank(0.95 + 0.22 * len(schemes), title, columns=len(measures))
+    for axes, measure in zip(panels, measures, strict=True):
+        if measure.best is not None:
+            axes.axvline(measure.best, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
+        for row, scheme in enumerate(schemes):
+            _row_of_points(axes, row, runs[runs.scheme == scheme].dropna(subset=measure.column), measure)
+        axes.set_yticks(range(len(schemes)), schemes)
+        axes.set_ylim(len(schemes) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(visible=True, axis="x")
+        axes.set_xlabel(measure.label)
+        axes.set_xlim(min(axes.get_xlim()[0], measure.span[0]), max(axes.get_xlim()[1], measure.span[1]))
+        axes.locator_params(axis="x", nbins=3 if len(measures) > 1 else 6, integer=measure.whole)
+        if measure.whole:
+            axes.xaxis.set_major_formatter(_count)
+    for axes in panels[1:]:
+        axes.set_yticklabels([])
     return figure
 
 
-@styled
-def seconds(runs: pd.DataFrame, column: str, schemes: Sequence[str], title: str, label: str) -> Figure:
-    """`column` of the runs of one traffic, in seconds: a point a seed, a bar and a number for the median."""
-    figure, (axes,) = blank(0.8 + 0.3 * len(schemes), title)
-    _points(axes, runs, column, schemes, "{:.2f}".format)
-    axes.set_xlabel(label)
-    axes.set_xlim(0, axes.get_xlim()[1])
-    return figure
-
-
-@styled
-def reordering(runs: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure:
-    """Segments of the runs of one traffic that arrived out of order, and that were sent again."""
-    figure, (left, right) = blank(0.8 + 0.3 * len(schemes), title, columns=2)
-    for axes, column, label in (
-        (left, "out_of_order_segments", "arrived out of order\n(segments)"),
-        (right, "retransmitted_segments", "sent again\n(segments)"),
-    ):
-        _points(axes, runs, column, schemes, _count)
-        axes.set_xlabel(label)
-        axes.set_xlim(min(axes.get_xlim()[0], -0.5), max(axes.get_xlim()[1], 10))
-        axes.locator_params(axis="x", nbins=3, integer=True)
-        axes.xaxis.set_major_formatter(_count)
-    right.set_yticklabels([])
-    return figure
-
-
-@styled
-def link_bytes(links: pd.DataFrame, title: str, most_bytes: float) -> Figure:
-    """Bytes that one run sent over every fabric link, leaf x spine, up and down; `most_bytes` ends the scale."""
-    unit, name = _bytes_unit(most_bytes)
-    fabric = links[links.spine.notna()]
-    up, down = (
-        fabric[fabric.direction == direction].pivot_table(index="leaf", columns="spine", values="tx_bytes") / unit
-        for direction in ("up", "down")
-    )
-    rows, columns = up.shape
-    labelled = columns <= _MOST_LABELLED
-    height_in = 1.4 * min(1.6, max(0.4, rows / columns))
-    figure, both = blank(height_in + (0.85 if labelled else 1.3), title, columns=2)
-    for axes, cells, direction in zip(both, (up, down), ("leaf to spine", "spine to leaf"), strict=True):
-        mesh = axes.pcolormesh(
-            cells.to_numpy(float),
-            cmap="cividis",
-            vmin=0,
-            vmax=most_bytes / unit,
-            edgecolors="face",
-            linewidth=0.4,  # closes the seams that anti-aliasing leaves
-            rasterized=cells.size > _MOST_VECTOR_CELLS,
+def _row_of_points(axes: Axes, row: int, mine: pd.DataFrame, measure: Measure) -> None:
+    """One scheme's: hollow points are runs whose fidelity failed, and move no number."""
+    if mine.empty:
+        return
+    style, values = look(str(mine.scheme.iloc[0])), mine[measure.column]
+    trusted = (mine.fidelity == PASS).to_numpy()
+    heights = row + (np.linspace(-0.22, 0.22, len(mine)) if len(mine) > 1 else np.zeros(1))
+    for chosen, face in ((trusted, style.colour), (~trusted, "none")):
+        axes.scatter(
+            values[chosen],
+            heights[chosen],
+            s=18,
+            marker=style.marker,
+            facecolors=face,
+            edgecolors=style.colour,
+            linewidths=0.9,
+            alpha=0.85,
         )
-        axes.invert_yaxis()
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        axes.set_xlabel(f"spine\n{direction} ({name})")
-        for axis, numbers, most in ((axes.xaxis, cells.columns, 8), (axes.yaxis, cells.index, int(6 * height_in))):
-            every = -(-len(numbers) // most)
-            axis.set_ticks(np.arange(0, len(numbers), every) + 0.5, [str(number + 1) for number in numbers[::every]])
-        if labelled:
-            _label_cells(axes, cells.to_numpy(float), most_bytes / unit)
-    both[0].set_ylabel("leaf")
-    both[1].set_yticklabels([])
-    if not labelled:
-        bar = figure.colorbar(mesh, ax=both, location="top", fraction=0.05, aspect=40, pad=0.03)
-        if bar.solids:
-            bar.solids.set_rasterized(True)
-        bar.outline.set_visible(False)
-        bar.set_label(name)
-    return figure
+    known = values[trusted].sort_values()
+    if len(known) >= LEAST_FOR_MEDIAN:
+        axes.vlines(known.median(), row - 0.34, row + 0.34, color=style.colour, linewidth=1.6)
+        shown = measure.words(known.median())
+    else:
+        shown = ", ".join(dict.fromkeys(map(measure.words, known))) or "untrusted"
+    axes.text(1.02, row, shown, transform=axes.get_yaxis_transform(), va="center")
 
 
 @styled
-def queue_depth(
+def timeline(
     queues: pd.DataFrame,
+    flows: pd.DataFrame,
     schemes: Sequence[str],
     title: str,
     most_bytes: float,
     faults: pd.DataFrame | None = None,
 ) -> Figure:
-    """Bytes waiting over time at the fullest fabric port (line), down to the mean of all of them (shade).
+    """One run a scheme over time, a row each: what waits at the fullest fabric port, and which flows are complete.
 
-    `queues` has the samples of fabric ports of one run a scheme: scheme, time_s, backlog_bytes; `most_bytes` ends the
-    scale. A grey band is where something was broken: `faults` has scheme, fault, event, confirmed_s.
+    `queues` has the samples of fabric ports (scheme, time_s, backlog_bytes): the light shade reaches to the fullest
+    port, the dark one to the mean of all, and `most_bytes` fills a row. `flows` has scheme, start_s and fct_s: the line
+    goes from none completed to all. A grey band is where something was broken: `faults` has scheme, fault, event,
+    confirmed_s.
     """
-    figure, (axes,) = blank(height_in(schemes), title)
+    figure, (axes,) = blank(0.75 + 0.3 * len(schemes), title)
     unit, name = _bytes_unit(most_bytes)
-    for scheme in schemes:
-        samples = queues[queues.scheme == scheme].groupby("time_s").backlog_bytes.agg(["max", "mean"]) / unit
-        if samples.empty:
-            continue
-        every = -(-len(samples) // _MOST_LINE_POINTS)
-        drawn = samples.groupby(np.arange(len(samples)) // every).max()
-        time_s = samples.index.to_numpy()[::every]
-        style = look(scheme)
-        axes.fill_between(time_s, drawn["mean"], drawn["max"], color=style.colour, alpha=0.12, linewidth=0)
-        axes.plot(time_s, drawn["max"], color=style.colour, linestyle=style.dashes, linewidth=1.4, label=scheme)
+    axes.set_ylim(0, len(schemes))
+    for place, scheme in enumerate(reversed(schemes)):
+        _queue(axes, place, queues[queues.scheme == scheme], max(most_bytes, 1), unit)
+        if "start_s" in flows and pd.api.types.is_numeric_dtype(flows.start_s):
+            _completed(axes, place, flows[flows.scheme == scheme])
     axes.set_xlim(left=0)
-    if faults is not None:
-        _broken(axes, faults)
-    axes.set_ylim(0, 1.05 * max(most_bytes / unit, 1))
+    for place, scheme in enumerate(reversed(schemes)):
+        if faults is not None:
+            _broken(axes, place / len(schemes), (place + _ROW) / len(schemes), faults[faults.scheme == scheme])
+    axes.set_yticks([place + _ROW / 2 for place in range(len(schemes))], [*reversed(schemes)])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.text(1.02, 1, f"most ({name})", transform=axes.transAxes, va="bottom", ha="left")
     axes.set_xlabel("time since the first send (s)")
-    axes.set_ylabel(f"queue ({name})")
-    axes.grid(visible=True)
-    legend(figure, axes)
+    axes.grid(visible=True, axis="x")
     return figure
 
 
-def _broken(axes: Axes, faults: pd.DataFrame) -> None:
-    """A band for each fault, over the time it was in force in the first run that has it."""
+def _queue(axes: Axes, place: int, samples: pd.DataFrame, most_bytes: float, unit: float) -> None:
+    """Shades of one scheme's queues; the number at their end is the most that ever waited at a port."""
+    if samples.empty:
+        return
+    drawn = samples.groupby("time_s").backlog_bytes.agg(["max", "mean"])
+    every = -(-len(drawn) // _MOST_LINE_POINTS)
+    time_s = drawn.index.to_numpy()[::every]
+    high = drawn.groupby(np.arange(len(drawn)) // every).max() / most_bytes * _ROW + place
+    colour = look(str(samples.scheme.iloc[0])).colour
+    for column, alpha in (("max", 0.35), ("mean", 0.75)):
+        axes.fill_between(time_s, place, high[column], color=colour, alpha=alpha, linewidth=0)
+    axes.axhline(place, color=INK, linewidth=0.5, alpha=0.4)
+    digits = 0 if most_bytes / unit >= 100 else 1 if most_bytes / unit >= 10 else 2
+    most = f"{drawn['max'].max() / unit:.{digits}f}"
+    axes.text(1.02, place + _ROW / 2, most, transform=axes.get_yaxis_transform(), va="center")
+
+
+def _completed(axes: Axes, place: int, flows: pd.DataFrame) -> None:
+    ends_s = np.sort((flows.start_s + flows.fct_s).dropna().to_numpy(float))
+    if not len(ends_s):
+        return
+    shares = np.linspace(0, 1, min(len(ends_s), _MOST_LINE_POINTS) + 1)
+    ends_s = np.quantile(ends_s, shares, method="inverted_cdf")
+    axes.plot(ends_s, shares * _ROW + place, drawstyle="steps-post", color=INK, linewidth=1)
+
+
+def _broken(axes: Axes, low: float, high: float, faults: pd.DataFrame) -> None:
+    """A band for each fault, over the time it was in force; `low` and `high` are shares of the figure's height."""
     for _, changes in faults.groupby("fault") if len(faults) else ():
-        first = changes[changes.scheme == changes.scheme.iloc[0]].groupby("event").confirmed_s
-        begun_s, ended_s = first.min().get("begin", 0.0), first.max().get("end", axes.get_xlim()[1])
-        axes.axvspan(begun_s, ended_s, color="0.5", alpha=0.15, linewidth=0, zorder=0)
-
-
-@styled
-def flow_completion(flows: pd.DataFrame, schemes: Sequence[str], title: str) -> Figure:
-    """Share of the flows of one traffic (scheme, fct_s) that took at most so long."""
-    figure, (axes,) = blank(height_in(schemes), title)
-    for scheme in schemes:
-        times_s = np.sort(flows.fct_s[flows.scheme == scheme].to_numpy(float))
-        if not len(times_s):
-            continue
-        shares = np.linspace(0, 1, min(len(times_s), _MOST_LINE_POINTS) + 1)
-        style = look(scheme)
-        axes.plot(
-            np.quantile(times_s, shares, method="inverted_cdf"),
-            shares * 100,
-            drawstyle="steps-post",
-            color=style.colour,
-            linestyle=style.dashes,
-            linewidth=1.4,
-            label=scheme,
-        )
-    axes.set_ylim(0, 102)
-    axes.set_xlabel("flow completion time (s)")
-    axes.set_ylabel("flows completed (%)")
-    axes.grid(visible=True)
-    legend(figure, axes)
-    return figure
+        at_s = changes.groupby("event").confirmed_s
+        begun_s, ended_s = at_s.min().get("begin", 0.0), at_s.max().get("end", axes.get_xlim()[1])
+        axes.axvspan(begun_s, ended_s, low, high, color="0.5", alpha=0.2, linewidth=0, zorder=0)
 
 
 def share_scale(figures: Iterable[Figure], axis: str = "x") -> None:
@@ -256,26 +254,12 @@ def to_svg(figure: Figure, name: str) -> str:
     with _style(**{"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a letter that our font lacks: the reader's may have it
         figure.savefig(raw, format="svg", dpi=200, metadata={"Date": None})
-    return _for_pages(raw.getvalue(), name, str(figure.get_label()))
-
-
-def as_file(svg: str) -> str:
-    """What `to_svg` gave, as a file of its own: it brings the colours that a page would have given it."""
-    style = (
-        "<style>svg{color:#1d2129;background:#fff;font-family:system-ui,sans-serif}"
-        "@media(prefers-color-scheme:dark){svg{color:#e4e6eb;background:#15181d}}</style>"
-    )
-    start, rest = svg.split(">", 1)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{start}>{style}{rest}\n'
+    return for_pages(raw.getvalue(), name, str(figure.get_label()))
 
 
 def css_colour(scheme: str) -> str:
     """The scheme's colour, as a page that shows its figures writes it."""
-    return _css(look(scheme).colour)
-
-
-def _css(text: str) -> str:
-    return re.sub(INK, "currentColor", text, flags=re.IGNORECASE)
+    return css(look(scheme).colour)
 
 
 def height_in(schemes: Sequence[str]) -> float:
@@ -290,58 +274,10 @@ def blank(height_in: float, title: str, columns: int = 1) -> tuple[Figure, Seque
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def _points(axes: Axes, runs: pd.DataFrame, column: str, schemes: Sequence[str], words: Callable[[float], str]) -> None:
-    """A row a scheme; hollow points are runs whose fidelity failed; the median, in digits as well, is of the others."""
-    for row, scheme in enumerate(schemes):
-        mine = runs[runs.scheme == scheme].dropna(subset=column)
-        if mine.empty:
-            continue
-        style, median = look(scheme), mine[column][mine.fidelity == PASS].median()
-        heights = row + (np.linspace(-0.22, 0.22, len(mine)) if len(mine) > 1 else np.zeros(1))
-        if not np.isnan(median):
-            axes.vlines(median, row - 0.34, row + 0.34, color=style.colour, linewidth=1.6)
-        for trusted in (True, False):
-            chosen = ((mine.fidelity == PASS) == trusted).to_numpy()
-            axes.scatter(
-                mine[column][chosen],
-                heights[chosen],
-                s=18,
-                marker=style.marker,
-                facecolors=style.colour if trusted else "none",
-                edgecolors=style.colour,
-                linewidths=0.9,
-                alpha=0.85,
-            )
-        shown = "untrusted" if np.isnan(median) else words(median)
-        axes.text(1.02, row, shown, transform=axes.get_yaxis_transform(), va="center")
-    axes.set_yticks(range(len(schemes)), schemes)
-    axes.set_ylim(len(schemes) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(visible=True, axis="x")
-
-
-def _label_cells(axes: Axes, cells: NDArray[np.float64], most: float) -> None:
-    digits = 0 if most >= 100 else 1 if most >= 10 else 2
-    size = min(7.5, 36 / cells.shape[1])
-    for (row, column), value in np.ndenumerate(cells):
-        if np.isfinite(value):
-            colour = "white" if value < 0.55 * most else "black"
-            axes.text(column + 0.5, row + 0.5, f"{value:.{digits}f}", ha="center", va="center", color=colour, size=size)
-
-
 def legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         figure.legend(handles, labels, loc="outside lower left", ncols=min(3, len(labels)), borderaxespad=0.2)
-
-
-def _count(value: float, _: float = 0) -> str:
-    """In little room: 1234, 12.3k, 1.23M. Also a formatter of ticks."""
-    for least, size, name in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if abs(value) >= least:
-            return f"{value / size:.3g}{name}"
-    return f"{value:.0f}"
 
 
 def _bytes_unit(most_bytes: float) -> tuple[float, str]:
@@ -350,38 +286,3 @@ def _bytes_unit(most_bytes: float) -> tuple[float, str]:
         if most_bytes >= size:
             return size, name
     return 1, "bytes"
-
-
-_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_DIGITS = re.compile(r"(\.[0-9]{2})[0-9]+")
-
-
-def _for_pages(svg: str, name: str, title: str) -> str:
-    """Without what a page has or does not want: prolog, metadata, fonts, a style for all of it, ids met elsewhere."""
-    ElementTree.register_namespace("", _SVG)
-    ElementTree.register_namespace("xlink", _XLINK)
-    root = ElementTree.fromstring(svg)
-    used = set(re.findall(r"#(\w+)", svg))
-    for unwanted in ("metadata", "defs[svg:style]"):
-        for element in root.findall(f"svg:{unwanted}", {"svg": _SVG}):
-            root.remove(element)
-    root.set("role", "img")
-    root.set("aria-label", title)
-    root.set("stroke-linejoin", "round")
-    for element in root.iter():
-        attributes = element.attrib
-        if (own := attributes.pop("id", None)) in used:
-            attributes["id"] = f"{name}-{own}"
-        href = attributes.get(f"{{{_XLINK}}}href", "")
-        if href.startswith("#"):
-            attributes[f"{{{_XLINK}}}href"] = f"#{name}-{href[1:]}"
-        if "clip-path" in attributes:
-            attributes["clip-path"] = attributes["clip-path"].replace("url(#", f"url(#{name}-")
-        if "style" in attributes:
-            attributes["style"] = _css(re.sub(r" *font-family:[^;]*;?", "", attributes["style"]))
-        for key in {"d", "x", "y"} & attributes.keys():
-            attributes[key] = _DIGITS.sub(r"\1", " ".join(attributes[key].split()))
-        if attributes.get("transform", "").startswith("rotate(-0 "):
-            del attributes["transform"]
-        element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
-    return ElementTree.tostring(root, encoding="unicode")

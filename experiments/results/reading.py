@@ -41,13 +41,14 @@ _NAMES = ("run_id", "traffic", "scheme")
 _WORDS = {"fidelity": (PASS, FAIL), "explained": ("yes", "no", ""), "verified": ("right", "wrong", "")}
 _TEXT = (
     *(*_NAMES, *_WORDS, "experiment", "collective", "algorithm", "dataplane", "machine"),
-    *("faults", "fidelity_reasons"),
+    *("job_steps", "faults", "fidelity_reasons"),
 )
 _NUMBERS = (
     *("cct_s", "bound_s", "cct_over_bound", "emulated_over_predicted", "congestion_ratio", "fct_p50_s", "fct_p99_s"),
     *("predicted_cct_s", "predicted_low_s", "predicted_high_s", "algbw_bps", "busbw_bps", "duration_s", "loaded_s"),
     *("subflows", "cut_flows", "flows", "wire_bytes", "retransmitted_segments", "out_of_order_segments", "timeouts"),
-    *("drops_packets", "queue_peak_bytes", "cpu_idle_min", "seed"),
+    *("drops_packets", "queue_peak_bytes", "cpu_idle_min", "size_bytes", "exit_status", "seed"),
+    *("step_s", "step_over_bound", "exposed_s", "overlap", "request_p50_s", "request_p99_s"),
 )
 _ALWAYS = ("run_id", "traffic", "scheme", "seed", "fidelity", "fidelity_reasons", "congestion_ratio")
 _OF_REPLAYS, _OF_PROGRAMS = ("cct_s", "cct_over_bound"), ("loaded_s",)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from experiments.judge.rows import PASS
 from experiments.results import plots
 from experiments.results.curves import curves_of, draw_curve
+from experiments.results.drawn import Figure
 from experiments.results.folder import ResultsFolder
+from experiments.results.maps import NOTHING, Cells, heat_map, over_ideal, scale_of
 
 
 class Part(NamedTuple):
@@ -31,18 +33,28 @@ class Results:
         self.path = folder.path
         self.name = folder.path.resolve().name
         self.manifest = folder.manifest()
-        self.runs = folder.runs()
+        self._links = folder.frame("links")
+        self.runs = with_utilisation(folder.runs(), self._links)
+        self.unfinished = folder.failed_runs()
         self.typical = typical(self.runs)
 
     @cached_property
     def flows(self) -> pd.DataFrame:
-        return self._frame("flows")
+        """Of the typical runs."""
+        flows = self._frame("flows")
+        return flows[flows.run_id.isin(self.typical.run_id)]
 
     @cached_property
     def links(self) -> pd.DataFrame:
         """Of the typical runs, the ports of fabric links."""
-        links = self._frame("links")
+        links = self._of_runs(self._links)
         return links[links.run_id.isin(self.typical.run_id) & links.spine.notna()]
+
+    @cached_property
+    def over_ideal(self) -> dict[Part, tuple[Cells, Cells]]:
+        """Of the typical run of every traffic and scheme, what its fabric links carried over ideal sharing."""
+        groups = self.links.groupby(["traffic", "scheme"]) if len(self.links) else ()
+        return {Part(*map(str, names)): over_ideal(links) for names, links in groups}
 
     @cached_property
     def queues(self) -> pd.DataFrame:
@@ -59,13 +71,26 @@ class Results:
         return faults[faults.run_id.isin(self.typical.run_id)]
 
     def _frame(self, name: str) -> pd.DataFrame:
-        return self._folder.frame(name).merge(self.runs[["run_id", "traffic", "scheme", "fidelity"]], on="run_id")
+        return self._of_runs(self._folder.frame(name))
+
+    def _of_runs(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.merge(self.runs[["run_id", "traffic", "scheme", "fidelity"]], on="run_id")
+
+
+def with_utilisation(runs: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
+    """Add the utilisation of the link that was fullest: its bytes over what it could carry in the run's time."""
+    took = "cct_s" if "cct_s" in runs else "loaded_s"
+    if runs.empty or "rate_bps" not in links or not pd.api.types.is_numeric_dtype(links.rate_bps):
+        return runs.drop(columns="utilisation", errors="ignore")
+    fullest_s = (links.tx_bytes * 8 / links.rate_bps.where(links.rate_bps > 0)).groupby(links.run_id).max()
+    times_s = runs[took].where(runs[took] > 0)
+    return runs.assign(utilisation=runs.run_id.map(fullest_s) / times_s)
 
 
 def typical(runs: pd.DataFrame) -> pd.DataFrame:
     """Of every traffic and scheme the run with the median time: of the trusted ones, where there are any.
 
-    Of an even number it is the slower of the two in the middle, so that what is shown is never better than the median.
+    Of an even number it is the slower of the two nearest the median, so that what is shown is never better than that.
     """
     if runs.empty:
         return runs
@@ -113,8 +138,15 @@ class Section:
     needs: str
     """The column of runs.csv without which there is nothing to draw."""
 
-    draw: Callable[[Part, Results, Sequence[Results]], Figure]
+    draw: Callable[[Part, Results, Sequence[Results]], Figure | str]
+    """Gives an <svg> element, or what becomes one."""
+
     a_figure_each_scheme: bool = False
+    """Then its figures are small: a row a traffic, a column a scheme."""
+
+    scale: Callable[[Sequence[Results]], str] | None = None
+    """The scale of all its figures, as an <svg> element."""
+
     common_axes: str = ""
     paired_axes: str = ""
     parts: Callable[[Sequence[Results]], list[Part]] | None = None
@@ -124,43 +156,30 @@ class Section:
     """The rows of a frame that are about one of these."""
 
 
-def _ratio(column: str, label: str) -> Callable[[Part, Results, Sequence[Results]], Figure]:
+def _points(*measures: plots.Measure) -> Callable[[Part, Results, Sequence[Results]], Figure]:
     def draw(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-        return plots.ratio(of_part(results.runs, part), column, schemes_of(everyone), part.traffic, label)
+        return plots.points(of_part(results.runs, part), measures, schemes_of(everyone), part.traffic)
 
     return draw
 
 
-def _loaded(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    return plots.seconds(of_part(results.runs, part), "loaded_s", schemes_of(everyone), part.traffic, "loaded (s)")
-
-
-def _reordering(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    return plots.reordering(of_part(results.runs, part), schemes_of(everyone), part.traffic)
-
-
-def _link_bytes(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    most_bytes = _most([each.links for each in everyone if len(each.runs)], part.traffic, "tx_bytes")
+def _link_map(part: Part, results: Results, everyone: Sequence[Results]) -> str:
     seed = of_part(results.typical, part).seed.iloc[0]
-    return plots.link_bytes(of_part(results.links, part), f"{part.scheme}, {part.traffic}, seed {seed}", most_bytes)
+    about = f"{part.scheme}, {part.traffic}, seed {seed}"
+    return heat_map(*results.over_ideal.get(part, NOTHING), part.scheme, about, _most_over_ideal(everyone))
 
 
-def _queue_depth(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    most_bytes = _most([each.queues for each in everyone if len(each.runs)], part.traffic, "backlog_bytes")
-    faults = of_part(results.faults, part)
-    return plots.queue_depth(of_part(results.queues, part), schemes_of(everyone), part.traffic, most_bytes, faults)
+def _most_over_ideal(everyone: Sequence[Results]) -> float:
+    return max([1.0, *(float(np.nan_to_num(cells).max()) for each in everyone for cells in each.over_ideal.values())])
 
 
-def _most(frames: Sequence[pd.DataFrame], traffic: str, column: str) -> float:
-    """Of one traffic in all folders; 0 where nothing was recorded, of which pandas says NaN."""
-    return max(0.0, float(pd.concat([frame.loc[frame.traffic == traffic, column] for frame in frames]).max()))
-
-
-def _flow_completion(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
-    flows = of_part(results.flows, part)
-    trusted = flows.fidelity == PASS
-    flows = flows[trusted | ~flows.scheme.isin(flows.scheme[trusted])]
-    return plots.flow_completion(flows, schemes_of(everyone), part.traffic)
+def _timeline(part: Part, results: Results, everyone: Sequence[Results]) -> Figure:
+    all_queues = [each.queues for each in everyone if len(each.runs)]
+    most = [frame.loc[frame.traffic == part.traffic, "backlog_bytes"] for frame in all_queues]
+    most_bytes = max(0.0, float(pd.concat(most).max()))  # pandas says NaN of nothing
+    flows = of_part(results.flows, part) if "cct_s" in results.runs else results.runs.iloc[:0]
+    queues, faults = of_part(results.queues, part), of_part(results.faults, part)
+    return plots.timeline(queues, flows, schemes_of(everyone), part.traffic, most_bytes, faults)
 
 
 def _curves(everyone: Sequence[Results]) -> list[Part]:
@@ -191,61 +210,44 @@ SECTIONS = (
     ),
     Section(
         "cct",
-        "Completion time against the bound",
-        "Each point is one seed's collective completion time (CCT) over the least that any scheme could reach on this "
-        "fabric: the nearer to 1.00, the better. Hollow points are runs that failed fidelity; the bar and the number "
-        "are the median of the others.",
+        "Completion time and congestion",
+        "Each point is one seed. Left, its collective completion time (CCT) over the least that any scheme could reach "
+        "on this fabric; right, the bytes on its fullest fabric link over what that would carry if every leaf spread "
+        "its bytes equally: 2.00 is one link with twice its share. Hollow points are runs that failed fidelity; the "
+        "bar and the number are the median of the others, where three or more are left, else they have their own.",
         "cct_over_bound",
-        _ratio("cct_over_bound", "CCT / bound (1.00 is best)"),
+        _points(plots.CCT, plots.CONGESTION),
         common_axes="x",
     ),
     Section(
         "loaded",
         "How long programs kept the fabric loaded",
-        "Each point is one seed's time from when the first port was loaded to when the last ceased to be: what the "
-        "program waited for the network, at most. Hollow points are runs that failed fidelity; the bar and the number "
-        "are the median of the others.",
+        "Each point is one seed. Left, its time from when the first port was loaded to when the last ceased to be, "
+        "what the program waited for the network, at most; right, the congestion ratio. Hollow points are runs that "
+        "failed fidelity; the bar and the number are the median of the others, where three or more are left.",
         "loaded_s",
-        _loaded,
-        common_axes="x",
-    ),
-    Section(
-        "congestion",
-        "Congestion ratio",
-        "Each point is one seed's bytes on its most loaded fabric link over what the fullest link would carry if every "
-        "leaf spread its bytes equally: 1.00 is ideal, 2.00 is one link with twice its share.",
-        "congestion_ratio",
-        _ratio("congestion_ratio", "congestion ratio (1.00 is best)"),
+        _points(plots.LOADED, plots.CONGESTION),
         common_axes="x",
     ),
     Section(
         "links",
         "Bytes on every fabric link",
-        "Each cell is one link of the run with the median CCT (the slower of two in the middle), left on the way up, "
-        "right on the way down: a scheme that shares well gives a leaf's cells one colour, a bright cell beside dark "
-        "ones is a link waited for while others had room. Schemes of a collective share their colour scale.",
+        "Each map is the run nearest the median time: left on the way up, right on the way down, a row a leaf, a "
+        "column a spine. A link with its ideal share, or less, is blank; more is coloured on one scale, and the number "
+        "is the fullest link's. A stroke is a link that is not there.",
         "congestion_ratio",
-        _link_bytes,
+        _link_map,
         a_figure_each_scheme=True,
+        scale=lambda everyone: scale_of(_most_over_ideal(everyone)),
     ),
     Section(
         "queues",
-        "Queues over time",
-        "The line is the fullest port of all fabric links at each moment of the run with the median CCT (the slower of "
-        "two in the middle), the shade reaches down to the mean of all of them: a high line over a low mean is what "
-        "better sharing avoids.",
+        "Queues and completed flows over time",
+        "Of the run nearest the median time, a row a scheme. The light shade reaches to the fullest port of all fabric "
+        "links, the dark one to the mean of them: what is light is what better sharing avoids. The line rises from no "
+        "flow completed to all: the tail at its end is what the collective waits for. Grey bands are faults.",
         "queue_peak_bytes",
-        _queue_depth,
-        paired_axes="x",
-    ),
-    Section(
-        "fct",
-        "Flow completion times",
-        "Each line says how many flows of all seeds had completed after so long: the further left and the steeper, the "
-        "better; a tail to the right is what the collective waits for. Runs that failed fidelity are left out where a "
-        "scheme has others.",
-        "fct_p50_s",
-        _flow_completion,
+        _timeline,
         paired_axes="x",
     ),
     Section(
@@ -254,7 +256,7 @@ SECTIONS = (
         "Each point is one seed's count over all connections: segments that arrived out of order are the price of "
         "spraying, segments sent again were lost or taken for lost.",
         "out_of_order_segments",
-        _reordering,
+        _points(plots.OUT_OF_ORDER, plots.SENT_AGAIN),
         common_axes="x",
     ),
 )

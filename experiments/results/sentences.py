@@ -77,8 +77,14 @@ def lines(verdict: Verdict) -> list[str]:
 
 def line_sentence(verdict: Verdict, line: Line) -> str:
     """One collective's outcome and margins; or why it has none."""
+    outcome, why = line_words(verdict, line)
+    return f"No verdict on {line.traffic}: {why}." if line.outcome is None else f"{line.traffic}: {outcome}: {why}."
+
+
+def line_words(verdict: Verdict, line: Line) -> tuple[str, str]:
+    """One collective's outcome in short, and what it rests on or lacks."""
     if line.outcome is None:
-        return f"No verdict on {line.traffic}: {_lacking(verdict, line)}."
+        return "no verdict", _lacking(verdict, line)
     outcome = _IN_SHORT[line.outcome]
     if line.straddles:
         least, most = (_IN_SHORT[end(line.outcomes, key=BY_NEED.index)] for end in (min, max))
@@ -89,7 +95,7 @@ def line_sentence(verdict: Verdict, line: Line) -> str:
         if margin
     ]
     provisional = f"; {_no_spread(verdict)}" if line.provisional else ""
-    return f"{line.traffic}: {outcome}: {', '.join(margins)}{provisional}."
+    return outcome, f"{', '.join(margins)}{provisional}"
 
 
 def caveats(verdict: Verdict) -> list[str]:
@@ -170,16 +176,17 @@ def _claim(verdict: Verdict, outcome: Outcome, single_path: str) -> str:
     if outcome is Outcome.SPRAYING:
         ecmp = f"; plain ECMP took {_times(worst.ecmp, verdict)}" if worst.ecmp else ""
         return (
-            f"Packet spraying pays on this fabric: on {worst.traffic}, {single_path} took "
+            f"Packet spraying pays on this fabric{verdict.asked.under}: on {worst.traffic}, {single_path} took "
             f"{_times(worst.ethereal, verdict)} the time of {spray}, more than {limit} longer{ecmp}"
         )
     if outcome is Outcome.ECMP:
         everywhere = _everywhere(verdict, _times(worst.ecmp, verdict))
-        return f"Plain ECMP is enough on this fabric: within {limit} of {spray} {everywhere}"
+        return f"Plain ECMP is enough on this fabric{verdict.asked.under}: within {limit} of {spray} {everywhere}"
     slowest = widest(verdict.answered, "ecmp")
     ecmp = f"; plain ECMP is not: {_times(slowest.ecmp, verdict)} on {slowest.traffic}" if slowest else ""
     everywhere = _everywhere(verdict, _times(worst.ethereal, verdict))
-    return f"No need for packet spraying on this fabric: {single_path} is within {limit} of {spray} {everywhere}{ecmp}"
+    fabric = f"this fabric{verdict.asked.under}"
+    return f"No need for packet spraying on {fabric}: {single_path} is within {limit} of {spray} {everywhere}{ecmp}"
 
 
 def _everywhere(verdict: Verdict, margin: str) -> str:

@@ -48,6 +48,9 @@ class Asked:
     programs: bool = False
     """Whether unmodified programs ran, whose connections nobody can split, instead of the experiment's traffic."""
 
+    under: str = ""
+    """What the answer holds under and no longer than that, where something was made worse: follows 'on this fabric'."""
+
     @classmethod
     def of(cls, runs: pd.DataFrame, manifest: Mapping[str, Any] | None = None) -> Asked:
         """What a manifest says, and `runs` where it is silent."""
@@ -59,7 +62,12 @@ class Asked:
         points = read_sweep(given["sweep"]).points if given.get("sweep") else 1
         collectives = 1 if program else len(given.get("traffic", [])) * points
         planned = collectives * len(applied) * len(given.get("seeds", []))
-        return cls(tuple(schemes), tuple(seeds), max(planned, len(runs)), collectives, program is not None)
+        worse = {
+            "as its links break": bool(given.get("faults")),
+            "under its strain": any(runs.get("strain", pd.Series()).dropna()),
+        }
+        under = "".join(f" {words}" for words, it_was in worse.items() if it_was)
+        return cls(tuple(schemes), tuple(seeds), max(planned, len(runs)), collectives, program is not None, under)
 
     @property
     def measure(self) -> str:

@@ -6,18 +6,25 @@ a seed's ratio is the time of splitting over that of spraying, both of the same 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from experiments.judge.rows import PASS
 from experiments.runs.loads.replays import Replays
+from experiments.runs.plan import safe
 from experiments.spec.experiment import MAX_SEED, Experiment, Point
 from experiments.spec.messages import SpecError
 from experiments.spec.sweep import Sweep
-from experiments.theory.crossing import Crossing, find_crossing
+from experiments.theory.crossing import HALVINGS, Crossing, find_crossing
 from experiments.theory.loads import choose_spines
 from experiments.theory.prediction import without_jitter
 from traffic.schemes import Role, names_of_role
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _VALUE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?([A-Za-zµμ/%]*)")
 
@@ -95,6 +102,12 @@ class Frontier:
         return f"{self.traffic}: {stays} up to {axis.written(axis.high)} of {axis.key} ({basis})."
 
     @property
+    def stretch(self) -> tuple[float, float]:
+        """Between which values the crossing is; infinite where no value of the axis is beyond it."""
+        low, high = self.found.low, self.found.high
+        return -math.inf if low is None else low, math.inf if high is None else high
+
+    @property
     def rows(self) -> list[dict[str, object]]:
         """A row for every seed at every value that was tried."""
         return [
@@ -109,39 +122,63 @@ class Frontier:
         ]
 
 
+def compared(predicted: Frontier, emulated: Frontier) -> str:
+    """Return a sentence: what theory says of one traffic, what was emulated, and whether they can both be right."""
+    agree = max(predicted.stretch[0], emulated.stretch[0]) < min(predicted.stretch[1], emulated.stretch[1])
+    words = f"{_where(predicted)} is predicted, {_where(emulated)} emulated"
+    return f"{emulated.traffic}, {emulated.axis.key}: {words}; {'they agree' if agree else 'they differ'}."
+
+
+def _where(frontier: Frontier) -> str:
+    low, high = frontier.stretch
+    written = frontier.axis.written
+    if math.isinf(low) and math.isinf(high):
+        return "nothing certain"
+    if math.isinf(high):
+        return f"none up to {written(low)}"
+    return f"before {written(high)}" if math.isinf(low) else f"{written(low)} to {written(high)}"
+
+
 def frontiers(
-    experiment: Experiment, axis: Axis, within: float, measure: Measure, *, most_seeds: int
+    experiment: Experiment,
+    axis: Axis,
+    within: float,
+    measure: Measure,
+    *,
+    most_seeds: int,
+    halvings: int = HALVINGS,
+    expected: Sequence[Frontier] = (),
 ) -> Iterator[Frontier]:
     """Find the frontier of every traffic of `experiment`, one after the other. Raises SpecError.
 
-    Seeds are 1, 2 and so on, at every value of the axis.
+    Seeds are 1, 2 and so on, at every value of the axis. A run has the same id in whatever order runs are asked for.
+    `expected` are the frontiers that a search begins at, one for each traffic.
     """
     if experiment.sweep:
         raise SpecError(f"{experiment.name}: sweep: a frontier has an axis of its own; --set sweep=null")
-    schemes = _of_role(experiment, "splitting"), _of_role(experiment, "spraying")
+    schemes = pair_of(experiment)
     for number in (axis.low, axis.high):
         axis.point(experiment, number)
-    before = 0
-    for index in range(len(experiment.traffic)):
+    for index, label in enumerate(dict.fromkeys(run.label for run in Replays(experiment).runs)):
 
         def observe(value: float, first: int, count: int, index: int = index) -> Sequence[float]:
-            nonlocal before
             seeds = range(first + 1, min(first + count, MAX_SEED) + 1)
             asked = experiment.model_copy(update={"schemes": schemes, "seeds": tuple(seeds)})
             point = axis.point(asked, value)
             work = Replays(point.experiment, point)
-            runs = [run for run in work.runs if run.traffic == index]
             work.runs = [
-                replace(run, run_id=f"{number:05d}-{run.run_id.partition('-')[2]}")
-                for number, run in enumerate(runs, start=before + 1)
+                replace(run, run_id=f"{index + 1}-{safe(axis.written(value))}-{run.scheme}-s{run.seed}")
+                for run in work.runs
+                if run.traffic == index
             ]
-            before += len(runs)
             times = measure(work)
             pairs = [(times.get((seed, schemes[0])), times.get((seed, schemes[1]))) for seed in seeds]
             return [splitting / spraying for splitting, spraying in pairs if splitting and spraying]
 
-        found = find_crossing(observe, axis.low, axis.high, 1 + within, most_seeds=most_seeds)
-        label = next(run.label for run in Replays(experiment).runs if run.traffic == index)
+        near = [end for end in expected[index].stretch if math.isfinite(end)] if expected else []
+        found = find_crossing(
+            observe, axis.low, axis.high, 1 + within, most_seeds=most_seeds, near=near, halvings=halvings
+        )
         yield Frontier(label, *schemes, within, axis, found)
 
 
@@ -155,6 +192,18 @@ def predicted(work: Replays) -> Times:
         if exact := without_jitter(plan, work.topology, spines, work.faults(run)):
             times[run.seed, run.scheme] = exact.cct_s
     return times
+
+
+def measured(work: Replays, runs: pd.DataFrame) -> Times:
+    """Return what those runs of `work` took that can be trusted, by `runs`, a frame like runs.csv."""
+    mine = {run.run_id for run in work.runs}
+    rows = runs[runs.run_id.isin(mine) & (runs.fidelity == PASS)] if len(runs) else runs
+    return {(int(row.seed), str(row.scheme)): float(row.cct_s) for row in rows.itertuples()}
+
+
+def pair_of(experiment: Experiment) -> tuple[str, str]:
+    """The schemes that are compared: which splits, and which sprays."""
+    return _of_role(experiment, "splitting"), _of_role(experiment, "spraying")
 
 
 def _of_role(experiment: Experiment, role: Role) -> str:

@@ -97,7 +97,7 @@ def _play(fabric: Fabric, sampler: Sampler, job: Job) -> Generator[Event, None, 
         settled_counters(fabric)  # what made it ready has passed
         with (
             Captures(points, job.capture_directory, sys.stderr) as captures,
-            Clock(job.faults, fabric) as clock,
+            Clock(job.faults, fabric, job.reaction) as clock,
         ):
             before = settled_counters(fabric)
             sampler.start()

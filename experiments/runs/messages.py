@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.dataplane import Endpoints
-from emulator.faults import Fault
+from emulator.faults import Fault, Reaction
 from emulator.files import Folder
 from emulator.forwarding import Forwarding
 from emulator.meters.capture import Which
@@ -101,7 +101,7 @@ class Load(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One run, ready to be played; `faults` happen while it is."""
+    """One run, ready to be played; `faults` happen while it is, and the network reacts by `reaction`, if at all."""
 
     run_id: str
     seed: int
@@ -109,6 +109,7 @@ class Job:
     captures: Which = "none"
     capture_directory: Folder = field(default_factory=lambda: Folder(Path()))
     faults: Sequence[Fault] = ()
+    reaction: Reaction | None = None
 
 
 Event = Built | Started | Progress | Output | Ended | Failed | Lost | Measured[Any]

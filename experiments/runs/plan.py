@@ -63,7 +63,7 @@ def planned(labels: Sequence[str], schemes: Sequence[str], seeds: Sequence[int])
     cases = [(seed, index, scheme) for seed in seeds for index in range(len(labels)) for scheme in schemes]
     digits = _digits(len(cases))
     return [
-        Run(f"{number:0{digits}d}-{_safe(labels[index])}-{scheme}-s{seed}", index, labels[index], scheme, seed)
+        Run(f"{number:0{digits}d}-{safe(labels[index])}-{scheme}-s{seed}", index, labels[index], scheme, seed)
         for number, (seed, index, scheme) in enumerate(cases, start=1)
     ]
 
@@ -91,5 +91,6 @@ def _digits(runs: int) -> int:
     return max(3, len(str(runs)))
 
 
-def _safe(label: str) -> str:
+def safe(label: str) -> str:
+    """Return `label` as a part of a run's id, which names files."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", label.replace("%", "pct"))[:_LONGEST_LABEL]

@@ -194,9 +194,10 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
             )  # fmt: skip
         loads = exact.link_bytes if exact else link_bytes(plan, fabric, spines)
         ratio = congestion_ratio(loads, plan.schedule, fabric, plan.hosts)
-        fct_p50_s, fct_p99_s = pd.Series(exact.fct_s).quantile([0.5, 0.99]) if exact else (None, None)
+        fct_s = pd.Series(exact.fct_s[: plan.schedule.own_tasks] if exact else [], dtype=float)
+        fct_p50_s, fct_p99_s = fct_s.quantile([0.5, 0.99]) if exact else (None, None)
         yield _row(work, run, plan) | {
-            "flows": len(plan.schedule.flows),
+            "flows": len(plan.schedule.own.flows),
             "subflows": len(plan.connections),
             "cut_flows": plan.cut_flows,
             **_times(plan.schedule, bound_s, predicted),

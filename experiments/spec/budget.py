@@ -12,7 +12,7 @@ from emulator.doctor.resources import FILES_BESIDE_SUBFLOWS, most_open_files
 from emulator.topology import LeafSpine
 from experiments.spec.scale import Scale
 from experiments.spec.units import format_size_bytes
-from traffic.plan import FIRST_SOURCE_PORT, TrafficPlan
+from traffic.plan import FIRST_SOURCE_PORT
 from traffic.schedule import Schedule
 from traffic.schemes import Scheme
 
@@ -21,6 +21,12 @@ MAX_FLOWS = 1_000_000
 
 MAX_PIECES = 4_000_000
 """Of one run: about a gigabyte."""
+
+MAX_ALL_PIECES = 8_000_000
+"""Of all runs of an experiment, which are planned before the first begins: about two gigabytes."""
+
+MAX_SWEPT_FLOWS = 3_000_000
+"""Of all points of a sweep, each of which is checked: some ten seconds."""
 
 MAX_RUNS = 100_000
 MAX_SCALED_S = 120.0
@@ -48,19 +54,48 @@ def too_many_pieces(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int],
     )
 
 
-def too_many_connections(plan: TrafficPlan, fabric: LeafSpine) -> str | None:
+def too_many_in_all(pieces: int, runs: int) -> str | None:
+    if pieces <= MAX_ALL_PIECES:
+        return None
+    return (
+        f"{runs:,} runs of {pieces:,} flows and pieces of flows in all are more than can be planned together (at most "
+        f"{MAX_ALL_PIECES:,}): use fewer hosts, channels, seeds or values, or several experiments"
+    )
+
+
+def too_many_swept(flows: int, points: int) -> str | None:
+    if flows * points <= MAX_SWEPT_FLOWS:
+        return None
+    return (
+        f"{points:,} points of {flows:,} flows are more than can be checked (at most {MAX_SWEPT_FLOWS:,} in all): "
+        "write fewer values, or use fewer hosts or channels"
+    )
+
+
+def fewest_connections(schedule: Schedule, hosts: Sequence[int], scheme: Scheme) -> Counter[int]:
+    """By sending host, the least number of connections that a plan has: found sooner than the plan."""
+    lanes: dict[tuple[int, int, int], int] = {}
+    for flow in schedule.flows:
+        lane, most = (flow.src, flow.dst, flow.channel), min(flow.size_bytes, scheme.connections_per_flow)
+        lanes[lane] = max(most, lanes.get(lane, 0))
+    senders: Counter[int] = Counter()
+    for (src, _, _), connections in lanes.items():
+        senders[hosts[src]] += connections
+    return senders
+
+
+def too_many_connections(scheme: Scheme, senders: Counter[int], fabric: LeafSpine) -> str | None:
     """Beyond what one host has ports for, or what this process may open: two sockets a connection."""
-    senders = Counter(connection.src_host for connection in plan.connections)
     host, most = max(senders.items(), key=lambda item: item[1])
     if most > MAX_CONNECTIONS_PER_HOST:
         return (
-            f"{plan.scheme} opens {most:,} connections from {fabric.host_name(host)}, and a host has ports for "
+            f"{scheme} opens {most:,} connections from {fabric.host_name(host)}, and a host has ports for "
             f"{MAX_CONNECTIONS_PER_HOST:,}: use fewer channels, or a scheme of fewer connections"
         )
-    files, limit = 2 * len(plan.connections) + FILES_BESIDE_SUBFLOWS, most_open_files()
+    files, limit = 2 * senders.total() + FILES_BESIDE_SUBFLOWS, most_open_files()
     if files > limit:
         return (
-            f"{plan.scheme} opens {len(plan.connections):,} connections, which take {files:,} open files, and this "
+            f"{scheme} opens {senders.total():,} connections, which take {files:,} open files, and this "
             f"machine allows {limit:,} (ulimit -Hn): raise that, or use fewer hosts, channels or connections a flow"
         )
     return None

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,11 +23,13 @@ from pydantic import (
 )
 
 from emulator.caller import as_caller
-from emulator.faults import Fault
+from emulator.faults import Fault, Reaction
+from experiments.spec.budget import too_many_swept
 from experiments.spec.fabric import FabricSpec
 from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible_faults
 from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
+from experiments.spec.reaction import HostsSpec, ReactionSpec
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.sweep import Sweep, Swept
 from experiments.spec.traffic import Traffic, kind_of
@@ -35,6 +38,7 @@ from traffic.collectives import ScheduleError
 from traffic.formats import FormatError
 from traffic.placement import PlacementError, place
 from traffic.promises import check_verifiable
+from traffic.repath import Repath
 from traffic.schedule import Schedule
 from traffic.schemes import names_of_role, scheme_of
 from traffic.strain import Strain, StrainError, strained
@@ -124,6 +128,7 @@ class Experiment(Keys):
     faults: tuple[Faults, ...] = Field(
         default=(), description="a list such as [{at: 30%, for: 2s, link: leaf1-spine1, kind: degrade, rate: 50%}]"
     )
+    reaction: ReactionSpec | None = Field(default=None, description="a mapping such as {network: controller}")
     verify: StrictBool = Field(default=False, description="true or false")
     strain: Strains | None = Field(default=None, description="a mapping such as {jitter: 5%}")
 
@@ -155,7 +160,17 @@ class Experiment(Keys):
         if not self.faults:
             return []
         scale, real = self.fabric.slower, self.fabric.at_scale(1).topology()
-        return [scale.fault(fault) for fault in faults_of(self.faults, real, bound_s / scale.factor, seed)]
+        return [scale.slowed(fault) for fault in faults_of(self.faults, real, bound_s / scale.factor, seed)]
+
+    def network_reaction(self) -> Reaction | None:
+        """What the network does about links that are down; None: nothing."""
+        reaction = self.reaction.of_network() if self.reaction else None
+        return reaction and self.fabric.slower.slowed(reaction)
+
+    def repath(self) -> Repath | None:
+        """What the hosts of a replay do about connections that bring nothing any more; None: nothing."""
+        repath = self.reaction.of_hosts() if self.reaction else None
+        return repath and self.fabric.slower.slowed(repath)
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
         """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
@@ -263,6 +278,8 @@ def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> 
     problems = [*_impossible_traffic(experiment), *experiment.impossible_faults()]
     if problems:
         raise SpecError(report(problems, source))
+    if experiment.sweep and (too_much := too_many_swept(_checked_flows(experiment), experiment.sweep.points)):
+        raise SpecError(report([Problem(("sweep",), too_much)], source))
     experiment.points()
     return experiment
 
@@ -288,6 +305,10 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return FabricSpec
         case ["transport", *_]:
             return TransportSpec
+        case ["reaction", "hosts", *_]:
+            return HostsSpec
+        case ["reaction", *_]:
+            return ReactionSpec
         case ["strain", *rest]:
             return kind_of_strain(*rest[:1])
         case ["traffic", int(index), *_]:
@@ -295,6 +316,13 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
         case ["faults", int(index), *_]:
             return fault_kind_of(content["faults"][index])
     return Experiment
+
+
+def _checked_flows(experiment: Experiment) -> int:
+    """How many flows are listed to check the traffic, as far as that can be told beforehand."""
+    topology = experiment.fabric.shape()
+    listed = accumulate(entry.flow_count(topology) for entry in experiment.traffic)
+    return max((flows for flows in listed if flows <= MAX_CHECKED_FLOWS), default=0)
 
 
 def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:

@@ -7,15 +7,18 @@ a wire takes the factor times as long, and what compares times or bytes with eac
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from emulator.faults import Fault
+from emulator.faults import Fault, Reaction
 from emulator.topology import LeafSpine
 from experiments.spec.messages import shown
 from experiments.spec.units import format_rate_bps
+from traffic.repath import Repath
 from traffic.schedule import Schedule
+
+Timed = TypeVar("Timed", Fault, Reaction, Repath)
 
 MAX_FACTOR = 10**9
 REAL_RATE_BPS = 10**9
@@ -60,8 +63,8 @@ class Scale:
             computes = [replace(each, seconds=each.seconds * self.factor) for each in computes]
         return replace(real, flows=flows, computes=computes)
 
-    def fault(self, real: Fault) -> Fault:
-        """Return `real` as slow as its fabric: its fields carry their units, rates and times."""
+    def slowed(self, real: Timed) -> Timed:
+        """Return a fault, or a reaction, as slow as its fabric: its fields carry their units, rates and times."""
         changed: dict[str, Any] = {}
         for field in fields(real):
             value = getattr(real, field.name)

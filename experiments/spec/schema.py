@@ -6,7 +6,6 @@ as a burst that does not fit the queue, it does not know: `spraylab run --dry-ru
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import PlainSerializer
@@ -19,6 +18,7 @@ from experiments.spec.strain import kind_of_strain
 from experiments.spec.sweep import LISTS, NOT_SWEPT, TOGETHER
 from experiments.spec.traffic import kinds
 from experiments.spec.traffic.collective import CollectiveTraffic
+from experiments.spec.traffic.several import SeveralTraffic
 from traffic.collectives import COLLECTIVES
 from traffic.schemes import FAMILIES, SCHEMES
 
@@ -59,6 +59,8 @@ def experiment_schema() -> dict[str, Any]:
     for entry in entries.values():
         made["$defs"] |= entry.pop("$defs", {})
     _name_collectives(entries[CollectiveTraffic.key])
+    several = entries[SeveralTraffic.key]["properties"][SeveralTraffic.key]
+    several["items"] = {"anyOf": [entry for key, entry in entries.items() if key != SeveralTraffic.key]}
     lists = made["properties"]
     lists["traffic"]["items"] = {"anyOf": list(entries.values())}
     lists["schemes"]["items"] = {"anyOf": _schemes()}
@@ -105,7 +107,7 @@ def _schemes() -> list[JsonSchemaValue]:
         *(
             {
                 "type": "string",
-                "pattern": "^" + re.sub("[A-Z]", "[0-9]+", family.name) + "$",  # the capital stands for a number
+                "pattern": f"^{family.pattern}$",
                 "description": f"{family.name} {family.limits}: {family.says}",
             }
             for family in FAMILIES

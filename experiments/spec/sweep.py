@@ -21,7 +21,7 @@ from traffic.formats import FORMATS
 
 MAX_POINTS = 1000
 
-_SECTION = re.compile(r"^(strain|fabric|transport)\.")
+_SECTION = re.compile(r"^(strain|fabric|transport|reaction)\.")
 
 TOGETHER = "zip"
 LISTS = ("traffic", "schemes", "seeds")  # of which every experiment takes several anyhow

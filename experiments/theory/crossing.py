@@ -12,7 +12,8 @@ how ratios scatter. Errors of all values that may be tried are allowed for toget
 returned holds the crossing with `confidence`, provided the median passes the limit once between its ends.
 
 The values of a coarse grid are tried upwards, so that of several crossings it is the first that is found, as far as the
-grid tells them apart; then the stretch that holds it is halved, around what seeds cannot tell.
+grid tells them apart; then the stretch that holds it is halved, around what seeds cannot tell. Where it is known about
+where the crossing is to be expected, the grid has these values too, and is tried from there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Observe = Callable[[float, int, int], Sequence[float]]
 """The ratios at a value of the axis, of so many seeds after the first so many; fewer where not all can be trusted."""
 
 _STRETCHES = 4  # of the grid
-_HALVINGS = 6
+HALVINGS = 6
 _MORE_SEEDS = 4  # at a time
 
 
@@ -66,48 +67,58 @@ class Crossing:
 
 
 def find_crossing(
-    observe: Observe, low: float, high: float, limit: float, *, confidence: float = 0.95, most_seeds: int = 40
+    observe: Observe,
+    low: float,
+    high: float,
+    limit: float,
+    *,
+    confidence: float = 0.95,
+    most_seeds: int = 40,
+    near: Sequence[float] = (),
+    halvings: int = HALVINGS,
 ) -> Crossing:
-    """Find the first place between `low` and `high` from which on the median of what is observed is above `limit`."""
-    worth = (_STRETCHES + 1 + _HALVINGS) / (1 - confidence)
+    """Find the first place between `low` and `high` from which on the median of what is observed is above `limit`.
+
+    It is expected between the values `near`, if there are any; it is found as surely if it is elsewhere.
+    """
+    grid = sorted({*(low + (high - low) * place / _STRETCHES for place in range(_STRETCHES + 1)), *near})
+    worth = (len(grid) + halvings) / (1 - confidence)
     tried: list[Tried] = []
 
     def side(value: float) -> Side:
         tried.append(_decided(observe, value, limit, worth, most_seeds))
         return tried[-1].side
 
-    def found(from_: float | None, to: float | None) -> Crossing:
-        return Crossing(from_, to, confidence, tuple(sorted(tried, key=lambda each: each.value)))
+    def found(within: float | None, behind: float | None) -> Crossing:
+        return Crossing(within, behind, confidence, tuple(sorted(tried, key=lambda each: each.value)))
 
-    within: float | None = None
-    doubt: list[float] = []
-    for place in range(_STRETCHES + 1):
-        value = low + (high - low) * place / _STRETCHES
-        match side(value):
-            case Side.WITHIN:
-                within, doubt = value, []
-            case Side.BEHIND:
+    start = grid.index(min(near)) if near else 0
+    for value in grid[start:]:
+        if side(value) is Side.BEHIND:
+            break
+    if tried[0].side is not Side.WITHIN:
+        for value in reversed(grid[:start]):
+            if side(value) is Side.WITHIN:
                 break
-            case _:
-                doubt.append(value)
-    else:
-        return found(within, None)
-    behind = value
-    if within is None:
-        return found(None, behind)
-    for _ in range(_HALVINGS):
+    within, doubt, behind = _stretch(tried)
+    for _ in range(halvings):
+        if within is None or behind is None:
+            break
         # Where seeds do not tell, the crossing is near: what can be told is to its left and right.
         below, above = (min(doubt), max(doubt)) if doubt else (behind, behind)
         left = below - within >= behind - above
-        value = (within + below) / 2 if left else (above + behind) / 2
-        match side(value):
-            case Side.WITHIN:
-                within, doubt = value, [each for each in doubt if each > value]
-            case Side.BEHIND:
-                behind, doubt = value, [each for each in doubt if each < value]
-            case _:
-                doubt.append(value)
+        side((within + below) / 2 if left else (above + behind) / 2)
+        within, doubt, behind = _stretch(tried)
     return found(within, behind)
+
+
+def _stretch(tried: Sequence[Tried]) -> tuple[float | None, list[float], float | None]:
+    """The last value that is within before the first that is behind, what is unclear between them, and the latter."""
+    behind = min((each.value for each in tried if each.side is Side.BEHIND), default=None)
+    before = [each for each in tried if behind is None or each.value < behind]
+    within = max((each.value for each in before if each.side is Side.WITHIN), default=None)
+    doubt = [each.value for each in before if each.side is Side.UNCLEAR and (within is None or each.value > within)]
+    return within, doubt, behind
 
 
 def _decided(observe: Observe, value: float, limit: float, worth: float, most_seeds: int) -> Tried:

@@ -40,9 +40,10 @@ and the whole errs either way: 64 hosts, window 4, came to 1.27 instead of 1.30 
 
 @dataclass(frozen=True)
 class FluidResult:
-    """Times in seconds since the earliest start, of the whole plan and of every task by its id; bytes of every link.
+    """Times in seconds since the earliest start, of the plan and of every task by its id; bytes of every link.
 
-    The first `flows` tasks are flows, the others computations. Bytes are of the wire.
+    The first `flows` tasks are flows, the others computations. Bytes are of the wire. What other tenants send has no
+    part in `cct_s`.
     """
 
     cct_s: float
@@ -74,9 +75,7 @@ def simulate(
     """
     crossed = routes(plan, fabric, spines)
     capacities_bps, to_come = link_capacities_bps(fabric), list(changes)
-    connection = np.array([piece.connection for piece in plan.pieces], dtype=np.intp)
-    wire_bits = np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8
-
+    connection, wire_bits = _pieces(plan, fabric)
     progress = _Progress(plan)
     active = progress.release(0.0)
     left, began = wire_bits[active], np.zeros(len(active))
@@ -109,12 +108,18 @@ def simulate(
 
     carried = total(connection, wire_bits / 8, len(plan.connections))
     return FluidResult(
-        float(progress.end_s.max(initial=0.0)),
+        float(progress.end_s[: plan.schedule.own_tasks].max(initial=0.0)),
         progress.start_s,
         progress.end_s,
         sum_over_links(crossed, carried, fabric),
         len(plan.schedule.flows),
     )
+
+
+def _pieces(plan: TrafficPlan, fabric: LeafSpine) -> tuple[Ints, Floats]:
+    """Of every piece, its connection, and its bits on a wire."""
+    connection = np.array([piece.connection for piece in plan.pieces], dtype=np.intp)
+    return connection, np.array([piece.size_bytes for piece in plan.pieces], dtype=float) * fabric.wire_bytes(1) * 8
 
 
 class _Progress:

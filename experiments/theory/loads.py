@@ -61,12 +61,13 @@ def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Ints:
     src_leaf, dst_leaf = src // fabric.hosts_per_leaf, dst // fabric.hosts_per_leaf
     hashed = hashed_spines(fabric, src, dst, ports, np.full_like(ports, LISTEN_PORT), seed)
     spines = np.where(tags == UNTAGGED, hashed, tags - 1)
-    spines[(src_leaf == dst_leaf) | plan.scheme.spreads | bool(plan.scheme.unpredicted)] = NO_SPINE
+    spread = plan.scheme.spreads & (tags == UNTAGGED)
+    spines[(src_leaf == dst_leaf) | spread | bool(plan.scheme.unpredicted)] = NO_SPINE
     return spines
 
 
 def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> Routes:
-    """The links of every subflow whose spine is given; of a scheme that spreads, equal shares of all live spines.
+    """The links of every subflow whose spine is given; of others, if the scheme spreads, equal shares of all live ones.
 
     `spines` is as `choose_spines` returns it, or what was seen on a real fabric.
     """
@@ -77,6 +78,8 @@ def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> Routes:
     if plan.scheme.spreads:
         live = live_links(fabric)
         usable = live[src_leaf] & live[dst_leaf] & (src_leaf != dst_leaf)[:, None]
+        pinned = spines != NO_SPINE
+        usable[pinned] = np.eye(fabric.spines, dtype=bool)[spines[pinned]]
         share = usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)
         via = np.broadcast_to(np.arange(fabric.spines), usable.shape)
     else:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,12 +69,19 @@ def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) 
     sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
     with Replay(plan, fabric.topology, sockets, transport or Transport()) as replay:
         before = settled_counters(fabric)
-        steps = replay.run()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value.cct_s, uplink_bytes(fabric, before, settled_counters(fabric))
+        result = played(replay.run())
+        return result.cct_s, uplink_bytes(fabric, before, settled_counters(fabric))
+
+
+def played(steps: Iterator[float], meanwhile: Callable[[], None] = lambda: None) -> ReplayResult:
+    """What came of a replay, played to its end; `meanwhile` is done whenever it reports."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: ReplayResult = end.value
+            return result
+        meanwhile()
 
 
 def verified(topology: LeafSpine, dataplane: str, schedule: Schedule, scheme: str) -> tuple[list[str], int, int]:
@@ -83,13 +90,7 @@ def verified(topology: LeafSpine, dataplane: str, schedule: Schedule, scheme: st
     plan = plan_traffic(schedule, topology, range(topology.hosts), scheme_of(scheme))
     sockets = NamespaceSockets(topology, fabric.host_pids)
     with Replay(plan, topology, sockets, Transport(), RealData(plan, seed=5)) as replay:
-        steps = replay.run()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                result: ReplayResult = end.value
-                break
+        result = played(replay.run())
     waits = [(flow.id, awaited) for flow in schedule.flows for awaited in flow.waits_for]
     early = sum(result.started_s[flow] < result.finished_s[awaited] for flow, awaited in waits)
     return list(result.data_problems or []), early, len(waits)
@@ -323,3 +324,26 @@ def by_command_line(topology: LeafSpine, dataplane: str) -> tuple[str, str, set[
         net[leaf].cmd("ip", "-o", "link", "show", last_port),
         {link.status() for link in net.links},
     )
+
+
+def reprogrammed(topology: LeafSpine, dataplane: str) -> tuple[int, int, int]:
+    """How often leaves were told to avoid a link and to use it again while a connection used another; packets that left
+    no trace meanwhile, and segments sent again.
+    """
+    fabric = build(topology, dataplane=dataplane)
+    plan = tagged(topology, 0, topology.hosts - 1, topology.spines - 1, topology.host_rate_bps // 8)
+    before = settled_counters(fabric)
+    with Replay(plan, topology, NamespaceSockets(topology, fabric.host_pids), Transport()) as replay:
+        times = 0
+
+        def again() -> None:
+            nonlocal times
+            for links in ([(0, 0)], []):
+                fabric.avoid(links)
+                times += 1
+
+        result = played(replay.run(), again)
+    delta = settled_counters(fabric) - before
+    at_switches = [number for number, port in enumerate(fabric.ports) if not port.at_host]
+    astray = int(delta.rx_packets.iloc[at_switches].sum() - delta.tx_packets.iloc[at_switches].sum())
+    return times, astray, sum(each.retransmitted_segments for each in result.connections)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections import Counter
+from io import BytesIO
 
 from traffic.schedule import Flow, Schedule
 
@@ -51,8 +53,46 @@ INSPECTED = "\n".join(
     [*(inspected(rank, 1, 1000 + rank) for rank in (0, 1)), "{}", *(inspected(rank, 2, 1600) for rank in (0, 1))]
 )
 
+
+def _varint(number: int) -> bytes:
+    number &= (1 << 64) - 1
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + _varint(number >> 7)
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def node(id: int, type: int, *waits: int, lasts_us: int = 0, start_us: int = 0, **attributes: int | str) -> bytes:
+    """A node of a Chakra execution trace."""
+    message = _field(1, id) + _field(2, b"n%d" % id) + _field(3, type)
+    message += b"".join(_field(5, other) for other in waits) + _field(6, start_us) + _field(7, lasts_us)
+    for name, value in attributes.items():
+        held = _field(29, value.encode()) if isinstance(value, str) else _field(9, value)
+        message += _field(10, _field(1, name.encode()) + held)
+    return message
+
+
+def trace(*nodes: bytes) -> bytes:
+    """A rank's file."""
+    return b"".join(_varint(len(message)) + message for message in (_field(1, b"0.0.4"), *nodes))
+
+
+def zipped(**files: bytes) -> bytes:
+    """A job's file: traces by their rank, as in r0, and groups."""
+    held = BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for name, data in files.items():
+            archive.writestr("comm_group.json" if name == "groups" else f"job.{name[1:]}.et", data)
+    return held.getvalue()
+
+
+CHAKRA = trace(node(1, 4, lasts_us=100), node(2, 7, 1, comm_type=0, comm_size=64)).decode()
+
 EXAMPLES = {"matrix": MATRIX, "table": TABLE, "hpcc": HPCC, "goal": GOAL, "astra": DATA}
-EXAMPLES |= {"simai": SIMAI, "inspector": INSPECTED}
+EXAMPLES |= {"simai": SIMAI, "inspector": INSPECTED, "chakra": CHAKRA}
 """By the key of the format."""
 
 

@@ -20,9 +20,10 @@ from emulator.topology import LeafSpine
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.theory.bound import bound_s
 from traffic.plan import Connection, TrafficPlan, plan_traffic
-from traffic.replay import ConnectionResult, ReplayResult
+from traffic.replay import ReplayResult
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import SCHEMES, scheme_of
+from traffic.tcpinfo import ConnectionResult
 
 FABRIC = LeafSpine(leaves=2, spines=2, hosts_per_leaf=2)
 EVERY_SCHEME = (*(scheme.name for scheme in SCHEMES), "subflow-4")
@@ -185,3 +186,7 @@ def _replay(plan: TrafficPlan, cct_s: float) -> ReplayResult:
             for connection in plan.connections
         ],
     )
+
+
+def with_samples(run: ReplayEvidence, **frames: pd.DataFrame) -> ReplayEvidence:
+    return planted(run, samples=replace(run.measured.samples, **frames))

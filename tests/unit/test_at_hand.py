@@ -142,7 +142,8 @@ def test_what_the_starter_has_behind_a_sign_may_be_written(tmp_path: Path) -> No
     assert len(written.traffic) == len(plain.traffic) + 2
     assert [strain.key for strain in written.strains] == ["jitter"]
     assert [entry.kind for entry in written.faults] == ["degrade"]
-    usual = {"traffic": plain.traffic, "name": plain.name, "strain": None, "faults": (), "sweep": None}
+    usual = {"traffic": plain.traffic, "name": plain.name, "strain": None, "faults": ()}
+    usual |= {"reaction": None, "sweep": None}
     assert written.model_copy(update=usual) == plain
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from emulator.doctor import kernel
 from emulator.sandbox import AMPLE_OPEN_FILES
 from emulator.topology import LeafSpine
 from experiments.runs.loads.replays import Replays
+from experiments.runs.loads.sweeps import replay_work
 from experiments.runs.predict import predictions
 from experiments.spec import budget
 from experiments.spec.experiment import Experiment, load_experiment
@@ -122,6 +124,58 @@ def test_what_cannot_be_listed_is_refused_soon_by_its_number(name: str, override
 def test_what_a_run_would_list_is_refused_before_it(tmp_path: Path) -> None:
     many = ["fabric={leaves: 4, spines: 4, hosts_per_leaf: 256}", "traffic=[{collective: alltoall, channels: 64}]"]
     assert "67,043,328 flows" in refused(load_experiment("quick", many))
+
+
+LARGE = "fabric={leaves: %d, spines: 16, hosts_per_leaf: 16, host_rate: 1mbit}"
+ALL_TO_ALL = "traffic=[{collective: alltoall, size: 100MB}]"
+TEN = {
+    "strain.jitter": [f"{share}%" for share in range(10)],
+    "traffic.0.size": [f"{size}MB" for size in range(3, 13)],
+    "stall_timeout": [f"{seconds}s" for seconds in range(10, 20)],
+    **{f"fabric.{key}": list(range(2, 12)) for key in ("leaves", "spines", "hosts_per_leaf")},
+    "transport.windows": list(range(10)),
+    "strain.sizes": list(range(10)),
+    "strain.stragglers.slow": list(range(10)),
+    "fabric.mtu": list(range(10)),
+}
+
+
+def swept(keys: int) -> str:
+    return "sweep=" + json.dumps({key: TEN[key] for key in list(TEN)[:keys]})
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("scale-65536", [], "65536 hosts are more than a machine emulates"),
+        ("quick", ["traffic=[{collective: broadcast, algorithm: tree, chunks: 100000000}]"], "1,500,000,000 flows"),
+        ("quick", [LARGE % 16, ALL_TO_ALL], "65,280 connections, which take 130,660 open files"),
+        ("quick", [LARGE % 8, ALL_TO_ALL, "schemes=[subflow-64]"], "1,040,384 connections"),
+        ("quick", [LARGE % 32, ALL_TO_ALL], "261,632 connections"),
+        ("quick", [LARGE % 8, ALL_TO_ALL, f"seeds={list(range(1000))}"], "3,000 runs of 48,768,000 flows"),
+        ("quick", [LARGE % 8, ALL_TO_ALL, swept(3)], "1,000 points of 16,256 flows"),
+        ("quick", [swept(10)], "10,000,000,000 points"),
+        ("quick", ["traffic=[{job: ddp, model: resnet50, compute: 1s, ranks: 65536}]"], "more than 1,000,000 flows"),
+        ("quick", ["traffic=[{job: ep, model: mixtral, ranks: 65536, group: 65536}]"], "more than 1,000,000 flows"),
+        ("quick", ["traffic=[{job: pp, model: llama3-8b, group: 4, microbatches: 1000000}]"], "more than 1,000,000"),
+        ("quick", ["traffic=[{astra: LAYERS, unit: us, iterations: 100}]"], "more than 1,000,000 flows"),
+        (
+            "quick",
+            [f"traffic=[{{together: [{'{job: ddp, model: resnet50, compute: 1s, ranks: 2},' * 65}]}}]"],
+            "1 to 64",
+        ),
+        ("quick", [f"traffic=[{{together: [{'{astra: LAYERS, unit: us},' * 64}]}}]"], ": use fewer"),
+    ],
+)
+def test_what_is_too_large_to_emulate_is_refused_before_anything_is_built(
+    name: str, overrides: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "most_open_files", lambda: 20_000)
+    layers = tmp_path / "layers.txt"
+    layers.write_text("DATA\n2000\n" + "conv -1 5 NONE 0 5 NONE 0 5 ALLREDUCE 1048576 5\n" * 2000)
+    with pytest.raises(SpecError) as error:
+        replay_work(load_experiment(name, [each.replace("LAYERS", str(layers)) for each in overrides])).check_emulable()
+    assert said in str(error.value) and "\n" not in str(error.value)
 
 
 def test_connections_are_refused_that_have_no_port_or_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.errors import EmulatorError
+from emulator.files import Folder
 from experiments.machine import calibrate
 from experiments.machine.calibrate import GRAIN, highest
-from experiments.machine.probe import HOST_COUNTS, bytes_in, fabric_of, permutation
+from experiments.machine.probe import HOST_COUNTS, Traffic, Trials, bytes_in, fabric_of, permutation
 
 FIRST_BPS, LEAST_BPS = 16_000_000, 2_000_000
 
@@ -71,3 +74,11 @@ def test_table_has_a_line_a_row() -> None:
     row = {"dataplane": "linux", "hosts": 16, "burst_frames": 1, "rate_bps": 10**8, "total_bps": 16 * 10**8}
     row["measured"] = "2026-01-01"
     assert calibrate.table([row, row | {"rate_bps": 0}]).row_count == 2
+
+
+def test_trials_are_jobs_without_any_experiment_file() -> None:
+    topology = fabric_of(16, 10_000_000)
+    trials = Trials(topology, [Traffic(permutation(topology), "spray", 1)], "linux", predicted=False)
+    [run] = trials.runs
+    trials.prepare(run)
+    assert trials.job(run, Folder(Path())).seed == 1

@@ -8,17 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import PcapWriter
 
-from experiments.captures import matching, streams
 from experiments.captures.concurrency import flow_starts, incast_degree
 from experiments.captures.decode import join, read_capture
 from experiments.captures.goodput import goodput
@@ -254,50 +250,6 @@ def test_copies_of_a_retransmitted_segment_are_told_apart(tmp_path: Path) -> Non
     lost, copy = Segment(0, ip_id=1), Segment(10, ip_id=2)
     hop = queueing_delay(capture(tmp_path, [lost, copy]), capture(tmp_path, [seen(copy, 13)]))
     assert (hop.packets["delay_ns"].tolist(), hop.lost_packets) == ([3_000_000], 1)
-
-
-# Properties
-
-intervals = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(1, 20)), min_size=1, max_size=30)
-
-
-def bare_frame(segments: list[tuple[int, int, int]], base: int) -> pd.DataFrame:
-    """A frame with the columns that matter: (flow, start, size) of each segment."""
-    flow, start, size = np.array(segments).T
-    rows = len(segments)
-    columns = {name: np.zeros(rows, np.uint32) for name in matching.IDENTITY}
-    columns |= {"src_port": flow.astype(np.uint16), "seq": (start + base).astype(np.uint32), "payload_bytes": size}
-    return pd.DataFrame(columns | {"is_tcp": np.ones(rows, bool), "time_ns": np.arange(rows)})
-
-
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(segments=intervals, base=st.sampled_from([0, 2**32 - 30]))
-def test_new_bytes_by_brute_force(segments: list[tuple[int, int, int]], base: int) -> None:
-    known: set[tuple[int, int]] = set()
-    expected = []
-    for flow, start, size in segments:
-        held = {(flow, byte) for byte in range(start, start + size)}
-        expected.append(len(held - known))
-        known |= held
-    cover = streams.Cover.of(streams.Streams.of(bare_frame(segments, base)))
-    assert cover.new_bytes().tolist() == expected
-
-
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(before=intervals, after=intervals)
-def test_matching_by_brute_force(before: list[tuple[int, int, int]], after: list[tuple[int, int, int]]) -> None:
-    before, after = ([(flow, start % 3, size % 2 + 1) for flow, start, size in each] for each in (before, after))
-    free = list(range(len(after)))
-    expected = []
-    for packet in before:
-        partner = next((place for place in free if after[place] == packet), -1)
-        expected.append(partner)
-        if partner >= 0:
-            free.remove(partner)
-    match = matching.match_packets(bare_frame(before, 0), bare_frame(after, 0))
-    assert match.partner.tolist() == expected
-    assert match.duplicates.tolist() == [place for place in free if after[place] in before]
-    assert match.strays.tolist() == [place for place in free if after[place] not in before]
 
 
 # Edges

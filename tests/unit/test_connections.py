@@ -28,8 +28,8 @@ from traffic.connections import Connections, window_bytes
 from traffic.loopback import LoopbackSockets
 from traffic.payload import Anything
 from traffic.plan import LISTEN_PORT
-from traffic.replay import ConnectionResult
 from traffic.schedule import Flow
+from traffic.tcpinfo import ConnectionResult
 from traffic.transport import Transport
 
 

@@ -95,3 +95,18 @@ def test_a_fair_coin_seldom_ever_wins_the_bet() -> None:
         above = np.cumsum(np.random.default_rng(number).integers(0, 2, 60))
         won += any(bet(int(each), seeds) >= 20 for seeds, each in enumerate(above, start=1))
     assert won <= 0.05 * 400 + 3 * np.sqrt(0.05 * 0.95 * 400)
+
+
+@pytest.mark.parametrize("near", [(0.25, 0.35), (0.05, 0.1), (0.7, 0.8), (0.3,)])
+def test_where_it_is_expected_saves_values_and_never_misleads(near: Sequence[float]) -> None:
+    for seed in range(10):
+        assert holds(find_crossing(planted(0.3, 0.01, seed), 0, 1, LIMIT, near=near), 0.3)
+    anywhere, there = (find_crossing(planted(0.3, 0.0, 1), 0, 1, LIMIT, near=each) for each in ((), (0.25, 0.35)))
+    assert anywhere.low is not None and anywhere.high is not None and there.low is not None and there.high is not None
+    assert len(there.tried) < len(anywhere.tried) or there.high - there.low < anywhere.high - anywhere.low
+    assert min(each.value for each in there.tried) == 0.25
+
+
+def test_no_halvings_leave_the_stretch_of_the_grid() -> None:
+    found = find_crossing(planted(0.3, 0.0, 1), 0, 1, LIMIT, halvings=0, near=(0.28, 0.35))
+    assert (found.low, found.high, len(found.tried)) == (0.28, 0.35, 2)

@@ -21,7 +21,7 @@ from experiments.judge.evidence import ReplayEvidence
 from experiments.judge.invariants import failures
 from experiments.judge.rows import judge_replay
 from experiments.judge.timeline import Timeline
-from experiments.results.plots import queue_depth
+from experiments.results.plots import timeline
 from experiments.results.reading import check_frame
 from experiments.runs.loads.programs import Program, Programs
 from experiments.runs.loads.replays import Replays
@@ -305,7 +305,7 @@ def test_results_keep_what_every_fault_changed_and_figures_show_when() -> None:
     assert judged.row["faults"].startswith("degrade leaf1-spine1 from 0.2 s to 0.8 s; degrade leaf1-spine1 from 9 s")
     queues = judged.frames["queues"].assign(scheme="ecmp")
     for shown, bands in ((frame.assign(scheme="ecmp"), [(0.201, 0.801)]), (frame.iloc[:0].assign(scheme=""), [])):
-        axes = queue_depth(queues, ["ecmp"], "", 1e6, shown).axes[0]
+        axes = timeline(queues, queues.iloc[:0], ["ecmp"], "", 1e6, shown).axes[0]
         drawn = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
         found = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in drawn]
         np.testing.assert_allclose(np.reshape(found, (-1, 2)), np.reshape(bands, (-1, 2)))

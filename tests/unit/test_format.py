@@ -26,7 +26,7 @@ RUNS_COLUMNS = (
     "fabric_rate_bps mtu_bytes burst_frames dataplane size_bytes seed "
     "flows subflows cut_flows cct_s bound_s cct_over_bound "
     "predicted_cct_s predicted_low_s predicted_high_s emulated_over_predicted explained "
-    "step_s step_over_bound exposed_s exposed_mean_s overlap "
+    "step_s step_over_bound exposed_s exposed_mean_s overlap job_steps request_p50_s request_p99_s "
     "algbw_bps busbw_bps congestion_ratio fct_p50_s fct_p99_s "
     "retransmitted_segments timeouts out_of_order_segments drops_packets faults destroyed_packets queue_peak_bytes "
     "cpu_idle_min verified fidelity fidelity_reasons"
@@ -35,7 +35,7 @@ RUNS_COLUMNS = (
 FRAMES_COLUMNS = {
     "flows": "run_id flow src dst src_host dst_host step channel size_bytes start_s fct_s",
     "subflows": "run_id subflow src_host dst_host src_port path_tag retransmitted_segments retransmitted_bytes "
-    "timeouts reordering_seen out_of_order_segments received_bytes min_rtt_s",
+    "timeouts reordering_seen out_of_order_segments received_bytes min_rtt_s moves",
     "links": "run_id port node peer leaf spine host direction rate_bps tx_bytes tx_packets rx_packets drops_packets "
     "queue_peak_bytes",
     "queues": "run_id time_s sent_bytes backlog_bytes drops_packets port",

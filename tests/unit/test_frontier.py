@@ -50,7 +50,7 @@ def test_a_planted_frontier_is_found_for_every_traffic_and_no_run_has_the_id_of_
         assert each.found.low is not None and each.found.high is not None
         assert each.found.low <= 30 <= each.found.high and each.found.high - each.found.low < 1
         assert str(each).startswith(f"{each.traffic}: ethereal falls more than 5 % behind spray between 29.")
-    assert len(seen) == len(set(seen)) == len({run_id.split("-")[0] for run_id in seen})
+    assert len(seen) == len(set(seen)), "the folder that keeps them would take two for one"
 
 
 def test_the_experiments_own_schemes_are_compared() -> None:

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.topology import LeafSpine
+from experiments.spec.traffic import read_entry
 from traffic.collectives import build_schedule
 from traffic.formats.htsim import MatrixError, load_matrix
 from traffic.schedule import Flow, Schedule
@@ -135,6 +137,15 @@ def test_tabs_a_byte_order_mark_and_a_missing_last_newline(tmp_path: Path) -> No
 def test_no_ids_are_needed(tmp_path: Path) -> None:
     read = load_matrix(write(tmp_path, HEADER + "0->3 start 0 size 7\n3->0 start 0 size 9\n"))
     assert [(flow.src, flow.dst, flow.size_bytes) for flow in read.flows] == [(0, 3, 7), (3, 0, 9)]
+
+
+def test_a_matrix_numbered_for_a_larger_cluster_is_of_those_ranks_that_have_anything_to_do(tmp_path: Path) -> None:
+    path = write(tmp_path, "Nodes 1024\nConnections 2\n700->9 start 0 size 7\n9->1023 start 0 size 9\n")
+    schedule = load_matrix(path, nodes="active")
+    assert schedule.ranks == 3 and [(flow.src, flow.dst) for flow in schedule.flows] == [(1, 0), (0, 2)]
+    assert load_matrix(path).ranks == 1024
+    entry = read_entry({"matrix": str(path), "nodes": "active"})
+    assert entry.schedule(LeafSpine(1, 1, 4), "packed", 1).flows == schedule.flows
 
 
 TWO_WITH_TRIGGER = "Nodes 4\nConnections 2\nTriggers 1\n0->1 id 1 start 0 size 1 {}\n1->2 id 2 {} size 1\n{}\n"

@@ -91,6 +91,22 @@ def test_a_moved_folder_has_the_same_runs(mine: Path, tmp_path: Path) -> None:
     assert [after.ideal(run)[0].flows for run in after.runs] == flows
 
 
+def test_files_of_several_jobs_at_the_same_time_are_copied_too(mine: Path, tmp_path: Path) -> None:
+    """And one of them that has changed is found out."""
+    both = "together: [{matrix: traffic/perm.cm}, {matrix: other/perm.cm}]"
+    mine.write_text(EXPERIMENT.replace("matrix: other/perm.cm", both, 1))
+    experiment = load_experiment(str(mine), ["fabric.leaves=4"])
+    folder = begun(tmp_path / "results", asked_of(experiment), experiment, mine)
+    shutil.rmtree(mine.parent)
+    [several] = [entry for entry in restored(folder).traffic if entry.key == "together"]
+    assert [part.file for part in several.parts if part.file] == [
+        folder.path / place for place in ("inputs/perm.cm", "inputs/3/perm.cm")
+    ]
+    (folder.path / "inputs/3/perm.cm").write_text(MATRIX)
+    with pytest.raises(ResultsError, match="not as it was copied"):
+        restored(folder)
+
+
 def test_it_goes_on_from_another_working_directory(
     moved: ResultsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,14 @@ def test_live_spines_are_used_and_failed_ones_never(failed: set[Link], host: int
             assert sorted(rule.turn) == [spine + 1 for spine in live]
 
 
+def test_a_tag_is_kept_only_where_that_is_asked_for() -> None:
+    """Other tenants' packets have one; a program's would be no path of the fabric's."""
+    kept, taken = (spray_ruleset(FABRIC, 0, "round-robin", 1, but_tagged=each) for each in (True, False))
+    assert set(kept.splitlines()) - set(taken.splitlines()) == {"    ip dscp != 0 accept"}
+    out = kept.partition("chain out {")[2]
+    assert out.index("ip dscp != 0 accept") < out.index("vmap"), "before a path is chosen"
+
+
 def test_random_mode_draws() -> None:
     assert {rule.how for rules in nic(order="random").rules.values() for rule in rules} == {"random"}
 

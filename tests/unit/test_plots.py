@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from experiments.results import plots
+from experiments.results.svg import as_file
 from traffic import schemes
 from traffic.schemes import INK
 
@@ -29,6 +30,7 @@ def runs() -> pd.DataFrame:
             "seed": seed,
             "fidelity": "fail" if (scheme, seed) == ("ecmp", 2) else "pass",
             "cct_over_bound": 1 + 0.3 * place + 0.1 * seed,
+            "congestion_ratio": 1 + 0.1 * seed,
             "out_of_order_segments": 100 * place + seed,
             "retransmitted_segments": 0,
         }
@@ -36,19 +38,6 @@ def runs() -> pd.DataFrame:
         for seed in (1, 2, 3)
     ]
     return pd.DataFrame(rows)
-
-
-def links(leaves: int = 3, spines: int = 2, failed: tuple[int, int] | None = None) -> pd.DataFrame:
-    """Bytes that tell every link and direction apart: up 1.01 MB on leaf 1 to spine 1; down ten times as much."""
-    rows = [
-        {"leaf": leaf, "spine": spine, "direction": direction, "tx_bytes": factor * (100 * leaf + spine + 101) * 10_000}
-        for leaf in range(leaves)
-        for spine in range(spines)
-        for direction, factor in (("up", 1), ("down", 10))
-        if (leaf, spine) != failed
-    ]
-    host = {"leaf": 0, "spine": None, "direction": "up", "tx_bytes": 10**12}
-    return pd.DataFrame([*rows, host]).astype({"spine": "Int64"})
 
 
 def queues(samples: int = 20) -> pd.DataFrame:
@@ -61,17 +50,24 @@ def queues(samples: int = 20) -> pd.DataFrame:
 
 
 def flows() -> pd.DataFrame:
-    return pd.DataFrame({"scheme": scheme, "fct_s": 1 + 0.1 * number} for scheme in SCHEMES for number in range(8))
+    return pd.DataFrame(
+        {"scheme": scheme, "start_s": 0.2, "fct_s": 1 + 0.1 * number} for scheme in SCHEMES for number in range(8)
+    )
+
+
+def times(runs: pd.DataFrame, title: str = "ring", schemes: list[str] = SCHEMES) -> Figure:
+    return plots.points(runs, [plots.CCT, plots.CONGESTION], schemes, title)
+
+
+def timeline(queues: pd.DataFrame, most_bytes: float, completed: pd.DataFrame | None = None) -> Figure:
+    return plots.timeline(queues, flows() if completed is None else completed, SCHEMES, "ring", most_bytes)
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "ratio": lambda: plots.ratio(runs(), "cct_over_bound", SCHEMES, "ring", "CCT / bound (ratio)"),
-    "reordering": lambda: plots.reordering(runs(), SCHEMES, "ring"),
-    "links": lambda: plots.link_bytes(links(), "ring", 33_000_000),
-    "links16": lambda: plots.link_bytes(links(16, 16), "ring", 170_000_000),
-    "links63": lambda: plots.link_bytes(links(4, 63), "ring", 170_000_000),
-    "queues": lambda: plots.queue_depth(queues(), SCHEMES, "ring", 19_000),
-    "fct": lambda: plots.flow_completion(flows(), SCHEMES, "ring"),
+    "times": lambda: times(runs()),
+    "loaded": lambda: plots.points(runs().assign(loaded_s=2.0), [plots.LOADED], SCHEMES, "ring"),
+    "reordering": lambda: plots.points(runs(), [plots.OUT_OF_ORDER, plots.SENT_AGAIN], SCHEMES, "ring"),
+    "timeline": lambda: timeline(queues(), 19_000),
 }
 
 
@@ -117,7 +113,7 @@ def test_lines_of_the_usual_numbers_differ_in_colour_or_dashes() -> None:
 @settings(max_examples=20, deadline=None, derandomize=True)
 def test_a_scheme_that_only_another_version_knows_is_drawn_as_no_known_one_is(name: str) -> None:
     assert plots.look(f"newer-{name}").marker not in {scheme.look.marker for scheme in schemes.SCHEMES}
-    plots.flow_completion(pd.DataFrame({"scheme": ["newer-9"], "fct_s": [1.0]}), ["newer-9"], "ring")
+    plots.timeline(queues(), pd.DataFrame({"scheme": ["newer-9"], "start_s": 0.0, "fct_s": [1.0]}), ["newer-9"], "r", 9)
 
 
 # What figures show
@@ -128,7 +124,7 @@ def points(figure: Figure, axes: int = 0) -> list[PathCollection]:
 
 
 def test_every_seed_is_a_point_and_hollow_if_it_cannot_be_trusted() -> None:
-    figure = FIGURES["ratio"]()
+    figure = FIGURES["times"]()
     shown = sorted(float(x) for dots in points(figure) for x in np.asarray(dots.get_offsets())[:, 0])
     assert shown == pytest.approx(sorted(runs().cct_over_bound))
     [hollow] = [
@@ -139,8 +135,32 @@ def test_every_seed_is_a_point_and_hollow_if_it_cannot_be_trusted() -> None:
     assert np.asarray(hollow.get_offsets())[:, 0] == pytest.approx([1.2]), "the one whose fidelity failed"
 
 
-def test_every_median_is_there_in_digits() -> None:
-    assert {"1.20", "1.50", "1.80", "2.10"} <= {text.get_text() for text in FIGURES["ratio"]().axes[0].texts}
+def bars(figure: Figure) -> int:
+    return sum(isinstance(drawn, LineCollection) for drawn in figure.axes[0].collections)
+
+
+def numbers(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "trusted", "number", "median"),
+    [(5, 5, "1.30", True), (3, 3, "1.20", True), (3, 2, "1.10, 1.20", False), (2, 2, "1.10, 1.20", False),
+     (1, 1, "1.10", False), (2, 0, "untrusted", False)],
+)  # fmt: skip
+def test_a_median_is_drawn_of_three_and_fewer_have_their_own_numbers(
+    seeds: int, trusted: int, number: str, median: bool
+) -> None:
+    given = pd.DataFrame(
+        {
+            "scheme": "ecmp", "seed": seed, "cct_over_bound": 1 + 0.1 * seed, "congestion_ratio": 1.0,
+            "fidelity": "pass" if seed <= trusted else "fail",
+        }
+        for seed in range(1, seeds + 1)
+    )  # fmt: skip
+    figure = times(given, schemes=["ecmp"])
+    assert numbers(figure) == [number] and bars(figure) == median
+    assert sum(len(np.asarray(dots.get_offsets())) for dots in points(figure)) == seeds
 
 
 def test_reordering_shows_both_counts() -> None:
@@ -150,71 +170,51 @@ def test_reordering_shows_both_counts() -> None:
         assert shown == sorted(runs()[column])
 
 
-def cells(figure: Figure) -> list[np.ndarray]:
-    meshes = (mesh for axes in figure.axes[:2] for mesh in axes.collections if isinstance(mesh, QuadMesh))
-    return [np.ma.filled(np.ma.asarray(mesh.get_array()), np.nan) for mesh in meshes]
-
-
-def test_heat_map_has_leaves_down_and_spines_across_first_up_then_down() -> None:
-    figure = FIGURES["links"]()
-    up, down = cells(figure)
-    assert up == pytest.approx(np.array([[1.01, 1.02], [2.01, 2.02], [3.01, 3.02]])), "MB, without the host's port"
-    assert down == pytest.approx(10 * up)
-    top = figure.axes[0].transData.transform((0.5, 0.5))[1]
-    assert top > figure.axes[0].transData.transform((0.5, 2.5))[1], "the first leaf is the uppermost row"
-    assert {text.get_text() for text in figure.axes[1].texts} == {f"{value:.1f}" for value in down.flat}
-
-
-def test_a_failed_link_is_an_empty_cell() -> None:
-    up, _ = cells(plots.link_bytes(links(failed=(1, 0)), "ring", 33_000_000))
-    assert np.argwhere(np.isnan(up)).tolist() == [[1, 0]]
-
-
 def test_no_bytes_at_all_are_a_figure_too() -> None:
-    nothing = links().assign(tx_bytes=0)
-    plots.to_svg(plots.link_bytes(nothing, "ring", 0), "links")
-    plots.to_svg(plots.queue_depth(queues().assign(backlog_bytes=0), SCHEMES, "ring", 0), "queues")
+    plots.to_svg(timeline(queues().assign(backlog_bytes=0), 0), "queues")
+    plots.to_svg(timeline(queues().iloc[:0], 0, flows().iloc[:0]), "nothing")
 
 
-def test_large_heat_map_has_a_scale_instead_of_numbers(svgs: dict[str, str]) -> None:
-    for name in ("links16", "links63"):
-        figure = FIGURES[name]()
-        assert not figure.axes[0].texts and len(figure.axes) == 3
-        assert len(svgs[name]) < 30_000
+def row_heights(figure: Figure) -> dict[str, float]:
+    """How high each scheme's light shade reaches in its row, of a row's height."""
+    rows = [drawn for drawn in figure.axes[0].collections if isinstance(drawn, PolyCollection)][::2]
+    tops = [float(row.get_paths()[0].get_extents().y1) for row in rows]
+    return {scheme: top - place for place, (scheme, top) in enumerate(zip(reversed(SCHEMES), tops, strict=True))}
 
 
 @pytest.mark.parametrize("samples", [20, 5000])
 def test_no_peak_of_a_queue_is_lost(samples: int) -> None:
-    lines = plots.queue_depth(queues(samples), SCHEMES, "ring", 1000 * (samples - 1)).axes[0].lines
-    assert [line.get_label() for line in lines] == SCHEMES
-    unit = 1000 if samples == 20 else 1_000_000
-    assert [np.asarray(line.get_ydata()).max() * unit for line in lines] == pytest.approx(
-        [1000.0 * (samples - 1)] * len(SCHEMES)
-    )
-    assert all(len(np.asarray(line.get_xdata())) <= 240 for line in lines)
+    figure = timeline(queues(samples), 2000.0 * (samples - 1))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == SCHEMES[::-1]
+    assert all(height == pytest.approx(0.86 / 2) for height in row_heights(figure).values()), "half of the most"
+    most = {20: "19.0", 5000: "5.00"}[samples]
+    assert numbers(figure).count(most) == len(SCHEMES), "in kB, and in MB"
 
 
 def test_queues_of_two_folders_are_drawn_to_one_scale_and_unit() -> None:
-    small, large = (plots.queue_depth(queues(n), SCHEMES, "ring", 4_999_000).axes[0] for n in (20, 5000))
-    assert small.get_ylabel() == large.get_ylabel() == "queue (MB)"
-    assert small.get_ylim() == large.get_ylim() and small.get_ylim()[1] > 4.999
-    assert np.asarray(small.lines[0].get_ydata()).max() == pytest.approx(0.019)
+    small, large = (timeline(queues(n), 4_999_000) for n in (20, 5000))
+    assert "most (MB)" in numbers(small) and "most (MB)" in numbers(large)
+    assert row_heights(small)["ecmp"] == pytest.approx(0.86 * 19_000 / 4_999_000)
+    assert row_heights(large)["ecmp"] == pytest.approx(0.86)
 
 
 @given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=600))
 @settings(max_examples=20, deadline=None, derandomize=True)
 def test_completion_line_is_the_distribution(times_s: list[float]) -> None:
-    figure = plots.flow_completion(pd.DataFrame({"scheme": "ecmp", "fct_s": times_s}), ["ecmp", "spray"], "ring")
-    [line] = figure.axes[0].lines
-    x, percent = (np.asarray(data, float) for data in line.get_data())
-    assert (x[-1], percent[-1]) == (max(times_s), 100)
-    for time_s, share in zip(x, percent / 100, strict=True):
-        assert np.mean(np.array(times_s) <= time_s) >= share - 1e-9, "so many had completed by then"
-        assert np.mean(np.array(times_s) < time_s) <= share + 1e-9, "and no more before"
+    completed = pd.DataFrame({"scheme": "ecmp", "start_s": 1.0, "fct_s": times_s})
+    lines = timeline(queues(), 1e6, completed).axes[0].lines
+    [line] = [line for line in lines if line.get_drawstyle() == "steps-post"]
+    x, y = (np.asarray(data, float) for data in line.get_data())
+    shares = (y - (len(SCHEMES) - 1)) / 0.86
+    assert (x[-1], shares[-1]) == (pytest.approx(1 + max(times_s)), pytest.approx(1))
+    ends_s = 1 + np.array(times_s)
+    for time_s, share in zip(x, shares, strict=True):
+        assert np.mean(ends_s <= time_s) >= share - 1e-9, "so many had completed by then"
+        assert np.mean(ends_s < time_s) <= share + 1e-9, "and no more before"
 
 
 def test_a_scheme_has_one_colour_in_all_figures(svgs: dict[str, str]) -> None:
-    for name in ("ratio", "reordering", "queues", "fct"):
+    for name in FIGURES:
         for scheme in ("ecmp", "spray", "ethereal"):
             assert plots.look(scheme).colour.lower() in svgs[name], (name, scheme)
 
@@ -226,12 +226,12 @@ def test_every_axis_says_its_unit(name: str) -> None:
             names = [label.get_text() for label in axis.get_ticklabels() if label.get_text()]
             counted = names and not names[0].replace(".", "").replace(",", "").isdigit()  # schemes, by name
             label = axis.get_label_text()
-            assert re.search(r"\(.+\)", label) or label == "leaf" or counted or not names, label
+            assert re.search(r"\(.+\)", label) or counted or not names, label
 
 
 def test_scales_that_are_shared_hold_everything() -> None:
-    narrow = plots.ratio(runs()[lambda r: r.scheme == "ecmp"], "cct_over_bound", ["ecmp"], "a", "x (ratio)")
-    wide = FIGURES["ratio"]()
+    narrow = times(runs()[lambda r: r.scheme == "ecmp"], schemes=["ecmp"])
+    wide = FIGURES["times"]()
     plots.share_scale([narrow, wide])
     (low, high), other = (figure.axes[0].get_xlim() for figure in (narrow, wide))
     assert (low, high) == other and low <= 1 and high >= runs().cct_over_bound.max()
@@ -248,7 +248,7 @@ def test_a_users_own_matplotlib_settings_change_nothing(svgs: dict[str, str]) ->
     import matplotlib
 
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
-        assert plots.to_svg(FIGURES["ratio"](), "ratio") == svgs["ratio"]
+        assert plots.to_svg(FIGURES["times"](), "times") == svgs["times"]
 
 
 def test_figures_of_one_page_do_not_share_ids(svgs: dict[str, str]) -> None:
@@ -270,11 +270,11 @@ def test_text_stays_text_and_takes_the_pages_colour_and_font(svgs: dict[str, str
 
 def test_a_name_is_shown_as_it_is() -> None:
     title = 'a <b> & $x_1$ "c" 你好.cm'
-    figure = plots.ratio(runs(), "cct_over_bound", SCHEMES, title, "CCT / bound (ratio)")
+    figure = times(runs(), title)
     assert title in "".join(ElementTree.fromstring(plots.to_svg(figure, "odd")).itertext())
 
 
 def test_a_file_brings_its_colours_for_light_and_dark(svgs: dict[str, str]) -> None:
-    text = plots.as_file(svgs["ratio"])
+    text = as_file(svgs["times"])
     ElementTree.fromstring(text)
     assert "prefers-color-scheme" in text and text.startswith("<?xml")

@@ -9,15 +9,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 from results_example import REASON, SCHEMES, TRAFFICS, manifest_of, results_folder
 
 from experiments.results import report, sections
 from experiments.results.folder import ResultsError, ResultsFolder
-from experiments.results.overview import fidelity, shown, summary
+from experiments.results.overview import PAGE, fidelity, shown, summary
 from experiments.results.report import report_path, write_report
-from experiments.results.sections import typical
-from experiments.results.sentences import lines, sentence
+from experiments.results.sections import typical, with_utilisation
+from experiments.results.sentences import line_words, sentence
 from experiments.results.verdict import Outcome, Verdict, of_results
 from experiments.spec.experiment import load_experiment, restore_experiment
 
@@ -98,22 +99,72 @@ def test_verdict_and_trust_come_first(folder: ResultsFolder, page: Page) -> None
     assert "11 of 12 runs can be trusted" in page.text
     assert page.text.index(said) < page.text.index(REASON) < page.text.index("Numbers")
     assert re.search(re.escape(REASON) + r" ?: " + FAILED, page.text)
+    assert "1 of 12 : machine busy; try host_rate: 10mbit, fabric_rate: 10mbit" in page.text, "half of 20mbit"
+    assert "details" in page.tags
 
 
-def test_table_has_the_terminals_numbers(folder: ResultsFolder, page: Page) -> None:
-    numbers = summary(folder.runs())
-    columns = shown(numbers)
+def test_table_has_the_terminals_numbers_and_seconds_beside_what_was_predicted(
+    folder: ResultsFolder, page: Page
+) -> None:
+    numbers = summary(with_utilisation(folder.runs(), folder.frame("links")))
+    columns = shown(numbers, PAGE)
     wanted = [[row.scheme, *(column.text(row) for column in columns), fidelity(row)] for row in numbers.itertuples()]
-    assert [column.title for column in columns] == next(row for row in page.rows if row)[1:-1]
+    titles = next(row for row in page.rows if row)
+    assert titles[1:-1] == [column.title for column in columns]
+    said = {title.replace("\u00ad", "") for title in titles}
+    assert {"CCT", "CCT / bound", "bus bandwidth", "fullest link", "connections"} <= said
     assert [row for row in page.rows if row and row[0] in SCHEMES] == wanted
-    assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in TRAFFICS]
+    bound = f"bound {numbers.bound_s[0]:.3g} s"
+    assert [row for row in page.rows if len(row) == 1 and row[0].endswith(" s")] == [[f"{t} {bound}"] for t in TRAFFICS]
 
 
-def test_each_collective_has_its_line_and_the_threshold_is_said(folder: ResultsFolder, page: Page) -> None:
-    assert len(lines(verdict_on(folder))) == len(TRAFFICS)
-    for line in lines(verdict_on(folder)):
-        assert line in page.text
+def test_what_cannot_be_trusted_is_there_and_marked(tmp_path: Path) -> None:
+    failed = ["001-ecmp-s1", "002-ecmp-s2"]
+    folder = results_folder(tmp_path / "r", ["ring"], ["ecmp", "spray"], failed=failed)
+    write_report([folder], folder.path / "page.html")
+    rows = re.findall(r"<tr( class=\"untrusted\")?>\s*<th scope=\"row\"[^>]*>([a-z]+)</th>(.*?)</tr>",
+                      (folder.path / "page.html").read_text(), re.DOTALL)  # fmt: skip
+    (ecmp, spray) = rows
+    assert (bool(ecmp[0]), ecmp[1], bool(spray[0]), spray[1]) == (True, "ecmp", False, "spray")
+    assert re.search("<b>1.7[56]</b>", ecmp[2]) and "0/2 pass" in ecmp[2], (
+        "two runs: their median is between 1.75 and 1.76"
+    )
+
+
+def test_utilisation_is_of_the_fullest_link() -> None:
+    runs = pd.DataFrame({"run_id": ["a", "b"], "cct_s": [2.0, 0.0]})
+    links = pd.DataFrame({"run_id": ["a", "a", "b"], "tx_bytes": [1000, 3000, 9], "rate_bps": [16_000, 16_000, 0]})
+    shares = with_utilisation(runs, links).utilisation
+    assert shares[0] == pytest.approx(3000 * 8 / 2 / 16_000) and pd.isna(shares[1])
+
+
+def test_each_collective_has_its_line_first_and_the_threshold_is_said(folder: ResultsFolder, page: Page) -> None:
+    verdict = verdict_on(folder)
+    assert len(verdict.lines) == len(TRAFFICS)
+    for line in verdict.lines:
+        words, why = line_words(verdict, line)
+        assert re.search(f"{line.traffic}: {words} *: {re.escape(why)}", page.text)
+        assert page.text.index(why) < page.text.index(sentence(verdict))
     assert "at most 5 % longer" in page.text
+
+
+def test_many_collectives_are_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST_LINES", 2)
+    folder = results_folder(tmp_path / "r", ["a", "b", "c"], SCHEMES, (1,))
+    write_report([folder], folder.path / "page.html")
+    first, folded = (folder.path / "page.html").read_text().split("1 more</summary>")
+    assert "<strong>b: " in first and "<strong>c: " in folded and "<strong>c: " not in first
+
+
+def test_date_and_revision_are_said(tmp_path: Path) -> None:
+    versions = {"spraylab": "0.1.0", "revision": "0123456789abcdef0123456789abcdef01234567-dirty"}
+    page = page_of(results_folder(tmp_path / "r", ["ring"], ["ecmp"], (1,), manifest=manifest_of(versions=versions)))
+    assert "started 2030-01-02 03:04 spraylab 0.1.0 at revision 0123456789ab-dirty" in page.text
+
+
+def test_every_heading_is_an_anchor_of_itself(html: str) -> None:
+    headings = re.findall(r'<h2 id="([^"]+)"><a href="#([^"]+)">', html)
+    assert len(headings) == html.count("<h2") and all(mine == link for mine, link in headings)
 
 
 def test_verdict_is_beside_the_page_for_programs(folder: ResultsFolder, html: str) -> None:
@@ -125,7 +176,8 @@ def test_every_section_has_its_figures_and_how_to_read_them(page: Page) -> None:
     for section in DRAWN:
         assert section.title in page.text and section.reading in page.text
     each_traffic, each_scheme = len(TRAFFICS), len(TRAFFICS) * len(SCHEMES)
-    assert page.tags.count("svg") == 5 * each_traffic + each_scheme
+    assert page.tags.count("svg") == 3 * each_traffic + each_scheme + 2, "the fabric, and the maps' scale"
+    assert page.tags.count("figure") == 3 * each_traffic + each_scheme
 
 
 def test_nothing_comes_from_elsewhere(html: str, page: Page) -> None:
@@ -142,7 +194,7 @@ def test_ids_of_the_page_are_unique(html: str) -> None:
 
 def test_figures_are_saved_as_well(folder: ResultsFolder, page: Page) -> None:
     files = sorted((folder.path / "figures").glob("*.svg"))
-    assert len(files) == page.tags.count("svg")
+    assert len(files) == page.tags.count("figure")
     for file in files:
         assert ElementTree.parse(file).getroot().tag.endswith("svg")
 
@@ -189,12 +241,12 @@ def test_no_finished_run_is_said(tmp_path: Path) -> None:
     page = page_of(folder)
     assert sentence(verdict_on(folder)) in page.text
     assert "12 of 12 runs have no result" in page.text and f"spraylab run --resume {folder.path}" in page.text
-    assert "svg" not in page.tags and "leaves" in page.text
+    assert "figure" not in page.tags and "leaves" in page.text
 
 
 def test_manifest_with_hardly_anything_is_enough(tmp_path: Path) -> None:
     page = page_of(results_folder(tmp_path / "r", ["ring"], ["ecmp"], (1,), manifest={"experiment": {"name": "bare"}}))
-    assert "bare" in page.text and "svg" in page.tags
+    assert "bare" in page.text and "figure" in page.tags
 
 
 def test_runs_still_missing_are_counted(tmp_path: Path) -> None:
@@ -205,7 +257,7 @@ def test_runs_still_missing_are_counted(tmp_path: Path) -> None:
 def test_one_scheme_alone(tmp_path: Path) -> None:
     folder = results_folder(tmp_path / "r", ["ring"], ["subflow-4"], (1,))
     page = page_of(folder)
-    assert sentence(verdict_on(folder)) in page.text and page.tags.count("svg") == len(DRAWN)
+    assert sentence(verdict_on(folder)) in page.text and page.tags.count("figure") == len(DRAWN)
     assert "cut into 4 connections" in page.text
 
 
@@ -225,15 +277,11 @@ def test_nothing_that_can_be_trusted(tmp_path: Path) -> None:
 
 def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MOST_FIGURES", 2)
-    monkeypatch.setattr(report, "MOST_FAILED_RUNS", 3)
     traffics = [f"ring-{number}" for number in range(5)]
-    ids = [f"{number:03d}-ethereal-s1" for number in range(1, 6)]
-    page = page_of(results_folder(tmp_path / "r", traffics, ["ethereal"], (1,), failed=ids))
-    assert "and 2 more, in runs.csv" in page.text
-    assert ids[2] in page.text and ids[3] not in page.text
+    page = page_of(results_folder(tmp_path / "r", traffics, ["ethereal"], (1,)))
     assert page.text.count("The first 2 figures are drawn, 3 more are not") == len(DRAWN)
-    assert page.tags.count("svg") == 2 * len(DRAWN)
-    assert [row for row in page.rows if len(row) == 1] == [[traffic] for traffic in traffics], "in the table: all"
+    assert page.tags.count("figure") == 2 * len(DRAWN)
+    assert [row[0].split()[0] for row in page.rows if len(row) == 1 and "bound" in row[0]] == traffics, "in the table"
 
 
 def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
@@ -292,9 +340,23 @@ def test_a_folder_beside_itself(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("count", [0, 3])
+def test_a_difference_is_of_a_schemes_times_and_only_of_what_can_be_trusted(tmp_path: Path) -> None:
+    folders = [results_folder(tmp_path / name, ["ring"], list(SCHEMES), (1,)) for name in ("as-it-was", "slower")]
+    runs = folders[1].runs()
+    slower = {"ecmp": 1.1, "spray": 0.95, "ethereal": 2.0}
+    runs = runs.assign(cct_s=[row.cct_s * slower[row.scheme] for row in runs.itertuples()])
+    runs.loc[runs.scheme == "ethereal", ["fidelity", "fidelity_reasons"]] = ["fail", REASON]
+    runs.to_csv(folders[1].path / "runs.csv", index=False)
+    write_report([*folders, folders[0]], tmp_path / "three.html")
+    page = Page((tmp_path / "three.html").read_text())
+    lines = [row for row in page.rows if row and row[0] in SCHEMES]
+    assert [row[1] for row in lines] == ["A", "B", "C"] * 3
+    assert [row[2] for row in lines] == ["", "+10.0 %", "+0.0 %", "", "-5.0 %", "+0.0 %", "", "", "+0.0 %"]
+
+
+@pytest.mark.parametrize("count", [0, 9])
 def test_no_other_number_of_folders(folder: ResultsFolder, tmp_path: Path, count: int) -> None:
-    with pytest.raises(ResultsError, match=f"one results folder, or two side by side: {count} were named"):
+    with pytest.raises(ResultsError, match=f"shows 1 to 8 results folders side by side: {count} were named"):
         write_report([folder] * count, tmp_path / "report.html")
 
 
@@ -312,7 +374,7 @@ def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for the user who called sudo")
 def test_files_belong_to_the_user_who_called_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:2]):
+    for directory in (tmp_path, *tmp_path.parents[:3]):
         directory.chmod(0o755)
     home = tmp_path / "home"
     home.mkdir()

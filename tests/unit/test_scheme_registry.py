@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Sequence
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import FrozenInstanceError, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from synthetic import EVERY_SCHEME
 
 from emulator import nic
 from emulator.files import Folder
-from emulator.forwarding import Flowlets, Spraying
+from emulator.forwarding import Flowlets, Scheduling, Spraying
 from emulator.nic import PerConnection, PerPacket, SingleFrames, at_work
 from emulator.topology import LeafSpine
 from experiments.cli import main
@@ -107,7 +107,8 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
     program = Program(("prog",), (0, 1), 5.0)
     work = Programs(experiment(schemes=["ecmp", "first-spine"]), program)
     assert [run.scheme for run in work.runs] == ["ecmp"] and work.left_out == ["first-spine"]
-    refusal = "first-spine cannot apply .* write ecmp, spray, spray-random, ethereal, switch-spray or flowlet-Tms$"
+    every = "ecmp, spray, spray-random, ethereal, switch-spray, flowlet-Tms or hedera-Pms"
+    refusal = f"first-spine cannot apply .* write {every}$"
     with pytest.raises(SpecError, match=refusal):
         Programs(experiment(), program)
     with pytest.raises(SpecError, match=refusal):
@@ -117,7 +118,7 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
 def test_an_unknown_scheme_is_told_of_the_newcomer(toy: Scheme) -> None:
     with pytest.raises(
         ValueError,
-        match="ethereal, switch-spray, first-spine, subflow-K with K from 2 to 64, mptcp-K with K from 2 to 8 and flow",
+        match="ethereal, switch-spray, first-spine, subflow-K with K from 2 to 64, mptcp-K with K from 2 to 8, flow",
     ):
         scheme_of("second-spine")
     with pytest.raises(SpecError, match="--scheme: unknown scheme 'second-spine'"):
@@ -136,7 +137,7 @@ def test_a_newcomer_that_spreads_is_as_good_as_spraying(monkeypatch: pytest.Monk
 # What every scheme says of itself
 
 
-@pytest.mark.parametrize("name", [*EVERY_SCHEME, "mptcp-4", "flowlet-100ms"])
+@pytest.mark.parametrize("name", [*EVERY_SCHEME, "mptcp-4", "flowlet-100ms", "hedera-500ms"])
 def test_a_scheme_is_equal_by_name_also_after_a_journey(name: str) -> None:
     scheme = scheme_of(name)
     arrived = pickle.loads(pickle.dumps(scheme))
@@ -193,8 +194,9 @@ def test_nics_are_asked_for_what_senders_do_not_do_themselves() -> None:
     assert {name for name, scheme in asked.items() if scheme.nic} == sprays
     assert all(scheme.spreads for scheme in asked.values() if scheme.nic)
     assert {name for name, scheme in asked.items() if scheme.program_nic} == {*sprays, "ethereal"}
-    assert asked["spray"].nic == asked["spray"].program_nic == PerPacket("round-robin")
-    assert asked["spray-random"].nic == asked["spray-random"].program_nic == PerPacket("random")
+    for name, order in (("spray", PerPacket("round-robin")), ("spray-random", PerPacket("random"))):
+        assert asked[name].program_nic == order, "whatever tag a program sets"
+        assert asked[name].nic == replace(order, but_tagged=True), "another tenant's connections have their paths"
     assert asked["ethereal"].program_nic == PerConnection()
     assert asked["switch-spray"].nic == asked["switch-spray"].program_nic == SingleFrames()
 
@@ -257,14 +259,38 @@ def test_a_flowlets_name_has_its_pause(name: str, gap_s: float) -> None:
     assert "write fabric.dataplane: linux" in str(scheme.lacking("ovs-user")) and scheme.lacking("auto")
 
 
-@pytest.mark.parametrize("name", ["mptcp-1", "mptcp-9", "mptcp-04", "flowlet-7ms", "flowlet-10000ms", "flowlet-1s"])
+@pytest.mark.parametrize(
+    ("name", "period_s"), [("hedera-50ms", 0.05), ("hedera-5000ms", 5), ("hedera-99999ms", 99.999)]
+)
+def test_the_name_of_hedera_has_its_period(name: str, period_s: float) -> None:
+    scheme = scheme_of(name)
+    assert scheme.switch == Scheduling(period_s) and scheme.for_programs
+    assert scheme.lacking("linux") is None
+    assert "write fabric.dataplane: linux" in str(scheme.lacking("ovs-user")) and scheme.lacking("auto")
+
+
+def test_what_a_controller_places_is_hashed_first() -> None:
+    asked = experiment(schemes=["ecmp", "hedera-500ms", "flowlet-100ms"])
+    work = Replays(asked)
+    hashed = {run.scheme: ReplayLoad(work.plan(run), asked.tcp()).hashed for run in work.runs}
+    assert hashed["hedera-500ms"] == hashed["ecmp"] != []
+    assert hashed["flowlet-100ms"] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mptcp-1", "mptcp-9", "mptcp-04", "flowlet-7ms", "flowlet-10000ms", "flowlet-1s", "hedera-49ms", "hedera-1s"],
+)
 def test_rivals_of_other_numbers_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="mptcp-K with K from 2 to 8 and flowlet-Tms with T from 8 to 9999"):
+    with pytest.raises(
+        ValueError,
+        match="mptcp-K with K from 2 to 8, flowlet-Tms with T from 8 to 9999 and hedera-Pms with P from 50 to 99999",
+    ):
         scheme_of(name)
 
 
 def test_nobody_predicts_what_draws_its_paths() -> None:
-    asked = experiment(schemes=["ecmp", "mptcp-2", "flowlet-100ms"])
+    asked = experiment(schemes=["ecmp", "mptcp-2", "flowlet-100ms", "hedera-500ms"])
     rows = predict(asked).set_index("scheme")
     work = Replays(asked)
     for run in work.runs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from emulator.topology import LeafSpine
@@ -11,6 +13,8 @@ from experiments.theory.loads import choose_spines
 from experiments.theory.steps import COLUMNS, step_columns
 from traffic.collectives import build_schedule
 from traffic.jobs import JOBS, MODELS, Scale, Training, draw_up
+from traffic.jobs.requests import requests
+from traffic.jobs.together import together
 from traffic.plan import plan_traffic
 from traffic.schedule import Compute, Flow, Schedule
 from traffic.schemes import scheme_of
@@ -36,6 +40,7 @@ def test_a_step_is_told_from_its_timeline() -> None:
         "exposed_s": 7.0,
         "exposed_mean_s": (4.0 + 7.0) / 2,
         "overlap": (4.0 + 2.0) / (6.0 + 6.0),  # of 12 to 18, rank 0 computes up to 16 and rank 1 up to 14
+        **dict.fromkeys(("job_steps", "request_p50_s", "request_p99_s")),
     }
 
 
@@ -44,7 +49,7 @@ def test_what_has_no_computations_has_no_steps() -> None:
     assert step_columns(flows, [0.0] * 12, [1.0] * 12, 1.0) == dict.fromkeys(COLUMNS)
 
 
-def predicted(job: str, training: Training, iterations: int = 3) -> dict[str, float | None]:
+def predicted(job: str, training: Training, iterations: int = 3) -> dict[str, Any]:
     schedule = draw_up(JOBS[job], training, 4, iterations=iterations, scale=Scale(0.01, 1.0))
     plan = plan_traffic(schedule, FABRIC, range(4), scheme_of("spray"))
     result = simulate(plan, FABRIC, choose_spines(plan, FABRIC, 1))
@@ -67,3 +72,59 @@ def test_with_overlap_only_what_computing_does_not_hide_is_exposed() -> None:
     assert hidden["exposed_s"] == pytest.approx(last_bucket_s, rel=0.02)
     assert hidden["overlap"] == pytest.approx(1 - 2_431_040 / 25_557_032, abs=0.02)
     assert hidden["step_over_bound"] == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.3])
+def test_a_straggler_of_a_job_delays_every_rank_as_if_all_were_as_slow(slower: float) -> None:
+    """Nobody's gradients are summed before the slowest has computed its own: an iteration is as long as for it."""
+    scale = Scale(0.01, 1.0)
+    training = Training(MODELS["resnet50"], 20.0)
+    late = draw_up(JOBS["ddp"], training, 4, iterations=2, scale=Scale(0.01, 1.0, {0: slower}))
+    all_slow = draw_up(JOBS["ddp"], Training(MODELS["resnet50"], 20.0 * slower), 4, iterations=2, scale=scale)
+
+    def ends(schedule: Schedule) -> list[float]:
+        plan = plan_traffic(schedule, FABRIC, range(4), scheme_of("spray"))
+        end_s = simulate(plan, FABRIC, choose_spines(plan, FABRIC, 1)).end_s
+        return [end_s[each.id] for each in schedule.computes if each.label == "update"]
+
+    assert ends(late) == pytest.approx(ends(all_slow), rel=1e-6)
+    assert max(ends(late)) > 2 * 20.0 * slower
+
+
+def asked(count: int = 40) -> Schedule:
+    return requests(count, clients=2, pool=2, at_once=3, up_bytes=2000, down_bytes=2500, serve_s=0.5)
+
+
+def test_requests_take_turns_and_are_timed_without_what_serves_them() -> None:
+    schedule = asked()
+    plan = plan_traffic(schedule, FABRIC, range(4), scheme_of("ecmp"))
+    result = simulate(plan, FABRIC, choose_spines(plan, FABRIC, 1))
+    columns = step_columns(schedule, result.start_s, result.end_s, 1.0)
+    least_s = sum(FABRIC.wire_bytes(size) * 8 / FABRIC.host_rate_bps for size in (2000, 2500))
+    assert columns["step_s"] is None and columns["job_steps"] is None
+    assert isinstance(columns["request_p99_s"], float) and least_s * 0.999 <= columns["request_p99_s"] <= 4 * least_s
+    under_way = [
+        sum(result.start_s[each.sent] <= moment < result.end_s[each.answered] for each in schedule.requests)
+        for moment in (0.1, 1.1, 5.1)
+    ]
+    assert under_way == [3, 3, 3]
+
+
+def test_of_several_jobs_each_has_its_step_and_servers_have_none() -> None:
+    first, second = (
+        draw_up(JOBS["ddp"], Training(MODELS["resnet50"], seconds), 2, iterations=2, scale=Scale(0.001, 1.0))
+        for seconds in (10.0, 20.0)
+    )
+    both = together([first, second], ["a", "b"])
+    big = LeafSpine(2, 2, 4, 10_000_000, 10_000_000)
+
+    def columns(schedule: Schedule) -> dict[str, Any]:
+        plan = plan_traffic(schedule, big, range(schedule.ranks), scheme_of("spray"))
+        result = simulate(plan, big, choose_spines(plan, big, 1))
+        return dict(step_columns(schedule, result.start_s, result.end_s, 1.0))
+
+    a_s, b_s = (columns(each)["step_s"] for each in (first, second))
+    assert columns(both)["job_steps"] == f"a {a_s:.4g} s; b {b_s:.4g} s"
+    beside = columns(together([first, asked()], ["a", "requests"]))
+    assert beside["step_s"] == pytest.approx(a_s, rel=0.01) and beside["job_steps"] is None
+    assert beside["exposed_s"] < 0.1 * a_s and beside["request_p99_s"] is not None

@@ -20,9 +20,10 @@ from experiments.theory.fluid import simulate
 from experiments.theory.loads import choose_spines
 from traffic.collectives import build_schedule
 from traffic.plan import plan_traffic
-from traffic.schedule import Flow, Schedule
+from traffic.schedule import Compute, Flow, Schedule
 from traffic.schemes import scheme_of
 from traffic.strain import STRAINS, Strain, StrainError, strained
+from traffic.strain.background import Background
 from traffic.strain.jitter import StartJitter
 from traffic.strain.order import Order
 from traffic.strain.sizes import Sizes
@@ -171,7 +172,7 @@ def test_an_order_leaves_traffic_alone_that_has_one_of_its_own() -> None:
 
 
 def test_none_of_everything_is_row_for_row_what_no_strain_gives() -> None:
-    none = {"jitter": 0, "sizes": {"spread": "0%", "skew": 0}, "stragglers": 0, "order": "listed"}
+    none = {"jitter": 0, "sizes": {"spread": "0%", "skew": 0}, "stragglers": 0, "order": "listed", "background": 0}
     assert set(none) == {kind.key for kind in STRAINS}, "a new kind is tried here too"
     plain, zero = experiment(), experiment(strain=none)
     assert Replays(zero).ideal(Replays(zero).runs[0]) == Replays(plain).ideal(Replays(plain).runs[0])
@@ -226,3 +227,55 @@ def test_resized_flows_carry_no_data_that_could_be_checked() -> None:
 def test_an_order_that_traffic_cannot_have_is_refused_before_anything_is_built() -> None:
     with pytest.raises(SpecError, match="strain: the flows of allreduce ring wait for each other"):
         experiment(strain={"order": "shuffled"}, traffic=[{"collective": "allreduce", "algorithm": "ring"}])
+
+
+@quickly
+@given(schedules, seeds, st.floats(0.01, 2), st.sampled_from(["permutation", "uniform"]))
+def test_another_tenant_sends_its_load_beside_ours_and_changes_none_of_it(
+    schedule: Schedule, seed: int, load: float, pattern: Any
+) -> None:
+    both = put(schedule, Background(load, pattern), seed=seed)
+    assert both.own == schedule and both.own_tasks == len(schedule.flows)
+    theirs = both.flows[len(schedule.flows) :]
+    assert all(flow.src != flow.dst and 0 <= flow.start_s < 2 * BOUND_S for flow in theirs)
+    assert {flow.channel for flow in theirs}.isdisjoint({flow.channel for flow in schedule.flows})
+    within_bound = sum(flow.size_bytes for flow in theirs) / 2
+    assert within_bound == pytest.approx(load * schedule.payload_bytes, rel=0.01)
+    if pattern == "permutation":
+        assert len({(flow.src, flow.dst) for flow in theirs}) == len({flow.dst for flow in theirs}) == schedule.ranks
+
+
+@pytest.mark.parametrize("scheme", ["ecmp", "spray", "ethereal", "subflow-4"])
+def test_no_scheme_moves_or_splits_what_another_tenant_sends_nor_minds_it_in_its_own(scheme: str) -> None:
+    both = put(PERMUTATION, Background(0.3))
+    plan, alone = (plan_traffic(each, FABRIC, HOSTS, scheme_of(scheme)) for each in (both, PERMUTATION))
+    own = [piece for piece in plan.pieces if piece.flow < len(PERMUTATION.flows)]
+    assert [(piece.flow, piece.size_bytes) for piece in own] == [(each.flow, each.size_bytes) for each in alone.pieces]
+    theirs = [piece for piece in plan.pieces if piece.flow >= len(PERMUTATION.flows)]
+    assert [piece.size_bytes for piece in theirs] == [flow.size_bytes for flow in both.flows[len(PERMUTATION.flows) :]]
+    ecmp = plan_traffic(both, FABRIC, HOSTS, scheme_of("ecmp"))
+    theirs_there = [piece for piece in ecmp.pieces if piece.flow >= len(PERMUTATION.flows)]
+    tags, tags_there = (
+        [each.connections[piece.connection].path_tag for piece in pieces]
+        for each, pieces in ((plan, theirs), (ecmp, theirs_there))
+    )
+    assert tags == tags_there, "their paths are the same under all schemes"
+
+
+def test_the_more_another_tenant_sends_the_later_ours_arrive_and_its_own_arrivals_do_not_count() -> None:
+    times_s = []
+    for load in (0.0, 0.2, 0.8):
+        both = put(PERMUTATION, Background(load))
+        plan = plan_traffic(both, FABRIC, HOSTS, scheme_of("spray"))
+        bound = bound_s(both.own, FABRIC, HOSTS)
+        found = simulate(plan, FABRIC, choose_spines(plan, FABRIC, 1))
+        assert found.cct_s >= bound == bound_s(PERMUTATION, FABRIC, HOSTS)
+        assert found.cct_s == found.end_s[: len(PERMUTATION.flows)].max()
+        times_s.append(found.cct_s)
+    assert times_s == sorted(times_s) and times_s[2] > times_s[0]
+
+
+def test_what_computes_takes_no_background() -> None:
+    job = Schedule("job", "ddp", 2, 1, 8, [Flow(0, 0, 1, 8)], computes=(Compute(1, 0, 1.0),))
+    with pytest.raises(StrainError, match="ddp computes; write load: 0"):
+        put(job, Background(0.3))

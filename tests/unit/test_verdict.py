@@ -332,3 +332,16 @@ def test_threshold_of_the_manifest_holds_unless_another_is_given() -> None:
     for wrong in ("5%", None, 5, [], float("nan")):
         with pytest.raises(ResultsError, match="within"):
             of_results(runs, {"within": wrong})
+
+
+@pytest.mark.parametrize(
+    ("strain", "faults", "said"),
+    [
+        ("", [], "on this fabric: within"),
+        ("jitter: 5%", [], "on this fabric under its strain: within"),
+        ("jitter: 5%", [{"kind": "down"}], "on this fabric as its links break under its strain: within"),
+    ],
+)
+def test_what_made_it_worse_is_part_of_the_sentence(strain: str, faults: list[Any], said: str) -> None:
+    runs = planted(on("ring", ecmp=(1.0, 1.0), spray=(1.0, 1.0), ethereal=(1.0, 1.0)))
+    assert said in sentence(of_results(runs.assign(strain=strain), {"experiment": {"faults": faults}}))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from traffic.formats import astra, goal, hpcc, htsim, inspector, plain, simai
+from traffic.formats import astra, chakra, goal, hpcc, htsim, inspector, plain, simai
 from traffic.formats.format import Format, FormatError
 
 __all__ = ["FORMATS", "Format", "FormatError"]
 
-_ALL = (htsim.FORMAT, plain.FORMAT, hpcc.FORMAT, goal.FORMAT, astra.FORMAT, simai.FORMAT, inspector.FORMAT)
+_ALL = (
+    *(htsim.FORMAT, plain.FORMAT, hpcc.FORMAT, goal.FORMAT, astra.FORMAT, simai.FORMAT),
+    *(inspector.FORMAT, chakra.FORMAT),
+)
 
 FORMATS: dict[str, Format] = {each.key: each for each in _ALL}
 """By the key of an entry of `traffic`."""

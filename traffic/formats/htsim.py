@@ -10,6 +10,9 @@ A connection starts at its time in picoseconds or when its trigger fires: a ones
 barrier does so at its count-th firing, a multishot starts one more each time. Here `send_done_trigger` and
 `recv_done_trigger` both fire when the last byte is received (htsim's sender is done when that is acknowledged), and the
 k-th connection in the file that fires a multishot starts the k-th that waits for it. `prio` is checked and not used.
+
+A matrix may be of a few hosts of a larger cluster and use its numbers: with `nodes: active`, ranks are those that send
+or receive anything, in their order, and else all that the header counts.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ import heapq
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from math import isfinite
 from pathlib import Path
+from typing import Annotated, Literal
 
 from emulator.inputs import InputError, quote, read_input
 from traffic.formats.format import Format, FormatError
@@ -77,7 +81,9 @@ class _Trigger:
     count: int | None
 
 
-def load_matrix(path: str | Path) -> Schedule:
+def load_matrix(
+    path: str | Path, *, nodes: Annotated[Literal["all", "active"], "one of all, active"] = "all"
+) -> Schedule:
     """The matrix in file `path` as a schedule, its connections in the order of the file as far as triggers allow.
 
     `size_bytes` is the most that any one rank sends. Connections of one pair of ranks are channels of their own, as
@@ -111,7 +117,15 @@ def load_matrix(path: str | Path) -> Schedule:
         )
         pairs[pair] += 1
         sent_bytes[connection.src] += connection.size_bytes
+    if nodes == "active":
+        ranks, flows = _active(flows)
     return Schedule("matrix", path.stem, ranks, max(pairs.values()), max(sent_bytes.values()), flows)
+
+
+def _active(flows: Sequence[Flow]) -> tuple[int, list[Flow]]:
+    """Return how many ranks have anything to do, and their flows with these ranks numbered anew."""
+    number = {rank: place for place, rank in enumerate(sorted({end for flow in flows for end in (flow.src, flow.dst)}))}
+    return len(number), [replace(flow, src=number[flow.src], dst=number[flow.dst]) for flow in flows]
 
 
 FORMAT = Format(key="matrix", suffix=".cm", says="an htsim connection matrix", read=load_matrix, write=write_matrix)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import isfinite
 
-from traffic.collectives import ScheduleError, build_schedule
+from traffic.collectives import ScheduleError, algorithm_of, build_schedule
 from traffic.collectives.layout import ELEMENT_BYTES
 from traffic.schedule import Compute, Flow, Placed, Schedule
 
@@ -115,6 +115,7 @@ class Graph:
         flows: Sequence[Flow] = ()
         if len(ranks) > 1:
             self._collectives.append(Placed(name, len(ranks), size))
+            self.room_for(algorithm_of(name, self._algorithms.get(name)).flow_count(len(ranks), self._channels))
             flows = _flows(name, self._algorithms.get(name), len(ranks), size, self._channels)
         return self._place(flows, ranks, after, communicator)
 
@@ -133,6 +134,11 @@ class Graph:
             for number, ((src, dst), size) in enumerate(sizes_bytes.items())
         ]
         return self._place(flows, ranks, after, communicator)
+
+    def room_for(self, tasks: int) -> None:
+        """Raise JobError where so many more tasks would be too many; to be asked before they are listed."""
+        if len(self._tasks) + tasks > MAX_TASKS:
+            raise JobError(f"more than {MAX_TASKS:,} flows and computations: use fewer ranks, layers or iterations")
 
     def schedule(self, kind: str, name: str) -> Schedule:
         """Return the graph as a schedule; its size is the most that any one rank sends."""
@@ -208,8 +214,7 @@ class Graph:
                 raise JobError(f"rank {rank} is out of range: with {self.ranks} ranks, they are 0 to {self.ranks - 1}")
 
     def _add(self, task: Flow | Compute) -> int:
-        if len(self._tasks) >= MAX_TASKS:
-            raise JobError(f"more than {MAX_TASKS:,} flows and computations: use fewer ranks, layers or iterations")
+        self.room_for(1)
         self._tasks.append(task)
         return task.id
 

@@ -135,6 +135,7 @@ def _experts(graph: Graph, training: Training, ends: _Waits) -> _Waits:
 
     def exchange(*, back: bool) -> None:
         for group in groups:
+            graph.room_for(len(group) * (len(group) - 1))
             sizes = {
                 (dst, src) if back else (src, dst): bytes_each * part
                 for src in group

@@ -6,6 +6,7 @@ from emulator.inputs import quote
 from traffic.schemes.ecmp import ECMP
 from traffic.schemes.ethereal import ETHEREAL
 from traffic.schemes.flowlets import FLOWLETS
+from traffic.schemes.hedera import HEDERA
 from traffic.schemes.mptcp import MPTCP
 from traffic.schemes.scheme import INK, Family, ForPrograms, Look, Needs, Role, Scheme, Split, spare_look
 from traffic.schemes.spray import SPRAY, SPRAY_RANDOM, SWITCH_SPRAY
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 SCHEMES: tuple[Scheme, ...] = (ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL, SWITCH_SPRAY)
-FAMILIES: tuple[Family, ...] = (SUBFLOWS, MPTCP, FLOWLETS)
+FAMILIES: tuple[Family, ...] = (SUBFLOWS, MPTCP, FLOWLETS, HEDERA)
 
 
 def scheme_of(name: str) -> Scheme:

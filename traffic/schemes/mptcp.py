@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from emulator.mptcp import without_mptcp
 from emulator.nic import PerConnection
 from traffic.multipath import MOST_SUBFLOWS, port_ranges
 from traffic.schemes import subflows
 from traffic.schemes.scheme import Family, Needs, Scheme, spare_look
 
-_NAME = re.compile(r"mptcp-([1-9])")
 _SAYS = "the kernel's MPTCP carries every flow by {} subflows, each on a spine of its own as far as there are enough"
 
 
@@ -18,12 +15,7 @@ def _lacking(_: str) -> str | None:
     return without_mptcp()
 
 
-def mptcp_scheme(name: str) -> Scheme | None:
-    """Return the scheme of a name such as mptcp-4."""
-    match = _NAME.fullmatch(name)
-    if not match or not 2 <= int(match[1]) <= MOST_SUBFLOWS:
-        return None
-    count = int(match[1])
+def _made(name: str, count: int) -> Scheme:
     return Scheme(
         name=name,
         says=_SAYS.format(count),
@@ -37,4 +29,4 @@ def mptcp_scheme(name: str) -> Scheme | None:
     )
 
 
-MPTCP = Family("mptcp-K", f"with K from 2 to {MOST_SUBFLOWS}", _SAYS.format("K"), mptcp_scheme)
+MPTCP = Family("mptcp-K", 2, MOST_SUBFLOWS, _SAYS.format("K"), _made)

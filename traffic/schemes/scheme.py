@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from emulator.forwarding import Forwarding
@@ -65,6 +67,17 @@ class Needs:
 
     says: str
     lacking: Callable[[str], str | None]
+
+
+def on_routers(missing: str) -> Needs:
+    """What Linux routers do and Open vSwitch does not, which says so by `missing`."""
+    return Needs("Linux routers (fabric.dataplane: linux)", partial(_lacking_on_ovs, missing))
+
+
+def _lacking_on_ovs(missing: str, dataplane: str) -> str | None:
+    if dataplane.startswith("ovs"):
+        return missing
+    return f"on Open vSwitch, should auto take it: {missing}" if dataplane == "auto" else None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -151,15 +164,33 @@ class Scheme:
 class Family:
     """Schemes that differ in a number, which is part of their names.
 
-    `name` stands for all members, as does `says`; `limits` follows `name` in errors. `member` gives the scheme of a
-    name, or None where no member is called so. `for_programs`: unmodified programs can have them.
+    `name` stands for all members, as does `says`; the capital in it, for a number from `least` to `most`. `make` gives
+    the scheme of a name and its number. `for_programs`: unmodified programs can have them.
     """
 
     name: str
-    limits: str
+    least: int
+    most: int
     says: str
-    member: Callable[[str], Scheme | None]
+    make: Callable[[str, int], Scheme]
     for_programs: bool = False
+
+    @property
+    def limits(self) -> str:
+        """Which numbers there are; follows `name` in errors."""
+        return f"with {''.join(filter(str.isupper, self.name))} from {self.least} to {self.most}"
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression of members' names, but for the limits of their numbers."""
+        return re.sub("[A-Z]", "([1-9][0-9]{0,5})", self.name)
+
+    def member(self, name: str) -> Scheme | None:
+        """Return the scheme of a name; None where no member is called so."""
+        match = re.fullmatch(self.pattern, name)
+        if not match or not self.least <= int(match[1]) <= self.most:
+            return None
+        return self.make(name, int(match[1]))
 
 
 def equal_pieces(size_bytes: int, path: Sequence[int]) -> Split:

@@ -24,7 +24,7 @@ SPRAY = Spray(
     role="spraying",
     acts="in the sender's NIC",
     source="Dixit et al., INFOCOM 2013; by NICs, Ultra Ethernet",
-    nic=PerPacket("round-robin"),
+    nic=PerPacket("round-robin", but_tagged=True),
     for_programs=ForPrograms("each packet gets the next path in turn", PerPacket("round-robin")),
     spreads=True,
 )
@@ -36,7 +36,7 @@ SPRAY_RANDOM = Spray(
     role="spraying",
     acts="in the sender's NIC",
     source="Dixit et al., INFOCOM 2013",
-    nic=PerPacket("random"),
+    nic=PerPacket("random", but_tagged=True),
     for_programs=ForPrograms("each packet gets a random path", PerPacket("random")),
     spreads=True,
 )

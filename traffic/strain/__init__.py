@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from traffic.schedule import Schedule
+from traffic.strain.background import Background
 from traffic.strain.jitter import StartJitter
 from traffic.strain.order import Order
 from traffic.strain.sizes import Sizes
@@ -16,7 +17,7 @@ from traffic.strain.strain import Strain, StrainError, from_first_send
 
 __all__ = ["STRAINS", "Strain", "StrainError", "strained"]
 
-STRAINS: tuple[type[Strain], ...] = (Order, Sizes, StartJitter, Stragglers)
+STRAINS: tuple[type[Strain], ...] = (Order, Sizes, StartJitter, Stragglers, Background)
 """In the order in which they are put on a schedule."""
 
 

@@ -26,6 +26,7 @@ from experiments.captures.paths import path_share
 from experiments.captures.queueing import queueing_delay
 from experiments.captures.reordering import reorder_density, reordering
 from experiments.captures.retransmission import retransmissions
+from experiments.captures.streams import Streams
 from experiments.machine.benchmarks.alone import measured_alone
 
 SNAP_BYTES = 128
@@ -102,10 +103,12 @@ def _spraylab(path: Path) -> Tool:
 def _spraylab_analyses(path: Path) -> Tool:
     def analyse() -> int:
         frame = read_capture(path).frame
-        for over_time in (path_share, goodput, incast_degree):
-            over_time(frame, 0.1)
+        path_share(frame, 0.1)
+        streams = Streams.of(frame)
+        for over_time in (goodput, incast_degree):
+            over_time(streams, 0.1)
         for at_once in (flow_starts, reordering, reorder_density, retransmissions):
-            at_once(frame)
+            at_once(streams)
         queueing_delay(frame, frame)
         return len(frame)
 

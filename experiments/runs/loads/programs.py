@@ -106,6 +106,8 @@ class Programs(Work):
         for key, value in (("sweep", experiment.sweep), ("strain", experiment.strains)):
             if value:
                 raise SpecError(f"{key}: changes what is replayed, and programs send what they like; --set {key}=null")
+        if experiment.repath():
+            raise SpecError("reaction.hosts: programs open their own connections, which nobody moves; leave it out")
         self.take(experiment)
         self.program = program
         self.left_out = [scheme for scheme in experiment.schemes if not scheme_of(scheme).for_programs]
@@ -141,7 +143,8 @@ class Programs(Work):
         launch = Launch(self.program.command, self.program.hosts, self.program.timeout_s, port, dict(os.environ))
         load = ProgramLoad(scheme_of(run.scheme), launch)
         faults = self.experiment.broken(0.0, run.seed)  # by seconds alone
-        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, faults)
+        reaction = self.experiment.network_reaction()
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, faults, reaction)
 
     def judged(self, run: Run, measured: Measured[ProgramResult], seen: Seen) -> Judged:
         evidence = ProgramEvidence.of(

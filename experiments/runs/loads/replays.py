@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from emulator.dataplane import Endpoints
-from emulator.faults import Fault
+from emulator.faults import Fault, Reaction
 from emulator.files import Folder
 from emulator.forwarding import Forwarding
 from emulator.nic import at_work
@@ -21,7 +22,15 @@ from experiments.judge.rows import Judged, judge_replay
 from experiments.runs.messages import Job, Playing
 from experiments.runs.plan import RUN_OVERHEAD_S, Run, estimate_s, plan_runs
 from experiments.runs.work import Seen, Work, refuse
-from experiments.spec.budget import too_long, too_many_connections, too_many_flows, too_many_pieces, too_many_runs
+from experiments.spec.budget import (
+    fewest_connections,
+    too_long,
+    too_many_connections,
+    too_many_flows,
+    too_many_in_all,
+    too_many_pieces,
+    too_many_runs,
+)
 from experiments.spec.experiment import Experiment, Point
 from experiments.spec.faults import contradiction
 from experiments.spec.sweep import as_text
@@ -33,6 +42,7 @@ from traffic.connections import NamespaceSockets, Sockets
 from traffic.multipath import MultipathSockets
 from traffic.payload import Anything, RealData
 from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
+from traffic.repath import Repath
 from traffic.replay import Replay, ReplayResult
 from traffic.schedule import Schedule
 from traffic.schemes import scheme_of
@@ -44,15 +54,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReplayLoad:
-    """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`."""
+    """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`.
+
+    By `repath`, hosts move connections that bring nothing any more.
+    """
 
     plan: TrafficPlan
     transport: Transport
     verify: bool = False
+    repath: Repath | None = None
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
-        if self.plan.scheme.spreads or self.plan.scheme.switch:
+        if self.plan.scheme.spreads or (self.forwarding and not self.forwarding.hashes):
             return []
         return [
             Endpoints(connection.src_host, connection.dst_host, connection.src_port, LISTEN_PORT)
@@ -88,7 +102,7 @@ class ReplayLoad:
             yield replay
 
     def _replay(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay:
-        return Replay(self.plan, fabric.topology, sockets, self.transport, payload)
+        return Replay(self.plan, fabric.topology, sockets, self.transport, payload, self.repath)
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,11 @@ class ReplayWork(Work):
     """
 
     predicts = True
+    repath: Repath | None = None
+    """When hosts move connections that bring nothing any more, if they do."""
+
+    reaction: Reaction | None = None
+    """How the network reacts to links that are down, if it does."""
 
     def __init__(self) -> None:
         self._prepared: dict[str, _Prepared] = {}
@@ -150,8 +169,8 @@ class ReplayWork(Work):
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
     def job(self, run: Run, captures: Folder) -> Job:
-        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify)
-        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run))
+        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.repath)
+        return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run), self.reaction)
 
     def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
         prepared = self._prepared[run.run_id]
@@ -186,7 +205,7 @@ class Replays(ReplayWork):
             {"point": point.label, **{key: as_text(value) for key, value in point.setting.items()}} if point else {}
         )
         self.take(experiment)
-        self.verify = experiment.verify
+        self.verify, self.repath, self.reaction = experiment.verify, experiment.repath(), experiment.network_reaction()
         refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
         self.runs = plan_runs(experiment, point.label if point else "")
         self._ideal = lru_cache(maxsize=None)(self._found)
@@ -204,9 +223,9 @@ class Replays(ReplayWork):
         whole_s = bound_s(schedule, self.topology, hosts)
         if self.experiment.strains:
             schedule = self.experiment.strained(schedule, whole_s, seed)
-            whole_s = bound_s(schedule, self.topology, hosts)
+            whole_s = bound_s(schedule.own, self.topology, hosts)
         faults = self.experiment.broken(whole_s, seed)
-        under_s = bound_under_s(schedule, self.topology, hosts, faults) if faults else 0.0
+        under_s = bound_under_s(schedule.own, self.topology, hosts, faults) if faults else 0.0
         return schedule, hosts, max(whole_s, under_s), faults
 
     def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
@@ -215,7 +234,8 @@ class Replays(ReplayWork):
         return {**super().identity(run, plan, dataplane), **self._setting, **strain}
 
     def estimate_s(self, run: Run) -> float:
-        return estimate_s(self.experiment, run, self.bound_s(run))
+        last_s = max((flow.start_s for flow in self.ideal(run)[0].flows), default=0.0)
+        return max(estimate_s(self.experiment, run, self.bound_s(run)), last_s + RUN_OVERHEAD_S)
 
     def columns(self, run: Run) -> dict[str, str]:
         plan, faults = self.plan(run), self.faults(run)
@@ -230,9 +250,14 @@ class Replays(ReplayWork):
         first = [run for run in self.runs if run.seed == self.experiment.seeds[0]]
         for run in first:
             self.check_listable(run)
+        refuse(too_many_in_all(self.pieces_in_all(), len(self.runs)), self.name)
         for run in first:
-            refuse(too_many_connections(self.plan(run), self.topology), self.name, run.label)
-            schedule, _, bound = self.ideal(run)
+            schedule, hosts, bound = self.ideal(run)
+            fewest = fewest_connections(schedule, hosts, scheme_of(run.scheme))
+            refuse(too_many_connections(scheme_of(run.scheme), fewest, self.topology), self.name, run.label)
+            plan = self.plan(run)
+            senders = Counter(connection.src_host for connection in plan.connections)
+            refuse(too_many_connections(plan.scheme, senders, self.topology), self.name, run.label)
             refuse(too_long(self.experiment.fabric.slower, schedule, bound), self.name, run.label)
         self._check_faults()
 
@@ -253,6 +278,11 @@ class Replays(ReplayWork):
                     f"{ends_s:.2g} s; write a time before that, or a part of the bound such as 30%",
                     self.name,
                 )
+
+    def pieces_in_all(self) -> int:
+        """Return how many pieces all runs have at least, as far as that can be told without listing them."""
+        flows = [entry.flow_count(self.topology) for entry in self.experiment.traffic]
+        return sum(flows[run.traffic] * scheme_of(run.scheme).connections_per_flow for run in self.runs)
 
     def check_listable(self, run: Run) -> None:
         """Raises SpecError for traffic of more flows than can be listed."""

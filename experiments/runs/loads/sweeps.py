@@ -12,7 +12,7 @@ from experiments.runs.loads.replays import Replays
 from experiments.runs.messages import Job
 from experiments.runs.plan import Run, merged
 from experiments.runs.work import Seen, Work, refuse
-from experiments.spec.budget import too_many_runs
+from experiments.spec.budget import too_many_in_all, too_many_runs
 from experiments.spec.experiment import Experiment
 
 
@@ -52,6 +52,7 @@ class Sweep(Work):
         return {name for work in self.works for name in work.congestion_controls}
 
     def check_emulable(self) -> None:
+        refuse(too_many_in_all(sum(work.pieces_in_all() for work in self.works), len(self.runs)), self.name)
         for work in self.works:
             work.check_emulable()
 

@@ -15,6 +15,7 @@ from experiments.spec.traffic.collective import CollectiveTraffic, collective_tr
 from experiments.spec.traffic.entry import TrafficEntry
 from experiments.spec.traffic.files import file_traffic
 from experiments.spec.traffic.job import JobTraffic
+from experiments.spec.traffic.requests import RequestTraffic
 from experiments.spec.traffic.several import SeveralTraffic
 from traffic.formats import FORMATS
 
@@ -26,6 +27,7 @@ def kinds() -> dict[str, type[TrafficEntry]]:
     return {
         CollectiveTraffic.key: collective_traffic(),
         JobTraffic.key: JobTraffic,
+        RequestTraffic.key: RequestTraffic,
         SeveralTraffic.key: SeveralTraffic,
         **{key: file_traffic(form) for key, form in FORMATS.items()},
     }
@@ -50,7 +52,7 @@ def read_entry(entry: object, folder: Path = Path()) -> TrafficEntry:
     """An entry as an experiment file of `folder` has it. Raises ValueError."""
     if isinstance(entry, TrafficEntry):
         return entry
-    return kind_of(entry).model_validate(entry, context={"folder": folder})
+    return kind_of(entry).model_validate(entry, context={"folder": folder, "read": read_entry})
 
 
 def _in_its_folder(entry: object, info: ValidationInfo) -> TrafficEntry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +32,11 @@ class TrafficEntry(Keys):
     def file(self) -> Path | None:
         """The file that it is read from, under `key`, if it is."""
         return None
+
+    @property
+    def parts(self) -> Sequence[TrafficEntry]:
+        """The entries that it is made of, written as a list under `key`, if it is."""
+        return ()
 
     @property
     def seeded(self) -> bool:

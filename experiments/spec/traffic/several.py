@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo
@@ -10,6 +9,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo
 from emulator.topology import LeafSpine
 from experiments.spec.messages import shown
 from experiments.spec.traffic.entry import TrafficEntry
+from traffic.jobs.graph import MAX_TASKS, JobError
 from traffic.jobs.together import together
 from traffic.schedule import Schedule
 
@@ -17,11 +17,11 @@ MAX_JOBS = 64
 
 
 def _entries(value: object, info: ValidationInfo) -> object:
-    from experiments.spec.traffic import read_entry
-
+    assert info.context, "entries are read by read_entry"
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_JOBS:
         raise ValueError(f"{shown(value)} is not a list of 1 to {MAX_JOBS} entries such as {SeveralTraffic.example}")
-    return tuple(read_entry(entry, (info.context or {}).get("folder", Path())) for entry in value)
+    read, folder = info.context["read"], info.context["folder"]  # of whoever knows all kinds, this one too
+    return tuple(read(entry, folder) for entry in value)
 
 
 class SeveralTraffic(TrafficEntry):
@@ -42,6 +42,10 @@ class SeveralTraffic(TrafficEntry):
         return "+".join(entry.label for entry in self.entries)
 
     @property
+    def parts(self) -> tuple[TrafficEntry, ...]:
+        return self.entries
+
+    @property
     def seeded(self) -> bool:
         return any(entry.seeded for entry in self.entries)
 
@@ -56,4 +60,12 @@ class SeveralTraffic(TrafficEntry):
         return sum(entry.flow_count(topology) for entry in self.entries)
 
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
-        return together([entry.schedule(topology, placement, seed) for entry in self.entries])
+        """Return all of them as one. Raises JobError for more than one may have."""
+        schedules: list[Schedule] = []
+        tasks = 0
+        for entry in self.entries:
+            schedules.append(entry.schedule(topology, placement, seed))
+            tasks += len(schedules[-1].flows) + len(schedules[-1].computes)
+            if tasks > MAX_TASKS:
+                raise JobError(f"more than {MAX_TASKS:,} flows and computations together: use fewer or smaller jobs")
+        return together(schedules, [entry.label for entry in self.entries])
