@@ -66,7 +66,8 @@ def perform(
         if not how.on:  # elsewhere, it is for the machines' owners to be root
             become_root()
         console.go_on("the runs go on without it")
-    _warn(work, console, here=not how.on)
+    if not how.on:  # elsewhere, each machine says it of itself
+        _warn(work, console)
     fabric = work.experiment.fabric
     for said in explained(fabric.slower, fabric.at_scale(1).topology()):
         console.say(said)
@@ -117,10 +118,12 @@ def _machines(how: How, work: Work, console: Console) -> AbstractContextManager[
     from experiments.runs.scheduler import Address
     from experiments.runs.worker import Needs, unfit
 
+    schemes = list(dict.fromkeys(run.scheme for run in work.runs))
     versions = {name: version for name, version in here()["versions"].items() if name != "python"}
-    warn = partial(calibration.warning, work.experiment.fabric)
+    warn = partial(calibration.warning, work.experiment)
     console.say(f"asking the machines of {how.on} what they are")
-    return Cluster(Address.of(how.on), Needs(versions, work.congestion_controls, warn, unfit))
+    needs = Needs(versions, work.congestion_controls, schemes, work.dataplane, warn, unfit)
+    return Cluster(Address.of(how.on), needs)
 
 
 def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
@@ -235,8 +238,8 @@ def refusal(verdict: Verdict, fail_on: Collection[str]) -> str | None:
     return None
 
 
-def _warn(work: Work, console: Console, *, here: bool) -> None:
-    if here and (warning := calibration.warning(work.experiment.fabric)):
+def _warn(work: Work, console: Console) -> None:
+    if warning := calibration.warning(work.experiment):
         console.warn(warning)
     for scheme, reason in work.lacking().items():
         console.warn(f"{scheme} will not run: {reason}")

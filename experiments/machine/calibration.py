@@ -21,7 +21,7 @@ from emulator.topology import MAX_EMULATED_HOSTS
 from experiments.results.folder import ResultsError, write_file
 from experiments.results.manifest import machine
 from experiments.spec.experiment import Experiment
-from experiments.spec.fabric import MAX_BURST_FRAMES, FabricSpec
+from experiments.spec.fabric import MAX_BURST_FRAMES
 from experiments.spec.fields import Auto
 from experiments.spec.messages import SpecError
 from experiments.spec.scale import REAL_RATE_BPS, rounded_up
@@ -152,12 +152,12 @@ def _carried_bps(experiment: Experiment) -> int:
     return _UNCALIBRATED_BPS // hosts
 
 
-def warning(spec: FabricSpec) -> str | None:
-    """One sentence, if the links of a fabric are faster than was found faithful here, or nothing can be found."""
-    (found, unusable), fabric = _read(), spec.topology()
+def warning(experiment: Experiment) -> str | None:
+    """One sentence, if the links of an experiment are faster than was found faithful here, or nothing can be found."""
+    (found, unusable), fabric = _read(), experiment.fabric.topology()
     if unusable:
         return unusable
-    dataplane = found and found.dataplane(spec.dataplane, fabric.hosts, fabric.burst_frames)
+    dataplane = found and found.dataplane(experiment.fabric.dataplane, fabric.hosts, fabric.burst_frames)
     if not found or not dataplane:
         return None
     rate_bps = max(fabric.host_rate_bps, fabric.fabric_rate_bps)

@@ -1,4 +1,4 @@
-"""The one place that speaks to Dask for a command: a scheduler, its workers, and a queue by which these answer."""
+"""The one place that speaks to Dask: a scheduler and its workers, and the way by which these answer a command."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import ipaddress
 import json
 import logging
+import pickle
 import re
 import socket
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,17 @@ from typing import Any
 
 from emulator.errors import EmulatorError
 from emulator.inputs import InputError, read_input
-from experiments.runs.messages import Joined
-from experiments.runs.worker import RESOURCE, Greeting
+from experiments.runs.worker import Line, Message
 from experiments.spec.messages import SpecError
 
+RESOURCE = "fabric"
+"""What Dask counts on a worker that emulates: it has one, and every task takes it."""
+
 _CONNECT_S = 10.0
-_MOST_BYTES = 1024 * 1024  # of a scheduler's file
 _CLOSE_S = 2.0
+_SEND_TIMEOUT_S = 300.0  # for a command that is slow to write, or whose queue is full
+_MOST_WAITING = 64  # messages in the scheduler's memory that a command has not taken yet
+_MOST_BYTES = 1024 * 1024  # of a scheduler's file
 _EXAMPLE = "tls://head-node:8786, or the file that `dask scheduler --scheduler-file` writes"
 
 
@@ -38,8 +44,7 @@ class Address:
         Raises SpecError for what is none, and for one off this machine that is not encrypted.
         """
         url = text if "://" in text else _of_file(Path(text))
-        found = re.fullmatch(r"(tls|tcp|inproc)://(.+)", url)
-        if not found or (found[1] != "inproc" and not re.search(r":[0-9]{1,5}$", url)):
+        if not re.fullmatch(r"(tls|tcp)://.+:[0-9]{1,5}", url):
             raise SpecError(f"--on {text}: is no scheduler's address; name one, such as {_EXAMPLE}")
         if not private(url):
             raise SpecError(
@@ -65,10 +70,8 @@ def _of_file(path: Path) -> str:
 def private(url: str) -> bool:
     """Whether nobody else can listen or speak at `url`: it is encrypted, or on this machine alone."""
     kind, _, rest = url.partition("://")
-    if kind in ("tls", "inproc"):
-        return True
     host = rest.rpartition(":")[0].strip("[]")
-    if host == "localhost":
+    if kind == "tls" or host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -76,67 +79,78 @@ def private(url: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, eq=False)
-class Machine:
-    """A worker that performs runs, and what is to be known of where it is."""
+def emulating(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the addresses of those `workers`, as Dask describes them, that emulate, by what no other has ever had.
 
-    address: str
+    Raises SpecError for one that is neither encrypted nor on loopback.
+    """
+    found = {}
+    for address, about in workers.items():
+        if about.get("resources", {}).get(RESOURCE):
+            if not private(address):
+                raise SpecError(
+                    f"the worker at {address} is not encrypted, and whoever can reach it is root there: use TLS"
+                )
+            found[f"{address} {about['local_directory']}"] = address  # one that is started again may get the same port
+    return found
+
+
+@dataclass(frozen=True)
+class Post:
+    """Leads from a task on a worker to the command that submitted it: a queue of Dask's, by its name."""
+
     name: str
-    about: Mapping[str, Any]
-    warnings: Sequence[str]
 
-    @classmethod
-    def of(cls, address: str, greeting: Greeting, taken: Sequence[str]) -> Machine:
-        """Return the one at `address`, named as its host, and by its port too where that is `taken`."""
-        name, warnings = greeting.node, list(greeting.warnings)
-        if name in taken:
-            warnings.append(f"two workers are on {name}: the runs of one disturb those of the other")
-            name = f"{name}-{re.split('[:/]', address)[-1]}"
-        return cls(address, name, greeting.about, warnings)
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Line]:
+        """Give the running task its end of it; called on a worker."""
+        from distributed import Queue, get_client, get_worker
 
-    def joined(self) -> Joined:
-        return Joined(self.name, self.about, self.warnings)
+        worker = get_worker()
+        key = worker.get_current_task()
+        queue = Queue(self.name, client=get_client())
 
+        def send(message: Message) -> None:
+            queue.put(pickle.dumps(message, protocol=5), timeout=_SEND_TIMEOUT_S)
 
-class Queue:
-    """What workers send, in order."""
+        def wanted() -> bool:
+            known = worker.state.tasks.get(key)  # Dask cannot interrupt a task: it only marks it as cancelled
+            return known is not None and known.state == "executing"
 
-    def __init__(self, queue: Any, lost: Callable[[Exception], EmulatorError]) -> None:
-        self._queue, self._lost = queue, lost
-
-    def get_all(self) -> list[bytes]:
-        """Return what has come since, without waiting. Raises EmulatorError."""
         try:
-            return list(self._queue.get(batch=True))
-        except Exception as error:  # the library raises what the connection did
-            raise self._lost(error) from error
+            yield Line(send, wanted)
+        finally:
+            with contextlib.suppress(Exception):  # the scheduler may be gone, of which there are many signs
+                queue.close()
 
 
 class Scheduler:
-    """A connection to a scheduler. All methods raise EmulatorError once it is lost."""
+    """A connection to a scheduler, until `close`. Raises SpecError or EmulatorError where it is none to be trusted.
+
+    All methods but `cancel` and `close` raise EmulatorError once it is lost.
+    """
 
     def __init__(self, address: Address) -> None:
-        try:
-            import distributed
-        except ImportError as error:
-            raise SpecError(
-                "--on needs the Python package distributed: `./spraylab --setup cluster` installs it"
-            ) from error
-        for name in ("distributed", "tornado"):  # what they have to say is said here in sentences
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._address = address
-        self._distributed = distributed
         self._client = _connected(address)
         try:
-            contact = str(self._asked(lambda: self._client.scheduler_info())["address"])
+            # It takes workers at its own address, which may be another than the one it was reached by.
+            contact = str(self._asked(self._client.scheduler_info)["address"])
             if not private(contact):
                 raise SpecError(
                     f"the scheduler at {address} takes workers at {contact}, which is not encrypted: whoever can reach "
                     "it is root on them; start it with TLS, or with --host 127.0.0.1"
                 )
+            self.post = Post(f"spraylab-{uuid.uuid4().hex}")
+            self._queue = self._asked(self._make_queue)
         except BaseException:
             self.close()
             raise
+
+    def _make_queue(self) -> Any:
+        from distributed import Queue
+
+        return Queue(self.post.name, client=self._client, maxsize=_MOST_WAITING)
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         try:
@@ -144,71 +158,62 @@ class Scheduler:
                 raise OSError("not connected any more")
             return ask()
         except Exception as error:  # the library raises what the connection did
-            raise self._gone(error) from error
-
-    def _gone(self, error: Exception) -> EmulatorError:
-        said = " ".join(str(error).split()) or type(error).__name__
-        return EmulatorError(f"the scheduler at {self._address} is lost: {said}")
+            raise EmulatorError(f"the scheduler at {self._address} is lost: {_said(error)}") from error
 
     def workers(self) -> dict[str, str]:
-        """Return the addresses of all workers that emulate, by what no other worker will ever be called."""
-        found = self._asked(self._client.scheduler_info)["workers"]
-        emulating = {at: about for at, about in found.items() if about.get("resources", {}).get(RESOURCE)}
-        if bare := next((at for at in emulating if not private(at)), None):
-            raise SpecError(f"the worker at {bare} is not encrypted, and whoever can reach it is root there: use TLS")
-        return {f"{address} {about['local_directory']}": address for address, about in emulating.items()}
+        """Return the addresses of all workers that emulate, as `emulating` does."""
+        return emulating(self._asked(self._client.scheduler_info)["workers"])
 
-    def submit(self, worker: str, function: Callable[..., Any], argument: object) -> Any:
-        """Return the future of `function(argument)` on the worker at that address, and on no other."""
+    def submit(self, address: str, function: Callable[[Any], Any], argument: object) -> Any:
+        """Return the future of `function(argument)` on the worker at `address`, and on no other."""
         return self._asked(
             lambda: self._client.submit(
-                function, argument, workers=[worker], allow_other_workers=False, resources={RESOURCE: 1},
+                function, argument, workers=[address], allow_other_workers=False, resources={RESOURCE: 1},
                 pure=False, retries=0,
             )
         )  # fmt: skip
+
+    def received(self) -> list[Message]:
+        """Return what workers have sent since, without waiting."""
+        sent = self._asked(lambda: self._queue.get(batch=True))
+        return [pickle.loads(content) for content in sent]  # from workers who get code from here likewise
 
     def cancel(self, futures: Sequence[Any]) -> None:
         """Want `futures` no more. Raises nothing."""
         with contextlib.suppress(Exception):
             self._client.cancel(list(futures), force=True)
 
-    @contextlib.contextmanager
-    def queue(self, name: str, most: int) -> Iterator[Queue]:
-        """Give a queue that workers find by its name; they wait where `most` messages are in it."""
-        queue = self._asked(lambda: self._distributed.Queue(name, client=self._client, maxsize=most))
-        try:
-            yield Queue(queue, self._gone)
-        finally:
-            with contextlib.suppress(Exception):
-                queue.close()
-
     def close(self) -> None:
-        """Leave. What is under way for this command is wanted no more."""
+        """Leave. What is under way for this command is wanted no more. Raises nothing."""
         with contextlib.suppress(Exception):
             self._client.close(timeout=_CLOSE_S)
 
 
 def _connected(address: Address) -> Any:
     """A client of the scheduler. Its certificates are those that Dask's configuration names."""
-    from distributed import Client
-    from distributed.security import Security
+    try:
+        from distributed import Client
+        from distributed.security import Security
+    except ImportError as error:
+        raise SpecError("--on needs Dask, which is not installed: ./spraylab --setup cluster installs it") from error
 
+    for name in ("distributed", "tornado"):  # what they have to say is said here in sentences
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     security = Security()
     if address.url.startswith("tls://") and security.get_connection_args("client").get("ssl_context") is None:
         raise SpecError(
             f"--on {address}: Dask's configuration names no certificates: set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
             "and CERT and KEY under DASK_DISTRIBUTED__COMM__TLS__CLIENT__"
         )
-    if not address.url.startswith("inproc://"):
-        _knock(address)
+    _knock(address)
     try:
-        return Client(
-            address.url, timeout=_CONNECT_S, security=security, set_as_default=False, name="spraylab",
-            connection_limit=16,
-        )  # fmt: skip
+        return Client(address.url, timeout=_CONNECT_S, security=security, set_as_default=False, name="spraylab")
     except Exception as error:  # the library raises what the connection did
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise EmulatorError(f"the scheduler at {address} does not answer as it should: {said}") from error
+        raise EmulatorError(f"the scheduler at {address} does not answer as it should: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _knock(address: Address) -> None:

@@ -8,35 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from emulator.caller import as_caller
 from emulator.doctor.diagnose import diagnose
 from emulator.doctor.kernel import without_congestion_control
 from emulator.errors import EmulatorError
 from emulator.files import Folder
+from emulator.inputs import quote
 from emulator.programs import Ended, Output
 from emulator.sandbox import Sandbox
 from experiments.judge.evidence import Built
-from experiments.judge.rows import Judged
 from experiments.results.manifest import here
 from experiments.runs.messages import Failed, Lost, Started
 from experiments.runs.outside import Done, Outcome, Sandboxes, conducted
 from experiments.runs.work import Work
 from experiments.spec.experiment import Experiment, restore_experiment
-
-RESOURCE = "fabric"
-"""What Dask counts on a worker: it has one, and every task takes it."""
+from experiments.spec.messages import SpecError
+from traffic.schemes import scheme_of
 
 PIECE_BYTES = 4_000_000  # of a capture, or of a log: what is sent at once
-_SEND_TIMEOUT_S = 300.0  # for a command that is slow to write, or whose queue is full
 _LOOK_S = 0.2  # how often it is asked whether somebody still waits for the runs
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Asked:
         """Write the files to `folder` and return the runs; they have the same ids everywhere. Raises SpecError."""
         for place, content in self.files.items():
             path = folder / place
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise SpecError(f"{quote(place)}: is no place in a results folder, such as inputs/flows.csv")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         return self.make(restore_experiment(self.experiment, "the experiment", folder))
@@ -61,15 +66,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a worker must have: these `versions`, these congestion controls, and all that `examine` finds missing.
+    """What a worker must have: these `versions`, what `schemes` and congestion controls take, all that `examine` asks.
 
     `warn` says what else is to be known of a machine that is to perform the runs.
     """
 
     versions: Mapping[str, str | None]
-    congestion_controls: Collection[str]
-    warn: Callable[[], str | None]
-    examine: Callable[[], str | None]
+    congestion_controls: Collection[str] = ()
+    schemes: Collection[str] = ()
+    dataplane: str = "auto"
+    warn: Callable[[], str | None] = _nothing
+    examine: Callable[[], str | None] = _nothing
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,9 @@ class Greeting:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What came of a run, as a whole, and what the log says since the last delivery; or a piece of a capture."""
+    """What came of a run, as a whole, and what the log says since the last delivery."""
 
-    attempt: int
+    attempt: str
     outcomes: Sequence[Outcome] = ()
     log: bytes = b""
 
@@ -95,7 +102,7 @@ class Delivery:
 class CapturePiece:
     """A part of the file `name` among the captures of a run, from its byte `offset` on."""
 
-    attempt: int
+    attempt: str
     run_id: str
     name: str
     offset: int
@@ -106,20 +113,63 @@ class CapturePiece:
 class Over:
     """Nothing of an attempt is left on the worker: neither processes nor files."""
 
-    attempt: int
+    attempt: str
 
 
 Message = Delivery | CapturePiece | Over
 
 
+@dataclass(frozen=True)
+class Line:
+    """What a task has of its command: `send` takes what it has to say, `wanted` is whether anybody waits for it."""
+
+    send: Callable[[Message], None]
+    wanted: Callable[[], bool]
+
+
+class Post(Protocol):
+    """The way from a task to its command. Pickled on its way to the worker."""
+
+    def open(self) -> AbstractContextManager[Line]:
+        """Give the running task its end of it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some runs of one fabric, for one machine. No other is ever called as this `attempt` is."""
+
+    attempt: str
+    asked: Asked
+    run_ids: Sequence[str]
+    machine: str
+    post: Post
+    limit_bps: Callable[[int], int | None]
+    """How much Open vSwitch in user space carries faithfully on this machine, by the number of hosts."""
+
+    sandbox: Sandboxes = Sandbox
+
+
 def greet(needs: Needs) -> Greeting:
     """Return what this machine is and lacks; called on a worker."""
-    about, node = here(), os.uname().nodename
-    lacks = _other_version(about["versions"], needs.versions) or needs.examine()
-    for name in sorted(needs.congestion_controls):
-        lacks = lacks or without_congestion_control(name)
-    warning = None if lacks else needs.warn()
-    return Greeting(node, about, lacks or "", [warning] if warning else [])
+    about = here()
+    lacks = _other_version(about["versions"], needs.versions) or needs.examine() or _lacks_feature(needs)
+    warnings = [] if lacks else [f"{name} will not run: {why}" for name, why in _unrunnable(needs, needs.dataplane)]
+    if not lacks and (warning := needs.warn()):
+        warnings.append(warning)
+    return Greeting(os.uname().nodename, about, lacks or "", warnings)
+
+
+def _lacks_feature(needs: Needs) -> str | None:
+    """What this kernel has not, whatever forwards."""
+    controls = filter(None, map(without_congestion_control, sorted(needs.congestion_controls)))
+    schemes = (f"{name} will not run there: {why}" for name, why in _unrunnable(needs, "linux"))
+    return next(chain(controls, schemes), None)
+
+
+def _unrunnable(needs: Needs, dataplane: str) -> Iterator[tuple[str, str]]:
+    for name in needs.schemes:
+        if why := scheme_of(name).lacking(dataplane):
+            yield name, why
 
 
 def _other_version(theirs: Mapping[str, str | None], ours: Mapping[str, str | None]) -> str | None:
@@ -143,83 +193,52 @@ def unfit() -> str | None:
     return f"it cannot emulate: {missing.name}: {missing.detail}{remedy}"
 
 
-@dataclass(frozen=True)
-class Task:
-    """Some runs of one fabric, for one machine. `attempt` tells it apart from all others of its command."""
-
-    asked: Asked
-    run_ids: Sequence[str]
-    attempt: int
-    machine: str
-    mailbox: str
-    """The name of the queue that leads to the command."""
-
-    limit_bps: Callable[[int], int | None]
-    """How much Open vSwitch in user space carries faithfully on this machine, by the number of hosts."""
-
-    sandbox: Sandboxes = field(default=Sandbox)
-
-
 def perform(task: Task) -> None:
     """Perform the runs of `task` and deliver each as it ends; called on a worker.
 
     Raises EmulatorError when the fabric cannot be built, or when nobody wants the runs any more.
     """
-    from distributed import Queue, get_client, get_worker
-
-    worker = get_worker()
-    key = worker.get_current_task()
-
-    def wanted() -> bool:
-        known = worker.state.tasks.get(key)  # Dask cannot interrupt a task: it only marks it as cancelled
-        return known is not None and known.state == "executing"
-
-    queue = Queue(task.mailbox, client=get_client())
-
-    def send(message: Message) -> None:
-        queue.put(pickle.dumps(message, protocol=5), timeout=_SEND_TIMEOUT_S)
-
-    try:
-        with _own_folder() as folder, (folder / "run.log").open("a+b") as log:
-            _perform(task, folder, log, send, wanted)
-    finally:
-        with contextlib.suppress(Exception):  # whoever would take it may be gone, of which there are many signs
-            send(Over(task.attempt))
-            queue.close()
+    with task.post.open() as line:
+        try:
+            with _own_folder() as folder, (folder / "run.log").open("a+b") as log:
+                _perform(task, folder, log, line)
+        finally:
+            with contextlib.suppress(Exception):  # whoever would take it may be gone, of which there are many signs
+                line.send(Over(task.attempt))
 
 
-def _perform(
-    task: Task, folder: Path, log: BinaryIO, send: Callable[[Message], None], wanted: Callable[[], bool]
-) -> None:
+def _perform(task: Task, folder: Path, log: BinaryIO, line: Line) -> None:
     work = task.asked.work(folder)
     asked_for = set(task.run_ids)
     todo = [run for run in work.runs if run.run_id in asked_for]
     captures, limit_bps = Folder(folder / "captures"), task.limit_bps(work.topology.hosts)
     said, kept = _Said(log), list[Outcome]()
-    for outcome in conducted(work, todo, log, captures, limit_bps, _while_wanted(task.sandbox, wanted)):
-        if not wanted():
+
+    def deliver(*outcomes: Outcome) -> None:
+        line.send(Delivery(task.attempt, outcomes, said.since()))
+
+    for outcome in conducted(work, todo, log, captures, limit_bps, _while_wanted(task.sandbox, line.wanted)):
+        if not line.wanted():
             raise EmulatorError("nobody wants these runs any more")
         match outcome:
-            case Done(run_id, judged):
-                _send_captures(task.attempt, run_id, captures, send)
-                row = {**judged.row, "machine": task.machine}
-                send(Delivery(task.attempt, [*kept, Done(run_id, Judged(row, judged.frames))], said.since()))
-            case Failed():
-                send(Delivery(task.attempt, [*kept, outcome], said.since()))
             case Built():
-                send(Delivery(task.attempt, [replace(outcome, machine=task.machine)], said.since()))
+                deliver(replace(outcome, machine=task.machine))
             case Lost(reason):
-                send(Delivery(task.attempt, [Lost(f"{task.machine}: {reason}")], said.since()))
+                deliver(Lost(f"{task.machine}: {reason}"))
             case Started():
                 kept = [outcome]
-                continue
             case Output() | Ended():
                 kept.append(outcome)
-                continue
+            case Done(run_id, judged):
+                _send_captures(task.attempt, run_id, captures, line.send)
+                deliver(*kept, Done(run_id, replace(judged, row={**judged.row, "machine": task.machine})))
+                kept = []
+            case Failed():
+                deliver(*kept, outcome)
+                kept = []
             case _:  # what only matters while it lasts
-                continue
-        kept = []
-    send(Delivery(task.attempt, log=said.since()))
+                pass
+    deliver()
 
 
 @contextlib.contextmanager
@@ -269,15 +288,13 @@ class _Said:
         return os.pread(self._log.fileno(), size_bytes - start, start)
 
 
-def _send_captures(attempt: int, run_id: str, captures: Folder, send: Callable[[Message], None]) -> None:
+def _send_captures(attempt: str, run_id: str, captures: Folder, send: Callable[[Message], None]) -> None:
     """Send the files of a run's captures, if it has any, and remove them here."""
     own = captures.path / run_id
     for path in sorted(own.iterdir()) if own.is_dir() else ():
         with path.open("rb") as file:
             offset = 0
-            while (piece := file.read(PIECE_BYTES)) or offset == 0:
+            while piece := file.read(PIECE_BYTES):
                 send(CapturePiece(attempt, run_id, path.name, offset, piece))
                 offset += len(piece)
-                if not piece:
-                    break
         path.unlink()

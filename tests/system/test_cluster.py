@@ -1,4 +1,4 @@
-"""Runs on two workers, one of which is killed in the middle: all rows, none twice, and nothing of its fabric left."""
+"""Runs on two workers of Dask's, one of which is killed: all rows, none twice, and nothing of its fabric left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from test_command import COMMAND, descendants, host_state
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 
 EXPERIMENT = """\
 name: cluster
@@ -24,7 +24,22 @@ traffic: [{collective: permutation, size: 350KB}]
 schemes: [ecmp, spray, ethereal, subflow-2]
 seeds: [1, 2, 3, 4, 5]
 """
-WORKER = ("--host", "127.0.0.1", "--resources", "fabric=1", "--nthreads", "1", "--no-dashboard", "--no-nanny")
+LOCAL = ("--protocol", "tls", "--host", "127.0.0.1", "--no-dashboard")
+WORKER = ("--resources", "fabric=1", "--nthreads", "1", "--no-nanny")
+TIMEOUT_S = 120
+
+
+@pytest.fixture(autouse=True)
+def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One authority, which vouches for all three sides."""
+    made = distributed.Security.temporary()
+    for name, content in {"ca": made.tls_ca_file, "cert": made.tls_client_cert, "key": made.tls_client_key}.items():
+        (tmp_path / name).write_text(content)
+    tls = "DASK_DISTRIBUTED__COMM__TLS__"
+    monkeypatch.setenv(f"{tls}CA_FILE", str(tmp_path / "ca"))
+    for side in ("SCHEDULER", "WORKER", "CLIENT"):
+        monkeypatch.setenv(f"{tls}{side}__CERT", str(tmp_path / "cert"))
+        monkeypatch.setenv(f"{tls}{side}__KEY", str(tmp_path / "key"))
 
 
 def until(come: Callable[[], bool]) -> None:
@@ -51,12 +66,18 @@ def dask(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 
 def started(dask: Callable[..., subprocess.Popen[bytes]], folder: Path) -> tuple[str, list[subprocess.Popen[bytes]]]:
-    """A scheduler on loopback, by its file, and two workers."""
+    """A scheduler on loopback, by its file, and workers."""
     file = folder / "scheduler.json"
-    dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
+    dask("scheduler", *LOCAL, "--port", "0", "--scheduler-file", str(file))
     until(lambda: file.exists() and file.read_text().endswith("}"))
     address = str(json.loads(file.read_text())["address"])
-    return str(file), [dask("worker", address, "--name", name, *WORKER) for name in ("one", "two")]
+    return str(file), [dask("worker", address, *LOCAL, "--name", name, *WORKER) for name in ("one", "two")]
+
+
+def asked(folder: Path, file: str) -> list[str]:
+    """The command that has the experiment performed there."""
+    (folder / "e.yaml").write_text(EXPERIMENT)
+    return [*COMMAND, "run", str(folder / "e.yaml"), "--on", file, "--out", str(folder / "out")]
 
 
 def gone(pid: int) -> bool:
@@ -66,21 +87,17 @@ def gone(pid: int) -> bool:
 def test_a_worker_that_is_killed_costs_no_run_and_leaves_nothing(
     dask: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    (tmp_path / "e.yaml").write_text(EXPERIMENT)
-    before = host_state()
+    before, out, log = host_state(), tmp_path / "out", tmp_path / "command.log"
     file, workers = started(dask, tmp_path)
-    out = tmp_path / "out"
-    command = [*COMMAND, "run", str(tmp_path / "e.yaml"), "--on", file, "--out", str(out)]
-    log = tmp_path / "command.log"
     with log.open("wb") as said:
-        running = subprocess.Popen(command, stdout=said, stderr=said)
+        running = subprocess.Popen(asked(tmp_path, file), stdout=said, stderr=said)
     try:
-        # Both are there, and the killed one has a fabric and a run under way.
+        # The killed one has a fabric and a run under way.
         until(lambda: (out / "runs.csv").exists() and log.read_text().count("fabric up") >= 2)
         of_fabric = descendants(workers[0].pid)
         assert of_fabric
         workers[0].send_signal(signal.SIGKILL)
-        assert running.wait(120) == 0, log.read_text()
+        assert running.wait(TIMEOUT_S) == 0, log.read_text()
     finally:
         running.kill()
         running.wait()
@@ -97,13 +114,11 @@ def test_a_worker_that_is_killed_costs_no_run_and_leaves_nothing(
 def test_an_interruption_leaves_nothing_on_the_workers(
     dask: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    (tmp_path / "e.yaml").write_text(EXPERIMENT)
     file, workers = started(dask, tmp_path)
     log = tmp_path / "command.log"
     with log.open("wb") as said:
-        command = [*COMMAND, "run", str(tmp_path / "e.yaml"), "--on", file, "--out", str(tmp_path / "out")]
-        running = subprocess.Popen(command, stdout=said, stderr=said)
-    until(lambda: log.read_text().count("fabric up") >= 2)
+        running = subprocess.Popen(asked(tmp_path, file), stdout=said, stderr=said)
+    until(lambda: log.read_text().count("fabric up") >= 1)
     running.send_signal(signal.SIGINT)
     assert running.wait(30) == 130, log.read_text()
     assert [descendants(worker.pid) for worker in workers] == [set(), set()]

@@ -1,16 +1,20 @@
-"""Runs on the machines of a Dask cluster, here two workers of this process; without Dask, nothing of it is tried."""
+"""Runs on the machines of a cluster. Its scheduler is played here, and its workers are threads: no test needs Dask."""
 
 from __future__ import annotations
 
+import pickle
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -28,6 +32,7 @@ from experiments.commands.common import How
 from experiments.commands.output import Console
 from experiments.judge.evidence import Built
 from experiments.results.folder import ResultsFolder
+from experiments.results.inputs import begun
 from experiments.results.machines import effect
 from experiments.results.manifest import here
 from experiments.results.manifest import manifest as asked_of
@@ -36,39 +41,90 @@ from experiments.runs.cluster import Cluster, groups_of
 from experiments.runs.loads.programs import Program, Programs
 from experiments.runs.loads.sweeps import replay_work
 from experiments.runs.messages import Event, Failed, Gone, Job, Progress, Started
-from experiments.runs.outside import Done, Outcome
-from experiments.runs.scheduler import Address
-from experiments.runs.worker import Needs, greet
+from experiments.runs.outside import Done, Outcome, Sandboxes
+from experiments.runs.scheduler import Address, emulating
+from experiments.runs.worker import Asked, CapturePiece, Line, Message, Needs, greet
 from experiments.spec.experiment import load_experiment
 from experiments.spec.messages import SpecError
 
-distributed = pytest.importorskip("distributed")
-
 SCHEMES = ("ecmp", "spray", "ethereal")
-
-
-def nothing() -> None:
-    """A machine that lacks nothing, and of which there is nothing to know."""
+FIRST, SECOND = "tls://192.0.2.1:9001", "tls://192.0.2.2:9002"
 
 
 def unlimited(_hosts: int) -> None:
     """A machine that nobody calibrated."""
 
 
-NEEDS = Needs({}, ("cubic",), nothing, nothing)
+NEEDS = Needs({}, ("cubic",))
+
+
+class Played:
+    """A scheduler whose workers are threads of this process: one a worker, as in real ones that emulate."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.there = {address: ThreadPoolExecutor(1) for address in addresses}
+        self.sent: list[bytes] = []
+        self.unwanted: set[str] = set()
+        self.begun = Counter[str]()
+        self.post = self
+        self.mine = threading.local()
+
+    def __call__(self, _address: Address) -> Played:
+        return self
+
+    def workers(self) -> dict[str, str]:
+        return {f"{address} folder": address for address in self.there}
+
+    def submit(self, address: str, function: Callable[[Any], Any], argument: Any) -> Future[Any]:
+        answer: Future[Any] = Future()
+        answer.attempt = getattr(argument, "attempt", "")  # type: ignore[attr-defined]
+
+        def work() -> None:
+            self.mine.address, self.mine.attempt = address, answer.attempt  # type: ignore[attr-defined]
+            self.begun[address] += 1
+            try:
+                told = partial(answer.set_result, function(argument))
+            except Exception as error:
+                told = partial(answer.set_exception, error)
+            if address in self.there and not answer.cancelled():  # of a lost one, nobody hears any more
+                told()
+
+        self.there[address].submit(work)
+        return answer
+
+    @contextmanager
+    def open(self) -> Iterator[Line]:
+        address, attempt = self.mine.address, self.mine.attempt
+        yield Line(
+            lambda message: self.sent.append(pickle.dumps(message)),
+            lambda: address in self.there and attempt not in self.unwanted,
+        )
+
+    def received(self) -> list[Message]:
+        taken, self.sent = self.sent, []
+        return [pickle.loads(each) for each in taken]
+
+    def cancel(self, futures: Sequence[Any]) -> None:
+        for future in futures:
+            self.unwanted.add(future.attempt)
+            future.cancel()
+
+    def close(self) -> None:
+        for worker in self.there.values():
+            worker.shutdown(wait=False)
+
+    def lose(self, address: str) -> None:
+        """A machine is gone, from one moment to the next."""
+        del self.there[address]
 
 
 @pytest.fixture
-def local() -> Iterator[Any]:
-    found = distributed.LocalCluster(
-        processes=False, n_workers=2, threads_per_worker=1, resources={"fabric": 1}, dashboard_address=None
-    )
-    with found:
-        yield found
+def local() -> Played:
+    return Played(FIRST, SECOND)
 
 
-def cluster(local: Any, needs: Needs = NEEDS) -> Cluster:
-    return Cluster(Address.of(local.scheduler_address), needs)
+def cluster(local: Played, needs: Needs = NEEDS) -> Cluster:
+    return Cluster(Address.of("tls://head:8786"), needs, local)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -86,20 +142,7 @@ def folder(tmp_path: Path, work: Programs) -> ResultsFolder:
     return ResultsFolder.create(tmp_path / "results", {**asked_of(work.experiment), **program_of(work)})
 
 
-class Here:
-    """`Scripted`, pickled by number: a script has what cannot be pickled, and workers are in this same process."""
-
-    scripts: ClassVar[list[Callable[..., Iterator[Any]]]] = []
-
-    def __init__(self, script: Callable[..., Iterator[Any]]) -> None:
-        self.number = len(self.scripts)
-        self.scripts.append(script)
-
-    def __call__(self, log: BinaryIO) -> Scripted:
-        return Scripted(self.scripts[self.number])(log)
-
-
-def finishing(before: Callable[[Job], Iterator[Event] | None] = lambda job: None) -> Here:
+def finishing(before: Callable[[Job], Iterator[Event] | None] = lambda job: None) -> Sandboxes:
     """Every run finishes as a healthy one does, after what `before` yields, if anything."""
     run = healthy_run()
     measured = watched(run).measured
@@ -113,7 +156,7 @@ def finishing(before: Callable[[Job], Iterator[Event] | None] = lambda job: None
             yield Ended(0.0, 1.0, 0, None, "", {0: 6})
             yield replace(measured, run_id=job.run_id)
 
-    return Here(script)
+    return Scripted(script)
 
 
 def until(come: Callable[[], bool]) -> None:
@@ -124,7 +167,7 @@ def until(come: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def conducted(met: Cluster, work: Programs, folder: ResultsFolder, sandbox: Here) -> Iterator[Outcome]:
+def conducted(met: Cluster, work: Programs, folder: ResultsFolder, sandbox: Sandboxes) -> Iterator[Outcome]:
     asked, captures = performing._asked(folder, work), Folder(folder.path / "captures")
     return met.conducted(asked, work, work.runs, BytesIO(), captures, unlimited, sandbox)
 
@@ -134,7 +177,7 @@ def ids(outcomes: Sequence[Outcome], kind: type) -> list[str]:
 
 
 def test_a_folder_is_as_from_one_machine_but_for_the_column_that_names_it(
-    local: Any, work: Programs, folder: ResultsFolder, tmp_path: Path
+    local: Played, work: Programs, folder: ResultsFolder, tmp_path: Path
 ) -> None:
     console = Console(StringIO(), width=300)
     with cluster(local) as met:
@@ -159,34 +202,56 @@ def test_a_folder_is_as_from_one_machine_but_for_the_column_that_names_it(
 
 
 def test_what_a_lost_worker_had_left_is_done_by_another_and_no_row_comes_twice(
-    local: Any, work: Programs, folder: ResultsFolder
+    local: Played, work: Programs, folder: ResultsFolder
 ) -> None:
-    stuck, release, tried = list[str](), threading.Event(), Counter[str]()
+    tried = Counter[str]()
 
-    def first_holds(job: Job) -> Iterator[Event] | None:
+    def first_is_lost(job: Job) -> Iterator[Event] | None:
         tried[job.run_id] += 1
         if job.run_id == work.runs[1].run_id and tried[job.run_id] == 1:
-            stuck.append(distributed.get_worker().address)
-            release.wait(20)  # then it goes on, though nobody wants it any more
+            local.lose(local.mine.address)  # but it goes on, and finishes what nobody waits for any more
         return None
 
-    def lose() -> None:
-        until(lambda: bool(stuck))
-        [worker] = [worker for worker in local.workers.values() if worker.address == stuck[0]]
-        worker._client = None  # workers of one process share it, and it would go with the first
-        local.sync(worker.close, executor_wait=False, nanny=False)
-        release.set()
-
-    threading.Thread(target=lose, daemon=True).start()
     with cluster(local) as met:
-        outcomes = list(conducted(met, work, folder, finishing(first_holds)))
+        outcomes = list(conducted(met, work, folder, finishing(first_is_lost)))
     assert sorted(ids(outcomes, Done)) == [run.run_id for run in work.runs]
-    assert [outcome for outcome in outcomes if isinstance(outcome, Gone)], "it is said"
-    assert sum(tried.values()) <= len(work.runs) + 2, "only what was under way is done again"
+    [gone] = [outcome for outcome in outcomes if isinstance(outcome, Gone)]
+    assert "its worker has ended" in gone.reason
+    assert sum(tried.values()) == len(work.runs) + 1, "only what was under way is done again"
+
+
+def test_what_a_lost_worker_still_says_is_not_heard(local: Played, work: Programs, folder: ResultsFolder) -> None:
+    heard = threading.Event()
+
+    def holds(job: Job) -> Iterator[Event] | None:
+        if local.mine.address == FIRST and FIRST in local.there:
+            local.lose(FIRST)
+            heard.wait(20)  # until another has done it
+        return None
+
+    rows, pieces = Counter[str](), CapturePiece("of-the-lost", work.runs[0].run_id, "leaf1.pcap", 0, b"half")
+    with cluster(local) as met:
+        for outcome in conducted(met, work, folder, finishing(holds)):
+            if isinstance(outcome, Done):
+                rows[outcome.run_id] += 1
+                local.sent.append(pickle.dumps(pieces))
+                heard.set()
+    assert set(rows.values()) == {1} and len(rows) == len(work.runs)
+    assert not (folder.path / "captures" / work.runs[0].run_id).exists()
+
+
+def test_a_machine_that_comes_later_gets_its_share(local: Played, work: Programs, folder: ResultsFolder) -> None:
+    alone = Played(FIRST)
+    with cluster(alone) as met:
+        for outcome in conducted(met, work, folder, finishing()):
+            if isinstance(outcome, Done) and SECOND not in alone.there:
+                met._looked_s = float("-inf")  # it is time to look again
+                alone.there[SECOND] = ThreadPoolExecutor(1)
+    assert alone.begun[SECOND] > 1, "a greeting, and runs"
 
 
 def test_a_machine_that_cannot_build_a_fabric_gets_no_more_runs(
-    local: Any, work: Programs, folder: ResultsFolder
+    local: Played, work: Programs, folder: ResultsFolder
 ) -> None:
     refused = threading.Event()
 
@@ -194,10 +259,11 @@ def test_a_machine_that_cannot_build_a_fabric_gets_no_more_runs(
         if not refused.is_set():
             refused.set()
             raise EmulatorError("no private namespaces could be made here")
-        yield from Here.scripts[finishing().number](_order, jobs)
+        with finishing()(BytesIO()) as healthy:
+            yield from healthy.stream(None, _order, jobs)
 
     with cluster(local) as met:
-        outcomes = list(conducted(met, work, folder, Here(once)))
+        outcomes = list(conducted(met, work, folder, Scripted(once)))
     assert sorted(ids(outcomes, Done)) == [run.run_id for run in work.runs]
     [gone] = [outcome for outcome in outcomes if isinstance(outcome, Gone)]
     assert gone.reason == "no private namespaces could be made here"
@@ -205,7 +271,7 @@ def test_a_machine_that_cannot_build_a_fabric_gets_no_more_runs(
 
 
 def test_without_a_machine_it_ends_and_says_why(
-    local: Any, work: Programs, folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+    local: Played, work: Programs, folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clusters, "_ALONE_S", 0.1)
 
@@ -214,22 +280,25 @@ def test_without_a_machine_it_ends_and_says_why(
         yield
 
     with cluster(local) as met, pytest.raises(EmulatorError, match=r"no machine .* is left; .*: tc is missing"):
-        list(conducted(met, work, folder, Here(never)))
+        list(conducted(met, work, folder, Scripted(never)))
 
 
-def test_a_run_that_ends_every_machine_is_given_up(work: Programs) -> None:
-    runs = clusters._Runs.__new__(clusters._Runs)
-    runs.work, runs._deaths, runs._attempts, runs._waiting, runs._over = work, Counter(), {}, [], set()
-    for death in range(3):
-        attempt = clusters._Attempt(machine=None, future=None, left=list(work.runs))  # type: ignore[arg-type]
-        runs._waiting = []
-        given_up = list(runs._again(attempt, "its worker has ended"))
-        assert bool(given_up) == (death == 2)
-    assert ids(given_up, Failed) == [work.runs[0].run_id]
-    assert [run for group in runs._waiting for run in group] == list(work.runs[1:])
+def test_a_run_that_ends_every_machine_is_given_up(work: Programs, folder: ResultsFolder) -> None:
+    many = Played(*(f"tls://192.0.2.{number}:9000" for number in range(1, 6)))
+
+    def deadly(job: Job) -> Iterator[Event] | None:
+        if job.run_id == work.runs[0].run_id:
+            many.lose(many.mine.address)
+        return None
+
+    with cluster(many) as met:
+        outcomes = list(conducted(met, work, folder, finishing(deadly)))
+    assert ids(outcomes, Failed) == [work.runs[0].run_id]
+    assert sorted(ids(outcomes, Done)) == [run.run_id for run in work.runs[1:]]
+    assert len(many.there) == 2, "three were lost"
 
 
-def test_a_program_that_fails_ends_all(local: Any, work: Programs, folder: ResultsFolder) -> None:
+def test_a_program_that_fails_ends_all(local: Played, work: Programs, folder: ResultsFolder) -> None:
     run = healthy_run()
 
     def fails(_order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
@@ -237,11 +306,11 @@ def test_a_program_that_fails_ends_all(local: Any, work: Programs, folder: Resul
         yield Failed(jobs[0].run_id, "h2 ended with exit status 3", 3)
 
     with cluster(local) as met:
-        outcomes = list(conducted(met, work, folder, Here(fails)))
+        outcomes = list(conducted(met, work, folder, Scripted(fails)))
     assert 1 <= len(ids(outcomes, Failed)) <= 2, "of those under way at the time, and of no other"
 
 
-def test_an_interruption_ends_what_is_under_way(local: Any, work: Programs, folder: ResultsFolder) -> None:
+def test_an_interruption_ends_what_is_under_way(local: Played, work: Programs, folder: ResultsFolder) -> None:
     begun, ended = Counter[str](), Counter[str]()
 
     def endless(job: Job) -> Iterator[Event]:
@@ -270,23 +339,44 @@ def lacks_root() -> str:
 @pytest.mark.parametrize(
     ("needs", "words"),
     [
-        (Needs({"spraylab": "9.9"}, (), nothing, nothing), "its spraylab is .*, this command's 9.9"),
-        (Needs({}, (), nothing, lacks_root), "does not run as root"),
-        (Needs({}, ("no-such",), nothing, nothing), "no no-such to load"),
+        (Needs({"spraylab": "9.9"}), "its spraylab is .*, this command's 9.9: have the same checkout on both"),
+        (Needs({}, examine=lacks_root), "does not run as root: have its owner start it as root"),
+        (Needs({}, ("no-such",)), "no no-such to load"),
+        (Needs({}, schemes=["mptcp-4"]), "mptcp-4 will not run there: no MPTCP here"),
     ],
 )
-def test_a_worker_that_is_not_fit_is_refused_before_any_run(local: Any, needs: Needs, words: str) -> None:
-    with pytest.raises(EmulatorError, match=words), cluster(local, needs):
+def test_a_worker_that_is_not_fit_is_refused_before_any_run(
+    local: Played, needs: Needs, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("traffic.schemes.mptcp.without_mptcp", lambda: "no MPTCP here")
+    with pytest.raises(EmulatorError, match=words) as refused, cluster(local, needs):
         pass
+    assert str(refused.value).count(socket.gethostname()) == 2, "each worker is named"
+
+
+def test_what_a_data_plane_cannot_do_is_told_and_not_refused() -> None:
+    greeting = greet(Needs({}, schemes=["hedera-100ms"], dataplane="ovs-user"))
+    assert not greeting.lacks
+    assert "hedera-100ms will not run" in greeting.warnings[0]
 
 
 def test_a_scheduler_without_workers_that_emulate_is_refused() -> None:
-    with (
-        distributed.LocalCluster(processes=False, n_workers=1, dashboard_address=None) as bare,
-        pytest.raises(EmulatorError, match="--resources fabric=1"),
-        cluster(bare),
-    ):
+    with pytest.raises(EmulatorError, match="--resources fabric=1"), cluster(Played()):
         pass
+
+
+@pytest.mark.parametrize("address", ["tls://10.0.0.2:9000", "tcp://127.0.0.1:9000", "tcp://[::1]:9000"])
+def test_workers_that_emulate_are_known_by_what_they_were_started_with(address: str) -> None:
+    workers: Mapping[str, Any] = {
+        address: {"resources": {"fabric": 1}, "local_directory": "/tmp/a"},
+        "tcp://10.0.0.3:9000": {"resources": {}, "local_directory": "/tmp/b"},
+    }
+    assert list(emulating(workers).values()) == [address]
+
+
+def test_a_worker_whom_others_can_reach_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"10\.0\.0\.2:9000 is not encrypted"):
+        emulating({"tcp://10.0.0.2:9000": {"resources": {"fabric": 1}, "local_directory": "/tmp/a"}})
 
 
 @pytest.mark.parametrize(
@@ -310,6 +400,7 @@ def test_a_scheduler_file_names_its_address(tmp_path: Path) -> None:
 
 
 def test_nobody_listens_there() -> None:
+    pytest.importorskip("distributed")
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         where = Address.of(f"tcp://127.0.0.1:{bound.getsockname()[1]}")
@@ -322,8 +413,6 @@ def test_what_runs_are_made_from_makes_the_same_elsewhere(tmp_path: Path) -> Non
     (tmp_path / "m.yaml").write_text(
         "name: m\nfabric: {leaves: 2, spines: 2, hosts_per_leaf: 2, host_rate: 10mbit}\ntraffic: [{matrix: flows.cm}]\n"
     )
-    from experiments.results.inputs import begun
-
     experiment = load_experiment(str(tmp_path / "m.yaml"))
     folder = begun(tmp_path / "out", asked_of(experiment), experiment, tmp_path / "m.yaml")
     (tmp_path / "flows.cm").unlink()
@@ -331,6 +420,13 @@ def test_what_runs_are_made_from_makes_the_same_elsewhere(tmp_path: Path) -> Non
     made = performing._asked(folder, replay_work(experiment)).work(tmp_path / "elsewhere")
     assert made.runs == replay_work(experiment).runs
     made.prepare(made.runs[0])
+
+
+def test_what_is_sent_is_written_nowhere_else(tmp_path: Path, work: Programs) -> None:
+    (tmp_path / "own").mkdir()
+    for place in ("../flows.csv", "/tmp/flows.csv"):
+        with pytest.raises(SpecError, match="no place in a results folder"):
+            Asked({}, {place: b""}, replay_work).work(tmp_path / "own")
 
 
 def test_groups_are_what_is_compared(work: Programs) -> None:
