@@ -118,12 +118,13 @@ def _machines(how: How, work: Work, console: Console) -> AbstractContextManager[
     from experiments.runs.scheduler import Address
     from experiments.runs.worker import Needs, unfit
 
+    address = Address.of(how.on)
     schemes = list(dict.fromkeys(run.scheme for run in work.runs))
     versions = {name: version for name, version in here()["versions"].items() if name != "python"}
     warn = partial(calibration.warning, work.experiment)
-    console.say(f"asking the machines of {how.on} what they are")
+    console.say(f"asking the machines of {address} what they are")
     needs = Needs(versions, work.congestion_controls, schemes, work.dataplane, warn, unfit)
-    return Cluster(Address.of(how.on), needs)
+    return Cluster(address, needs)
 
 
 def one_after_another(performances: Sequence[Callable[[], None]]) -> None:

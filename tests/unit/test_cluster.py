@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -397,6 +398,12 @@ def test_an_address_that_is_none_or_not_private_is_refused(address: str, words: 
 def test_a_scheduler_file_names_its_address(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text('{"address": "tls://10.0.0.1:8786"}')
     assert Address.of(str(tmp_path / "s.json")).url == "tls://10.0.0.1:8786"
+
+
+def test_without_dask_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(SpecError, match=r"\./spraylab --setup cluster installs it"):
+        Cluster(Address.of("tls://head:8786"), NEEDS).__enter__()
 
 
 def test_nobody_listens_there() -> None:
