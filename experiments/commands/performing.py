@@ -60,13 +60,13 @@ def perform(
     for `conducted`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
-    if not how.on:
+    if not how.on:  # elsewhere, each machine says what it lacks, and it is for its owner to be root
         work.check_kernel()
-    if not how.dry_run:
-        if not how.on:  # elsewhere, it is for the machines' owners to be root
+        if not how.dry_run:
             become_root()
+    if not how.dry_run:
         console.go_on("the runs go on without it")
-    if not how.on:  # elsewhere, each machine says it of itself
+    if not how.on:
         _warn(work, console)
     fabric = work.experiment.fabric
     for said in explained(fabric.slower, fabric.at_scale(1).topology()):
@@ -75,7 +75,7 @@ def perform(
         _print_plan(work, console)
         return
     if resumed is not None:
-        _check_where(resumed, how)
+        check_where(resumed, how)
     with _machines(how, work, console) as cluster:
         folder = _begun(work, how, resumed, file, about or {}, kind)
         try:
@@ -102,7 +102,7 @@ def _begun(
     return resumed
 
 
-def _check_where(resumed: ResultsFolder, how: How) -> None:
+def check_where(resumed: ResultsFolder, how: How) -> None:
     """Raises SpecError where a folder's runs were made in the other way: of some it would not say where."""
     runs = resumed.runs()
     if len(runs) and ("machine" in runs) != bool(how.on):
@@ -162,7 +162,7 @@ def conduct(
             )
         captures, limit_bps = Folder(folder.path.absolute()) / CAPTURES, calibration.userspace_limit_bps
         if cluster:
-            asked = _asked(folder, work)
+            asked = asked_of(folder, work)
             outcomes = cluster.conducted(asked, work, todo, log, captures, limit_bps, sandbox)
         else:
             outcomes = conducted(work, todo, log, captures, limit_bps(work.topology.hosts), sandbox)
@@ -170,8 +170,8 @@ def conduct(
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
 
 
-def _asked(folder: ResultsFolder, work: Work) -> Asked:
-    """What the runs of `work` are made from on other machines: what `folder` holds."""
+def asked_of(folder: ResultsFolder, work: Work) -> Asked:
+    """Return what the runs of `work` are made from on other machines: what `folder` holds."""
     from experiments.runs.loads.programs import Programs
     from experiments.runs.loads.sweeps import replay_work
     from experiments.runs.worker import Asked

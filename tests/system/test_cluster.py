@@ -111,15 +111,20 @@ def test_a_worker_that_is_killed_costs_no_run_and_leaves_nothing(
     assert host_state() == before
 
 
-def test_an_interruption_leaves_nothing_on_the_workers(
-    dask: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_however_the_command_ends_nothing_is_left_on_the_workers(
+    dask: Callable[..., subprocess.Popen[bytes]], tmp_path: Path, ending: signal.Signals
 ) -> None:
     file, workers = started(dask, tmp_path)
     log = tmp_path / "command.log"
     with log.open("wb") as said:
         running = subprocess.Popen(asked(tmp_path, file), stdout=said, stderr=said)
     until(lambda: log.read_text().count("fabric up") >= 1)
-    running.send_signal(signal.SIGINT)
-    assert running.wait(30) == 130, log.read_text()
-    assert [descendants(worker.pid) for worker in workers] == [set(), set()]
+    running.send_signal(ending)
+    if ending == signal.SIGINT:  # it waits for them
+        assert running.wait(30) == 130, log.read_text()
+        assert [descendants(worker.pid) for worker in workers] == [set(), set()]
+    else:
+        running.wait()
+        until(lambda: [descendants(worker.pid) for worker in workers] == [set(), set()])
     assert (tmp_path / "out" / "manifest.json").exists()

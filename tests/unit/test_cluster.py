@@ -1,24 +1,20 @@
-"""Runs on the machines of a cluster. Its scheduler is played here, and its workers are threads: no test needs Dask."""
+"""Runs on the machines of a cluster, which is played here: no test needs Dask."""
 
 from __future__ import annotations
 
 import pickle
-import socket
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+from played_cluster import FIRST, SECOND, Played, cluster
 from results_example import results_folder
 from synthetic import FABRIC, healthy_run
 from test_program_runs import program_of, watched
@@ -33,99 +29,28 @@ from experiments.commands.common import How
 from experiments.commands.output import Console
 from experiments.judge.evidence import Built
 from experiments.results.folder import ResultsFolder
-from experiments.results.inputs import begun
 from experiments.results.machines import effect
 from experiments.results.manifest import here
 from experiments.results.manifest import manifest as asked_of
 from experiments.runs import cluster as clusters
 from experiments.runs.cluster import Cluster, groups_of
 from experiments.runs.loads.programs import Program, Programs
-from experiments.runs.loads.sweeps import replay_work
 from experiments.runs.messages import Event, Failed, Gone, Job, Progress, Started
 from experiments.runs.outside import Done, Outcome, Sandboxes
-from experiments.runs.scheduler import Address, emulating
-from experiments.runs.worker import Asked, CapturePiece, Line, Message, Needs, greet
+from experiments.runs.worker import CapturePiece
 from experiments.spec.experiment import load_experiment
 from experiments.spec.messages import SpecError
 
 SCHEMES = ("ecmp", "spray", "ethereal")
-FIRST, SECOND = "tls://192.0.2.1:9001", "tls://192.0.2.2:9002"
 
 
 def unlimited(_hosts: int) -> None:
     """A machine that nobody calibrated."""
 
 
-NEEDS = Needs({}, ("cubic",))
-
-
-class Played:
-    """A scheduler whose workers are threads of this process: one a worker, as in real ones that emulate."""
-
-    def __init__(self, *addresses: str) -> None:
-        self.there = {address: ThreadPoolExecutor(1) for address in addresses}
-        self.sent: list[bytes] = []
-        self.unwanted: set[str] = set()
-        self.begun = Counter[str]()
-        self.post = self
-        self.mine = threading.local()
-
-    def __call__(self, _address: Address) -> Played:
-        return self
-
-    def workers(self) -> dict[str, str]:
-        return {f"{address} folder": address for address in self.there}
-
-    def submit(self, address: str, function: Callable[[Any], Any], argument: Any) -> Future[Any]:
-        answer: Future[Any] = Future()
-        answer.attempt = getattr(argument, "attempt", "")  # type: ignore[attr-defined]
-
-        def work() -> None:
-            self.mine.address, self.mine.attempt = address, answer.attempt  # type: ignore[attr-defined]
-            self.begun[address] += 1
-            try:
-                told = partial(answer.set_result, function(argument))
-            except Exception as error:
-                told = partial(answer.set_exception, error)
-            if address in self.there and not answer.cancelled():  # of a lost one, nobody hears any more
-                told()
-
-        self.there[address].submit(work)
-        return answer
-
-    @contextmanager
-    def open(self) -> Iterator[Line]:
-        address, attempt = self.mine.address, self.mine.attempt
-        yield Line(
-            lambda message: self.sent.append(pickle.dumps(message)),
-            lambda: address in self.there and attempt not in self.unwanted,
-        )
-
-    def received(self) -> list[Message]:
-        taken, self.sent = self.sent, []
-        return [pickle.loads(each) for each in taken]
-
-    def cancel(self, futures: Sequence[Any]) -> None:
-        for future in futures:
-            self.unwanted.add(future.attempt)
-            future.cancel()
-
-    def close(self) -> None:
-        for worker in self.there.values():
-            worker.shutdown(wait=False)
-
-    def lose(self, address: str) -> None:
-        """A machine is gone, from one moment to the next."""
-        del self.there[address]
-
-
 @pytest.fixture
 def local() -> Played:
     return Played(FIRST, SECOND)
-
-
-def cluster(local: Played, needs: Needs = NEEDS) -> Cluster:
-    return Cluster(Address.of("tls://head:8786"), needs, local)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -169,7 +94,7 @@ def until(come: Callable[[], bool]) -> None:
 
 
 def conducted(met: Cluster, work: Programs, folder: ResultsFolder, sandbox: Sandboxes) -> Iterator[Outcome]:
-    asked, captures = performing._asked(folder, work), Folder(folder.path / "captures")
+    asked, captures = performing.asked_of(folder, work), Folder(folder.path / "captures")
     return met.conducted(asked, work, work.runs, BytesIO(), captures, unlimited, sandbox)
 
 
@@ -241,12 +166,17 @@ def test_what_a_lost_worker_still_says_is_not_heard(local: Played, work: Program
     assert not (folder.path / "captures" / work.runs[0].run_id).exists()
 
 
-def test_a_machine_that_comes_later_gets_its_share(local: Played, work: Programs, folder: ResultsFolder) -> None:
+def test_a_machine_that_comes_later_gets_its_share(work: Programs, folder: ResultsFolder) -> None:
     alone = Played(FIRST)
+
+    def waits(job: Job) -> Iterator[Event] | None:
+        if job.run_id != work.runs[0].run_id:
+            until(lambda: alone.begun[SECOND] > 0)
+        return None
+
     with cluster(alone) as met:
-        for outcome in conducted(met, work, folder, finishing()):
+        for outcome in conducted(met, work, folder, finishing(waits)):
             if isinstance(outcome, Done) and SECOND not in alone.there:
-                met._looked_s = float("-inf")  # it is time to look again
                 alone.there[SECOND] = ThreadPoolExecutor(1)
     assert alone.begun[SECOND] > 1, "a greeting, and runs"
 
@@ -333,109 +263,6 @@ def test_an_interruption_ends_what_is_under_way(local: Played, work: Programs, f
         assert len(begun) == 2 and ended == begun, "once it has returned, nothing is under way any more"
 
 
-def lacks_root() -> str:
-    return "it does not run as root: have its owner start it as root"
-
-
-@pytest.mark.parametrize(
-    ("needs", "words"),
-    [
-        (Needs({"spraylab": "9.9"}), "its spraylab is .*, this command's 9.9: have the same checkout on both"),
-        (Needs({}, examine=lacks_root), "does not run as root: have its owner start it as root"),
-        (Needs({}, ("no-such",)), "no no-such to load"),
-        (Needs({}, schemes=["mptcp-4"]), "mptcp-4 will not run there: no MPTCP here"),
-    ],
-)
-def test_a_worker_that_is_not_fit_is_refused_before_any_run(
-    local: Played, needs: Needs, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("traffic.schemes.mptcp.without_mptcp", lambda: "no MPTCP here")
-    with pytest.raises(EmulatorError, match=words) as refused, cluster(local, needs):
-        pass
-    assert str(refused.value).count(socket.gethostname()) == 2, "each worker is named"
-
-
-def test_what_a_data_plane_cannot_do_is_told_and_not_refused() -> None:
-    greeting = greet(Needs({}, schemes=["hedera-100ms"], dataplane="ovs-user"))
-    assert not greeting.lacks
-    assert "hedera-100ms will not run" in greeting.warnings[0]
-
-
-def test_a_scheduler_without_workers_that_emulate_is_refused() -> None:
-    with pytest.raises(EmulatorError, match="--resources fabric=1"), cluster(Played()):
-        pass
-
-
-@pytest.mark.parametrize("address", ["tls://10.0.0.2:9000", "tcp://127.0.0.1:9000", "tcp://[::1]:9000"])
-def test_workers_that_emulate_are_known_by_what_they_were_started_with(address: str) -> None:
-    workers: Mapping[str, Any] = {
-        address: {"resources": {"fabric": 1}, "local_directory": "/tmp/a"},
-        "tcp://10.0.0.3:9000": {"resources": {}, "local_directory": "/tmp/b"},
-    }
-    assert list(emulating(workers).values()) == [address]
-
-
-def test_a_worker_whom_others_can_reach_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"10\.0\.0\.2:9000 is not encrypted"):
-        emulating({"tcp://10.0.0.2:9000": {"resources": {"fabric": 1}, "local_directory": "/tmp/a"}})
-
-
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
-        ("tcp://192.0.2.1:8786", "TLS"),
-        ("tcp://head:8786", "TLS"),
-        ("tls://head", "no scheduler's address"),
-        ("http://head:80", "no scheduler's address"),
-        ("nowhere.json", "nowhere.json"),
-    ],
-)
-def test_an_address_that_is_none_or_not_private_is_refused(address: str, words: str) -> None:
-    with pytest.raises(SpecError, match=words):
-        Address.of(address)
-
-
-def test_a_scheduler_file_names_its_address(tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text('{"address": "tls://10.0.0.1:8786"}')
-    assert Address.of(str(tmp_path / "s.json")).url == "tls://10.0.0.1:8786"
-
-
-def test_without_dask_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(SpecError, match=r"\./spraylab --setup cluster installs it"):
-        Cluster(Address.of("tls://head:8786"), NEEDS).__enter__()
-
-
-def test_nobody_listens_there() -> None:
-    pytest.importorskip("distributed")
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        where = Address.of(f"tcp://127.0.0.1:{bound.getsockname()[1]}")
-        with pytest.raises(EmulatorError, match="not to be reached"), Cluster(where, NEEDS):
-            pass
-
-
-def test_what_runs_are_made_from_makes_the_same_elsewhere(tmp_path: Path) -> None:
-    (tmp_path / "flows.cm").write_text("Nodes 4\nConnections 1\n0->2 id 1 start 0 size 500000\n")
-    (tmp_path / "m.yaml").write_text(
-        "name: m\nfabric: {leaves: 2, spines: 2, hosts_per_leaf: 2, host_rate: 10mbit}\ntraffic: [{matrix: flows.cm}]\n"
-    )
-    experiment = load_experiment(str(tmp_path / "m.yaml"))
-    folder = begun(tmp_path / "out", asked_of(experiment), experiment, tmp_path / "m.yaml")
-    (tmp_path / "flows.cm").unlink()
-    (tmp_path / "elsewhere").mkdir()
-    made = performing._asked(folder, replay_work(experiment)).work(tmp_path / "elsewhere")
-    assert made.runs == replay_work(experiment).runs
-    made.prepare(made.runs[0])
-
-
-def test_what_is_sent_is_written_nowhere_else(tmp_path: Path, work: Programs) -> None:
-    (tmp_path / "own").mkdir()
-    for place in ("../flows.csv", "/tmp/flows.csv"):
-        with pytest.raises(SpecError, match="no place in a results folder"):
-            Asked({}, {place: b""}, replay_work).work(tmp_path / "own")
-
-
 def test_groups_are_what_is_compared(work: Programs) -> None:
     groups = groups_of(work, work.runs)
     assert [[run.scheme for run in group] for group in groups] == [list(SCHEMES)] * 4
@@ -455,10 +282,4 @@ def test_a_folder_goes_on_as_it_was_begun(tmp_path: Path) -> None:
     folder = results_folder(tmp_path / "some", traffics=["permutation"], schemes=["ecmp"], seeds=[1])
     how = How(out=None, resume=folder.path, within=None, fail_on=(), dry_run=False, on="tls://head:8786")
     with pytest.raises(SpecError, match="go on without --on"):
-        performing._check_where(folder, how)
-
-
-def test_a_greeting_says_what_the_machine_is() -> None:
-    greeting = greet(NEEDS)
-    assert (greeting.node, greeting.lacks) == (socket.gethostname(), "")
-    assert greeting.about == here()
+        performing.check_where(folder, how)

@@ -101,9 +101,13 @@ def _workers(count: int) -> Iterator[Address]:
 
 def _start(running: ExitStack, folder: str, which: str, *words: str) -> None:
     process = subprocess.Popen(
-        python(f"distributed.cli.dask_{which}", *words), cwd=folder, env=environment(DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED="false"),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        python(f"distributed.cli.dask_{which}", *words),
+        cwd=folder,
+        env=environment(DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED="false"),  # it takes time from the emulation
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     running.callback(process.wait)
     running.callback(process.kill)
 
