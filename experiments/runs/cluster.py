@@ -235,20 +235,26 @@ class _Runs:
         It is half of what each would get if all were shared out now, so that few fabrics are built and all machines are
         busy to the end.
         """
-        part_of = {run.run_id: number for number, part in enumerate(self.work.parts) for run in part.runs}
         busy = {id(attempt.machine) for attempt in self._attempts.values()}
         for machine in self.cluster.machines:
             if self._waiting and id(machine) not in busy:
-                share_s = self._estimate_s(*self._waiting) / (2 * len(self.cluster.machines))
-                runs = list(self._waiting.pop(0))
-                while self._waiting and part_of[runs[0].run_id] == part_of[self._waiting[0][0].run_id]:
-                    if self._estimate_s(runs, self._waiting[0]) > share_s:
-                        break
-                    runs += self._waiting.pop(0)
-                self._start(machine, runs)
+                self._start(machine, self._share(len(self.cluster.machines)))
 
-    def _estimate_s(self, *groups: Sequence[Run]) -> float:
-        return sum(self.work.estimate_s(run) for group in groups for run in group)
+    def _share(self, machines: int) -> list[Run]:
+        """Take what is to be done next, on one fabric, from what waits."""
+        left_s = sum(map(self._estimate_s, self._waiting)) / (2 * machines)
+        ids = (frozenset(run.run_id for run in part.runs) for part in self.work.parts)
+        own = next(each for each in ids if self._waiting[0][0].run_id in each)
+        runs: list[Run] = []
+        while self._waiting and self._waiting[0][0].run_id in own:
+            left_s -= self._estimate_s(self._waiting[0])
+            if runs and left_s < 0:
+                break
+            runs += self._waiting.pop(0)
+        return runs
+
+    def _estimate_s(self, group: Sequence[Run]) -> float:
+        return sum(self.work.estimate_s(run) for run in group)
 
     def _start(self, machine: Machine, runs: list[Run]) -> None:
         number, ids = uuid.uuid4().hex, [run.run_id for run in runs]
@@ -287,18 +293,17 @@ class _Runs:
     def _settled(self, attempt: _Attempt) -> Iterator[Outcome]:
         """An attempt has ended: have what is left of it done by others, but no run forever that ends every machine."""
         reason = _DIED
-        if attempt.machine in self.cluster.machines:
-            reason = self._error_of(attempt.future)
-            if reason:
-                self.cluster.leave_out(attempt.machine)
-                yield self._noted(Gone(attempt.machine.name, reason))
-        else:
+        if attempt.machine not in self.cluster.machines:
             self.scheduler.cancel([attempt.future])
+        elif reason := self._error_of(attempt.future):
+            self.cluster.leave_out(attempt.machine)
+            yield self._noted(Gone(attempt.machine.name, reason))
         if attempt.left:
             suspect = attempt.left[0]
             self._deaths[suspect.run_id] += 1
             if self._deaths[suspect.run_id] >= _MOST_DEATHS:
-                yield Failed(suspect.run_id, f"{_MOST_DEATHS} machines were lost during it; the last, {reason}")
+                said = reason or "it did not come to an end"
+                yield Failed(suspect.run_id, f"{_MOST_DEATHS} machines were lost during it; the last: {said}")
                 attempt.left = attempt.left[1:]
             self._waiting = groups_of(self.work, attempt.left) + self._waiting
 
@@ -308,7 +313,10 @@ class _Runs:
             error = future.exception(timeout=GREETING_S)
         except (Exception, CancelledError) as cancelled:  # by Dask itself
             error = cancelled
-        return " ".join(str(error).split()) or type(error).__name__ if error else ""
+        if error is None:
+            return ""
+        said = " ".join(str(error).split())
+        return said if said and isinstance(error, EmulatorError) else f"{type(error).__name__}: {said}"
 
     def _check_alone(self) -> None:
         """Raises EmulatorError when there has been nobody for long."""
