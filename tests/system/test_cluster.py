@@ -22,7 +22,7 @@ name: cluster
 fabric: {leaves: 2, spines: 2, hosts_per_leaf: 2, host_rate: 10mbit}
 traffic: [{collective: permutation, size: 350KB}]
 schemes: [ecmp, spray, ethereal, subflow-2]
-seeds: [1, 2, 3, 4, 5]
+seeds: [1, 2, 3]
 """
 LOCAL = ("--protocol", "tls", "--host", "127.0.0.1", "--no-dashboard")
 WORKER = ("--resources", "fabric=1", "--nthreads", "1", "--no-nanny")
@@ -103,7 +103,7 @@ def test_a_worker_that_is_killed_costs_no_run_and_leaves_nothing(
         running.wait()
     until(lambda: all(gone(pid) for pid in of_fabric))
     runs = pd.read_csv(out / "runs.csv")
-    assert len(runs) == 20 == runs.run_id.nunique()
+    assert len(runs) == 12 == runs.run_id.nunique()
     assert runs.machine.nunique() == 2
     assert not (out / "failed_runs.csv").exists()
     assert json.loads((out / "manifest.json").read_text())["machines"].keys() == set(runs.machine)
