@@ -33,8 +33,8 @@ class How:
     resume: Path | None
     within: float | None
     fail_on: tuple[str, ...]
-    junit: Path | None
     dry_run: bool
+    junit: Path | None = None
     on: str | None = None
 
 
