@@ -148,7 +148,8 @@ class _Packets:
         for task in tasks:
             for awaited in task.waits_for:
                 self._waiters[awaited].append(task.id)
-        self._not_before_s = [*(flow.start_s - schedule.origin_s for flow in flows), *([0.0] * len(schedule.computes))]
+        origin_s = schedule.origin_s
+        self._not_before_s = [*(flow.start_s - origin_s for flow in flows), *([0.0] * len(schedule.computes))]
 
     def _know_connections(self, fabric: LeafSpine, transport: Transport) -> None:
         connections = self._plan.connections
