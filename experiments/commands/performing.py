@@ -16,12 +16,14 @@ from emulator.files import Folder
 from emulator.sandbox import Sandbox
 from experiments.commands.common import FAILED, REFUSED, How, become_root, end
 from experiments.commands.output import Console
-from experiments.commands.progress import shown
+from experiments.commands.progress import Bar, shown
 from experiments.commands.streams import complain
+from experiments.commands.watch import Watched
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
-from experiments.results.folder import CAPTURES, ResultsFolder, default_path
+from experiments.results.folder import CAPTURES, ResultsFolder, default_path, new_file
 from experiments.results.inputs import begun
+from experiments.results.junit import as_xml
 from experiments.results.machines import effect
 from experiments.results.manifest import here, manifest, note_machine
 from experiments.results.overview import render
@@ -52,12 +54,13 @@ def perform(
     about: Mapping[str, Any] | None = None,
     kind: str = "",
     sandbox: Sandboxes = Sandbox,
+    watch: bool = False,
 ) -> None:
     """Perform what is left of `work` as root, answer, and end with the exit status that is due.
 
     `resumed` is the folder that `how` says to go on with. Without it a new one is made: `file`, from which the
     experiment was read, is copied into it, `about` is added to its manifest, and `kind` to its name. `sandbox` is as
-    for `conducted`. Raises SpecError, ResultsError, EmulatorError.
+    for `conducted`, `watch` as for `conduct`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
     if not how.on:  # elsewhere, each machine says what it lacks, and it is for its owner to be root
@@ -79,14 +82,18 @@ def perform(
     with _machines(how, work, console) as cluster:
         folder = _begun(work, how, resumed, file, about or {}, kind)
         try:
-            failed = conduct(work, folder, console, sandbox, cluster)
+            failed = conduct(work, folder, console, sandbox, cluster, watch=watch)
         except (KeyboardInterrupt, EmulatorError):
             answer(folder, work, console)
             raise
     verdict = answer(folder, work, console)
+    refused = refusal(verdict, how.fail_on)
+    if how.junit:
+        with new_file(how.junit) as xml:
+            xml.write(as_xml(folder, verdict, refused))
     if failed:
         sys.exit(failed[-1].status or FAILED)
-    if refused := refusal(verdict, how.fail_on):
+    if refused:
         end(refused, REFUSED)
 
 
@@ -143,9 +150,17 @@ def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
 
 
 def conduct(
-    work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox, cluster: Cluster | None = None
+    work: Work,
+    folder: ResultsFolder,
+    console: Console,
+    sandbox: Sandboxes = Sandbox,
+    cluster: Cluster | None = None,
+    *,
+    watch: bool = False,
 ) -> list[Failed]:
-    """Perform the runs that `folder` does not hold yet, here or on a cluster. Returns those that did not finish.
+    """Perform the runs that `folder` does not hold yet, here or on a cluster; returns those that did not finish.
+
+    `watch` shows the fabric meanwhile, if it is here and the console a terminal.
 
     Raises EmulatorError when the fabric cannot be built and ResultsError when a result cannot be written; what had
     finished before is in the folder, and so are the runs that did not finish, with the reason.
@@ -161,12 +176,15 @@ def conduct(
                 "which runs are from where"
             )
         captures, limit_bps = Folder(folder.path.absolute()) / CAPTURES, calibration.userspace_limit_bps
+        watched = watch and console.interactive and not cluster
         if cluster:
             asked = asked_of(folder, work)
             outcomes = cluster.conducted(asked, work, todo, log, captures, limit_bps, sandbox)
         else:
-            outcomes = conducted(work, todo, log, captures, limit_bps(work.topology.hosts), sandbox)
-        seen = shown(recorded(folder, work, todo, outcomes, console.say), work, todo, console)
+            limit = limit_bps(work.topology.hosts)
+            outcomes = conducted(work, todo, log, captures, limit, sandbox, watched=watched)
+        bar = Watched if watched else Bar
+        seen = shown(recorded(folder, work, todo, outcomes, console.say), work, todo, console, bar)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
 
 
