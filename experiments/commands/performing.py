@@ -158,9 +158,9 @@ def conduct(
     *,
     watch: bool = False,
 ) -> list[Failed]:
-    """Perform the runs that `folder` does not hold yet, here or on a cluster; returns those that did not finish.
+    """Perform the runs that `folder` does not hold yet, here or on a cluster. Returns those that did not finish.
 
-    `watch` shows the fabric meanwhile, if it is here and the console a terminal.
+    `watch` shows the fabric meanwhile, if it is here and there is a terminal.
 
     Raises EmulatorError when the fabric cannot be built and ResultsError when a result cannot be written; what had
     finished before is in the folder, and so are the runs that did not finish, with the reason.
@@ -181,8 +181,8 @@ def conduct(
             asked = asked_of(folder, work)
             outcomes = cluster.conducted(asked, work, todo, log, captures, limit_bps, sandbox)
         else:
-            limit = limit_bps(work.topology.hosts)
-            outcomes = conducted(work, todo, log, captures, limit, sandbox, watched=watched)
+            here_bps = limit_bps(work.topology.hosts)
+            outcomes = conducted(work, todo, log, captures, here_bps, sandbox, watched=watched)
         bar = Watched if watched else Bar
         seen = shown(recorded(folder, work, todo, outcomes, console.say), work, todo, console, bar)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]

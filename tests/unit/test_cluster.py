@@ -291,6 +291,6 @@ def test_the_machines_effect_is_one_sentence() -> None:
 
 def test_a_folder_goes_on_as_it_was_begun(tmp_path: Path) -> None:
     folder = results_folder(tmp_path / "some", traffics=["permutation"], schemes=["ecmp"], seeds=[1])
-    how = How(None, folder.path, None, (), None, dry_run=False, on="tls://head:8786")
+    how = How(out=None, resume=folder.path, within=None, fail_on=(), dry_run=False, on="tls://head:8786")
     with pytest.raises(SpecError, match="go on without --on"):
         performing.check_where(folder, how)
