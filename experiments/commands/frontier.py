@@ -181,7 +181,9 @@ def _check(experiment: Experiment, along: Axis) -> None:
     from experiments.runs.loads.replays import Replays
 
     for number in (along.low, along.high):
-        Replays(along.point(experiment.model_copy(update={"sweep": None}), number).experiment).check_emulable()
+        work = Replays(along.point(experiment.model_copy(update={"sweep": None}), number).experiment)
+        work.check_emulable()
+        work.check_kernel()
 
 
 def _told(how: str, found: Iterator[Frontier], console: Console) -> list[Frontier]:
@@ -225,7 +227,6 @@ def _emulated(find: Find, folder: ResultsFolder, console: Console) -> list[Front
 
     def measure(work: Replays) -> Times:
         work.check_emulable()
-        work.check_kernel()
         conduct(work, folder, console)
         return measured(work, folder.runs())
 
