@@ -7,15 +7,20 @@ so a seed fixes every path, on both datapaths of Open vSwitch. It writes the cho
 What changes from packet to packet has to be remembered, and the one thing that OpenFlow lets a packet write for the
 next one, without asking anybody, is its connection's mark in the connection tracker (ovs-actions(7), `ct`). Under
 `Rotate` it is where the last packet went, spine + 1; each leaf has a zone of its own, as all may share one datapath.
+The userspace datapath does each action to up to 32 waiting packets before the next action, so that of one connection
+all would read the same mark; a test of a packet's length is the action that it does to each packet alone, together with
+all that follows.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from os_ken.ofproto import nicira_ext
+from os_ken.ofproto.ofproto_common import NX_EXPERIMENTER_ID
 
 from controllers.tables import (
     Action,
@@ -38,6 +43,8 @@ _IPV4 = {"eth_type": 0x0800}  # asked for before anything that only IPv4 has
 _COMMIT = 1  # of the flags of `ct`
 _BUNDLE = 1  # one at a time
 _NO_TABLE = 0xFF  # `ct` goes on with the next action
+CHECK_PKT_LARGER = 49  # of Nicira's actions; os-ken has no name for it
+_REGISTER_2 = 0x00010404  # as NXM names it: class 1, field 2, 4 bytes
 
 
 def switch_table(fabric: LeafSpine, dpid: int, forwarding: Forwarding | None = None) -> list[Rule]:
@@ -106,7 +113,7 @@ class _Program:
                 go_on = parser.OFPInstructionGotoTable(self._tables[action])
                 return [*self._apply(self._choose(len(spines))), go_on]
             case Rotate():
-                return self._apply(self._track(self._tables[action]))
+                return self._apply(self._one_by_one(), self._track(self._tables[action]))
             case Drop() | Redraw() | Place():  # nobody asks Open vSwitch for the latter two
                 return []
 
@@ -146,6 +153,11 @@ class _Program:
         """Ask the connection tracker, in this leaf's zone, and go on in `table`."""
         zone = {"zone_src": "", "zone_ofs_nbits": self._datapath.id}
         return self._parser.NXActionCT(flags=flags, **zone, recirc_table=table, alg=0, actions=list(changes))
+
+    def _one_by_one(self) -> Any:
+        """Ask whether a packet is longer than a byte, and tell register 2: `check_pkt_larger` of ovs-actions(7)."""
+        asked = struct.pack("!HHHI6x", CHECK_PKT_LARGER, 1, 0, _REGISTER_2)
+        return self._parser.OFPActionExperimenterUnknown(NX_EXPERIMENTER_ID, asked)
 
     def _choose(self, links: int) -> Any:
         """Hash the packet to one of so many links, whose number a register then has."""

@@ -13,7 +13,7 @@ import pytest
 from os_ken.ofproto import nicira_ext, ofproto_v1_3, ofproto_v1_3_parser
 from os_ken.ofproto.ofproto_parser import msg as unpack
 
-from controllers.ovs.openflow import program, switch_table
+from controllers.ovs.openflow import CHECK_PKT_LARGER, program, switch_table
 from controllers.tables import Hash, Rule, leaf_table, spine_table
 from emulator.forwarding import Flowlets, Forwarding, Scheduling, Spraying, as_json, restored
 from emulator.topology import MAX_EMULATED_LEAVES, MAX_SPINES, LeafSpine, Link
@@ -79,7 +79,7 @@ def forward(messages: Sequence[Any], destination: str, dscp: int, choice: int = 
     `mark` is its connection's, which only those rules see that asked the connection tracker before.
     """
     seen = {"reg0": 0, "reg1": 0, "ct_mark": 0}
-    table, eth_dst, kept = MAIN_TABLE, None, None
+    table, eth_dst, kept, alone = MAIN_TABLE, None, None, False
     while True:
         rules = [flow for flow in flows(messages) if flow.table_id == table]
         fitting = [rule for rule in rules if _fits(rule, destination, dscp, seen)]
@@ -106,9 +106,13 @@ def forward(messages: Sequence[Any], destination: str, dscp: int, choice: int = 
                         assert action.flags == COMMIT
                         kept = next((change.value for change in action.actions), kept)
                     else:
+                        assert alone, "or Open vSwitch in user space would read the marks of several packets first"
                         following, seen["ct_mark"] = action.recirc_table, mark
                 case ofproto_v1_3_parser.NXActionResubmitTable():
                     following = action.table_id
+                case ofproto_v1_3_parser.NXActionUnknown(subtype=subtype):
+                    assert subtype == CHECK_PKT_LARGER
+                    alone = True
                 case _:
                     seen["reg0"] = choice % (action.max_link + 1)
         if following is None:
