@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.forwarding import NO_SCHEDULING, Scheduling
+from emulator.forwarding import LEAST_POLLED_S, POLLED_TOO_OFTEN, Scheduling
 from traffic.schemes.scheme import Family, ForPrograms, Scheme, on_routers, spare_look
 
 LEAST_PERIOD_MS, MOST_PERIOD_MS = 50, 99_999  # a round takes some milliseconds itself
@@ -19,7 +19,7 @@ def _made(name: str, period_ms: int) -> Scheme:
         for_programs=ForPrograms(f"switches hash each connection, and large ones are placed every {period_ms} ms"),
         acts="in switches, which hash and count, and in a controller, which places what is large",
         source="Hedera: Al-Fares et al., NSDI 2010, with global first fit",
-        needs=on_routers(NO_SCHEDULING),
+        needs=on_routers(POLLED_TOO_OFTEN) if period_ms < 1000 * LEAST_POLLED_S else None,
         unpredicted="a controller moves connections while they last",
     )
 
