@@ -73,6 +73,13 @@ def test_leaves_spray_many_connections_alike(sandbox: Sandbox, plane: str) -> No
     assert sent_bytes.max() <= 1.1 * sent_bytes.mean()
 
 
+def test_flowcells_load_all_uplinks_alike_to_within_a_cell(sandbox: Sandbox) -> None:
+    size_bytes, cell_bytes = 2_000_000, 7 * (SMALL.mtu_bytes + ETHERNET_HEADER_BYTES)
+    _, load = sandbox.call(inside.on_uplinks, SMALL, "linux", "presto-64KB", [(0, 2)], size_bytes, timeout_s=TIMEOUT_S)
+    assert SMALL.wire_bytes(size_bytes) <= load[0].sum() <= 1.1 * SMALL.wire_bytes(size_bytes)
+    assert load[0].max() - load[0].min() <= 1.1 * cell_bytes, load
+
+
 def test_the_kernels_subflows_are_on_spines_of_their_own(sandbox: Sandbox, plane: str) -> None:
     """All four spines see one open; the kernel's scheduler may leave some idle, but not all but one."""
     size_bytes = 1_000_000
@@ -81,6 +88,14 @@ def test_the_kernels_subflows_are_on_spines_of_their_own(sandbox: Sandbox, plane
     assert load[0].min() > 0, load
     assert (load[0] > 0.05 * load[0].sum()).sum() >= 2, load
     assert load[1].min() > 0, "acknowledgements come back by the spines of their subflows"
+
+
+def test_a_controller_places_large_connections_where_the_hash_had_put_none(sandbox: Sandbox, plane: str) -> None:
+    """Hashed, they are on the last, first and third spine; the first two have room for them all."""
+    size_bytes, pairs = 2_000_000, [(0, 2), (0, 2), (1, 3), (1, 3)]
+    _, load = sandbox.call(inside.on_uplinks, SMALL, plane, "hedera-200ms", pairs, size_bytes, timeout_s=TIMEOUT_S)
+    assert load[0, 1] > 0.25 * load[0].sum() and load[0, 2:].sum() < 0.5 * load[0].sum(), load
+    assert load[0].sum() <= 1.1 * SMALL.wire_bytes(size_bytes) * len(pairs)
 
 
 def test_two_subflows_take_two_spines(sandbox: Sandbox) -> None:
@@ -143,7 +158,7 @@ def test_a_packet_to_nobody_does_not_go_round(sandbox: Sandbox, plane: str) -> N
 
 def test_a_fabric_of_63_spines(sandbox: Sandbox, plane: str) -> None:
     many = LeafSpine(2, 63, 1)
-    loads = sandbox.call(inside.sprayed, many, plane, 63 * 8948, timeout_s=TIMEOUT_S)
+    loads = sandbox.call(inside.sprayed, many, plane, 63 * 8960, timeout_s=TIMEOUT_S)
     assert (loads > 0).all()
 
 

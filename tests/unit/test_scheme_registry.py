@@ -107,7 +107,7 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
     program = Program(("prog",), (0, 1), 5.0)
     work = Programs(experiment(schemes=["ecmp", "first-spine"]), program)
     assert [run.scheme for run in work.runs] == ["ecmp"] and work.left_out == ["first-spine"]
-    every = "ecmp, spray, spray-random, ethereal, switch-spray, flowlet-Tms or hedera-Pms"
+    every = "ecmp, spray, spray-random, ethereal, switch-spray, presto-64KB, flowlet-Tms or hedera-Pms"
     refusal = f"first-spine cannot apply .* write {every}$"
     with pytest.raises(SpecError, match=refusal):
         Programs(experiment(), program)
@@ -118,7 +118,7 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
 def test_an_unknown_scheme_is_told_of_the_newcomer(toy: Scheme) -> None:
     with pytest.raises(
         ValueError,
-        match="ethereal, switch-spray, first-spine, subflow-K with K from 2 to 64, mptcp-K with K from 2 to 8, flow",
+        match="switch-spray, presto-64KB, first-spine, subflow-K with K from 2 to 64, mptcp-K with K from 2 to 8, flow",
     ):
         scheme_of("second-spine")
     with pytest.raises(SpecError, match="--scheme: unknown scheme 'second-spine'"):
@@ -191,9 +191,9 @@ def test_help_names_what_programs_can_have(command: str) -> None:
 def test_nics_are_asked_for_what_senders_do_not_do_themselves() -> None:
     asked = {name: scheme_of(name) for name in EVERY_SCHEME}
     sprays = {"spray", "spray-random", "switch-spray"}
-    assert {name for name, scheme in asked.items() if scheme.nic} == sprays
-    assert all(scheme.spreads for scheme in asked.values() if scheme.nic)
-    assert {name for name, scheme in asked.items() if scheme.program_nic} == {*sprays, "ethereal"}
+    assert {name for name, scheme in asked.items() if scheme.nic} == {*sprays, "presto-64KB"}
+    assert {name for name, scheme in asked.items() if scheme.spreads} == sprays
+    assert {name for name, scheme in asked.items() if scheme.program_nic} == {*sprays, "presto-64KB", "ethereal"}
     for name, order in (("spray", PerPacket("round-robin")), ("spray-random", PerPacket("random"))):
         assert asked[name].program_nic == order, "whatever tag a program sets"
         assert asked[name].nic == replace(order, but_tagged=True), "another tenant's connections have their paths"
@@ -260,13 +260,20 @@ def test_a_flowlets_name_has_its_pause(name: str, gap_s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "period_s"), [("hedera-50ms", 0.05), ("hedera-5000ms", 5), ("hedera-99999ms", 99.999)]
+    ("name", "period_s"), [("hedera-200ms", 0.2), ("hedera-5000ms", 5), ("hedera-99999ms", 99.999)]
 )
 def test_the_name_of_hedera_has_its_period(name: str, period_s: float) -> None:
     scheme = scheme_of(name)
     assert scheme.switch == Scheduling(period_s) and scheme.for_programs
     assert scheme.lacking("linux") is None
-    assert "write fabric.dataplane: linux" in str(scheme.lacking("ovs-user")) and scheme.lacking("auto")
+    assert scheme.lacking("ovs-user") is None and scheme.lacking("auto") is None
+
+
+def test_open_vswitchs_counters_are_too_old_to_be_asked_for_more_often() -> None:
+    assert scheme_of("hedera-200ms").lacking("ovs-user") is None
+    often = scheme_of("hedera-199ms")
+    assert "write hedera-200ms or more" in str(often.lacking("ovs-user")) and often.lacking("auto")
+    assert often.lacking("linux") is None
 
 
 def test_what_a_controller_places_is_hashed_first() -> None:
@@ -290,7 +297,7 @@ def test_rivals_of_other_numbers_are_refused(name: str) -> None:
 
 
 def test_nobody_predicts_what_draws_its_paths() -> None:
-    asked = experiment(schemes=["ecmp", "mptcp-2", "flowlet-100ms", "hedera-500ms"])
+    asked = experiment(schemes=["ecmp", "mptcp-2", "presto-64KB", "flowlet-100ms", "hedera-500ms"])
     rows = predict(asked).set_index("scheme")
     work = Replays(asked)
     for run in work.runs:

@@ -8,6 +8,7 @@ from traffic.schemes.ethereal import ETHEREAL
 from traffic.schemes.flowlets import FLOWLETS
 from traffic.schemes.hedera import HEDERA
 from traffic.schemes.mptcp import MPTCP
+from traffic.schemes.presto import PRESTO
 from traffic.schemes.scheme import INK, Family, ForPrograms, Look, Needs, Role, Scheme, Split, spare_look
 from traffic.schemes.spray import SPRAY, SPRAY_RANDOM, SWITCH_SPRAY
 from traffic.schemes.subflows import SUBFLOWS
@@ -32,7 +33,7 @@ __all__ = [
     "spare_look",
 ]
 
-SCHEMES: tuple[Scheme, ...] = (ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL, SWITCH_SPRAY)
+SCHEMES: tuple[Scheme, ...] = (ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL, SWITCH_SPRAY, PRESTO)
 FAMILIES: tuple[Family, ...] = (SUBFLOWS, MPTCP, FLOWLETS, HEDERA)
 
 
