@@ -43,7 +43,9 @@ from controllers.tables import (
 from emulator.forwarding import Forwarding
 from emulator.topology import SPINE_DPID_BASE, LeafSpine
 
-COUNTED_TABLE = 0xFE  # the last one there is: a rule a connection, of those from a leaf's own hosts
+COUNTED_TABLE = (
+    0xFD  # the last one that Open vSwitch leaves to others: a rule a connection, of those from a leaf's own hosts
+)
 
 _IPV4 = {"eth_type": 0x0800}  # asked for before anything that only IPv4 has
 _TCP = _IPV4 | {"ip_proto": 6}

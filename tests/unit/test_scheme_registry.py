@@ -192,7 +192,7 @@ def test_nics_are_asked_for_what_senders_do_not_do_themselves() -> None:
     asked = {name: scheme_of(name) for name in EVERY_SCHEME}
     sprays = {"spray", "spray-random", "switch-spray"}
     assert {name for name, scheme in asked.items() if scheme.nic} == {*sprays, "presto-64KB"}
-    assert {name for name, scheme in asked.items() if scheme.spreads} == sprays
+    assert all(scheme.spreads for scheme in asked.values() if scheme.nic)
     assert {name for name, scheme in asked.items() if scheme.program_nic} == {*sprays, "presto-64KB", "ethereal"}
     for name, order in (("spray", PerPacket("round-robin")), ("spray-random", PerPacket("random"))):
         assert asked[name].program_nic == order, "whatever tag a program sets"
@@ -297,7 +297,7 @@ def test_rivals_of_other_numbers_are_refused(name: str) -> None:
 
 
 def test_nobody_predicts_what_draws_its_paths() -> None:
-    asked = experiment(schemes=["ecmp", "mptcp-2", "presto-64KB", "flowlet-100ms", "hedera-500ms"])
+    asked = experiment(schemes=["ecmp", "mptcp-2", "flowlet-100ms", "hedera-500ms"])
     rows = predict(asked).set_index("scheme")
     work = Replays(asked)
     for run in work.runs:

@@ -15,5 +15,5 @@ PRESTO = Scheme(
     source="Presto: He et al., SIGCOMM 2015",
     nic=PerCell(_CELL_BYTES, but_tagged=True),
     for_programs=ForPrograms("each connection takes the next path after every 64 KB", PerCell(_CELL_BYTES)),
-    unpredicted="paths share a connection alike only if it has many cells",
+    spreads=True,  # to within a cell a connection
 )
