@@ -10,7 +10,7 @@ _CELL_BYTES = 64 << 10  # the most that segmentation offload takes at once, henc
 PRESTO = Scheme(
     name="presto-64KB",
     says="the sender's NIC has a connection take the next spine after every 64 KB",
-    look=Look("#7E57C2", "+", (0, (8, 1.5, 1, 1.5))),
+    look=Look("#7E57C2", r"$\clubsuit$", (0, (8, 1.5, 1, 1.5))),
     acts="in the sender's NIC, which counts a connection's packets",
     source="Presto: He et al., SIGCOMM 2015",
     nic=PerCell(_CELL_BYTES, but_tagged=True),
