@@ -18,7 +18,7 @@ MAX_EMULATED_LEAVES = 250  # failed links can ask for a table for every other le
 SPINE_DPID_BASE = 0x10000
 FABRIC_PREFIX = "10.0.0.0/8"  # of all hosts and gateways
 ETHERNET_HEADER_BYTES = 14
-IP_TCP_HEADER_BYTES = 40  # 20 IP, 20 TCP; timestamps, where a host's TCP has them, are 12 more
+IP_TCP_HEADER_BYTES = 52  # 20 IP, 20 TCP, 12 TCP timestamps
 
 Link = tuple[int, int]
 """A fabric link by its ends: (leaf, spine)."""

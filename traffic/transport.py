@@ -18,12 +18,7 @@ _ALWAYS = {
 # Linux retransmits what was only late. These let it wait: RACK adapts its reordering window (1), does not give it up
 # after three duplicate acknowledgements (4), and its window follows the queue because the least RTT is forgotten.
 # Probes for a tail stay on: without them, a few runs in a hundred waited for a time-out though nothing was lost.
-# Timestamps (RFC 7323) are off: a receiver discards what is over a tick, 1 ms, older than what it has in order. A
-# segment sent again by a quicker path makes that of all that is still under way on a slower one once queues last
-# milliseconds, as they do at a thousandth of a data centre's rates and not at those. A discarded last segment took
-# a retransmission time-out. Connections here carry too little for sequence numbers to come round.
 _REORDER_TOLERANT = {
-    "net.ipv4.tcp_timestamps": "0",
     "net.ipv4.tcp_recovery": "5",
     "net.ipv4.tcp_reordering": "300",
     "net.ipv4.tcp_max_reordering": "1000",

@@ -42,8 +42,8 @@ def ring(ranks: int, steps: int, size_bytes: int, channels: int = 1) -> Schedule
 
 
 def test_wire_overhead_is_that_of_full_segments() -> None:
-    one = schedule_of([Flow(0, 0, 4, 8960)])
-    assert bound_s(one, FABRIC, range(16)) == pytest.approx((8960 + 40 + 14) * 8 / 20e6)
+    one = schedule_of([Flow(0, 0, 4, 8948)])
+    assert bound_s(one, FABRIC, range(16)) == pytest.approx((8948 + 52 + 14) * 8 / 20e6)
 
 
 @pytest.mark.parametrize("channels", [1, 4])
