@@ -12,7 +12,7 @@ the paths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -28,6 +28,8 @@ _DATA_BYTES = 200  # an IP packet longer than this carries data
 
 LATE_IS_VALID = {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}
 """What is late, as packets on paths of their own are, still belongs to its connection. There once a ruleset tracks."""
+
+TIMESTAMPS = "net.ipv4.tcp_timestamps"
 
 Order = Literal["round-robin", "random"]
 """How a packet's path is chosen among those to its leaf."""
@@ -56,6 +58,28 @@ class SingleFrames:
             yield
         finally:
             fabric.burst(fabric.topology.burst_frames)
+
+
+@dataclass(frozen=True)
+class Unstamped:
+    """Hosts' TCP has no timestamps (RFC 7323), besides what `nic` does: for connections that change paths.
+
+    A receiver discards what is over a tick, 1 ms, older than what it has in order. A segment sent again by a quicker way
+    makes that of all that is still under way on a slower one once queues differ by milliseconds, as they do at a
+    thousandth of a data centre's rates and not at those; where that meets the last segments, only a time-out helps.
+    Connections here carry too little for sequence numbers to come round.
+    """
+
+    nic: Nic | None = None
+
+    @contextmanager
+    def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
+        _tell_hosts(fabric, {TIMESTAMPS: "0"})
+        try:
+            with at_work(self.nic, fabric, seed):
+                yield
+        finally:
+            _tell_hosts(fabric, {TIMESTAMPS: "1"})  # as a new namespace has it
 
 
 @dataclass(frozen=True)
@@ -122,10 +146,15 @@ class PerCell:
                 lambda host: cell_ruleset(topology, host, frames, seed, but_tagged=self.but_tagged),
             ),
         ):
-            for pid in fabric.host_pids:
-                with inside(pid):
-                    set_sysctls(LATE_IS_VALID)
+            _tell_hosts(fabric, LATE_IS_VALID)
             yield
+
+
+def _tell_hosts(fabric: Fabric, sysctls: Mapping[str, str]) -> None:
+    """Set these in every host's namespace."""
+    for pid in fabric.host_pids:
+        with inside(pid):
+            set_sysctls(sysctls)
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def test_a_packet_to_nobody_does_not_go_round(sandbox: Sandbox, plane: str) -> N
 
 def test_a_fabric_of_63_spines(sandbox: Sandbox, plane: str) -> None:
     many = LeafSpine(2, 63, 1)
-    loads = sandbox.call(inside.sprayed, many, plane, 63 * 8960, timeout_s=TIMEOUT_S)
+    loads = sandbox.call(inside.sprayed, many, plane, 63 * 8948, timeout_s=TIMEOUT_S)
     assert (loads > 0).all()
 
 

@@ -70,7 +70,7 @@ def test_windows_are_fitted_to_the_queue_the_link_and_the_number_of_connections(
     assert window_bytes(fabric, 1) == 500_000  # what 10 Mb/s carry in 0.4 s
     assert window_bytes(fabric, 4) == 125_000
     assert window_bytes(replace(fabric, queue_bytes=200_000), 1) == 100_000  # half of the queue
-    assert window_bytes(fabric, 10_000) == 2 * (9000 - 40)  # two segments at least
+    assert window_bytes(fabric, 10_000) == 2 * (9000 - 52)  # two segments at least
 
 
 def test_connections_begin_with_fitted_windows_where_they_are_asked_for() -> None:

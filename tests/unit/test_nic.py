@@ -293,7 +293,7 @@ def test_a_connection_goes_on_to_the_next_live_path_after_every_cell(
 
 
 def test_a_cell_has_as_many_frames_as_its_bytes_fill() -> None:
-    assert PerCell(64 << 10).frames(FABRIC) == 7  # of 8960 bytes
+    assert PerCell(64 << 10).frames(FABRIC) == 7  # of 8948 bytes
     assert PerCell(64 << 10).frames(LeafSpine(2, 2, 2, mtu_bytes=1500)) == 45
     assert PerCell(1000).frames(FABRIC) == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import FrozenInstanceError, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from synthetic import EVERY_SCHEME
 from emulator import nic
 from emulator.files import Folder
 from emulator.forwarding import Flowlets, Scheduling, Spraying
-from emulator.nic import PerConnection, PerPacket, SingleFrames, at_work
+from emulator.nic import PerConnection, PerPacket, SingleFrames, Unstamped, at_work
 from emulator.topology import LeafSpine
 from experiments.cli import main
 from experiments.results import plots
@@ -198,7 +199,7 @@ def test_nics_are_asked_for_what_senders_do_not_do_themselves() -> None:
         assert asked[name].program_nic == order, "whatever tag a program sets"
         assert asked[name].nic == replace(order, but_tagged=True), "another tenant's connections have their paths"
     assert asked["ethereal"].program_nic == PerConnection()
-    assert asked["switch-spray"].nic == asked["switch-spray"].program_nic == SingleFrames()
+    assert asked["switch-spray"].nic == asked["switch-spray"].program_nic == Unstamped(SingleFrames())
 
 
 def test_leaves_are_asked_by_the_load_for_what_they_do_themselves() -> None:
@@ -374,6 +375,31 @@ def test_frames_travel_alone_only_while_packets_are_sprayed(wires: Wires) -> Non
     assert [told for told in wires.told if isinstance(told, int)] == [1, 4], (
         "connections keep their path: no reordering"
     )
+
+
+@pytest.mark.parametrize("inner", [None, SingleFrames()])
+def test_timestamps_are_off_meanwhile_and_on_again_however_it_ends(
+    wires: Wires, monkeypatch: pytest.MonkeyPatch, inner: Any
+) -> None:
+    told: list[tuple[int, str]] = []
+    monkeypatch.setattr(nic, "inside", nullcontext)
+    monkeypatch.setattr(nic, "set_sysctls", lambda sysctls: told.append((len(told) % 4, sysctls[nic.TIMESTAMPS])))
+
+    def interrupted() -> None:
+        with at_work(Unstamped(inner), wires, seed=7):  # type: ignore[arg-type]
+            assert told == [(host, "0") for host in range(4)]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert told[4:] == [(host, "1") for host in range(4)]
+    assert wires.told == ([1, 4] if inner else [])
+
+
+@pytest.mark.parametrize("name", ["switch-spray", "presto-64KB", "flowlet-100ms", "hedera-500ms"])
+def test_schemes_that_move_connections_have_no_timestamps(name: str) -> None:
+    scheme = scheme_of(name)
+    assert isinstance(scheme.nic, Unstamped) and isinstance(scheme.program_nic, Unstamped)
 
 
 def test_without_a_nic_nothing_is_touched(wires: Wires) -> None:
