@@ -85,10 +85,18 @@ class Child:
             raise received
         return received
 
+    def has_answered(self) -> bool:
+        """Whether `receive` would return, or raise, at once."""
+        return self._channel.poll(0)
+
     def ask(self, what: object, timeout_s: float | None = None) -> Any:
         """Hand over an object and return the answer. Raises EmulatorError, as `send` and `receive` do."""
         self.send(what)
         return self.receive(timeout_s)
+
+    def kill(self) -> None:
+        """Have it end at once, whatever it is doing; whoever waits for its answer gets ChildEnded."""
+        self._process.kill()
 
     def end(self, grace_s: float = _END_TIMEOUT_S) -> None:
         """Close the channel, upon which the process ends; kill it after `grace_s`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from experiments.commands.common import become_root, foot
+from experiments.commands.options import FILE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "capacity": _Benchmark("the most traffic that each data plane carries faithfully"),
     "captures": _Benchmark("completion times with packet captures and without"),
     "bursts": _Benchmark("what it costs in truth to have frames travel together"),
+    "sweep": _Benchmark("what a run takes longer on the workers of a Dask cluster"),
     "replay": _Benchmark("CPU seconds a gigabyte, and how they grow with hosts"),
 }
 _BROKEN = {"predicted": "pre-\ndicted", "explained": "ex-\nplained", "emulated": "emu-\nlated"}
@@ -52,13 +54,7 @@ Examples:
 
 @click.command(help=_HELP, epilog=foot({"0": "done", "1": "a fabric could not be built"}))
 @click.argument("name", type=click.Choice(list(BENCHMARKS)), metavar="NAME")
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the rows as JSON as well",
-)
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the rows as JSON as well")
 def bench(name: str, json_file: Path | None) -> None:
     import importlib
     import json

@@ -21,6 +21,7 @@ from experiments.results.drawing import fabric_drawing
 from experiments.results.drawn import Figure
 from experiments.results.failures import failures_of
 from experiments.results.folder import ResultsError, ResultsFolder
+from experiments.results.machines import effect
 from experiments.results.overview import EXPLANATION
 from experiments.results.page_table import page_table
 from experiments.results.sections import SECTIONS, Part, Results, Section, parts_of, schemes_of
@@ -161,6 +162,7 @@ def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:
         "again": "exec" if verdict.asked.programs else "run",
         "planned": verdict.asked.runs,
         "trusted": verdict.trusted,
+        "machines": effect(runs),
         "failures": failures_of(runs, manifest),
         "unfinished": {str(reason): list(group.run_id) for reason, group in unfinished.groupby("reason", sort=False)},
         "unfinished_runs": len(unfinished),
@@ -193,6 +195,10 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "{leaves} leaves x {spines} spines x {hosts_per_leaf} hosts per leaf".format(**fabric)
     if {"host_rate", "fabric_rate"} <= fabric.keys():
         yield "host links {host_rate}, fabric links {fabric_rate}".format(**fabric)
+    if rates := fabric.get("spine_rates"):
+        yield f"but those of {_words(rates)}"
+    if failed := fabric.get("failed"):
+        yield f"failed from the start {', '.join(map(str, failed)) if isinstance(failed, list) else failed}"
     scale = fabric.get("scale")
     if isinstance(scale, int) and scale > 1:
         yield f"emulated {scale} times slower than asked for, and all times and rates here are the emulation's"

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from emulator.dataplane import Endpoints
 from emulator.faults import Fault, Reaction
 from emulator.files import Folder
 from emulator.forwarding import Forwarding
 from emulator.meters.capture import Which
+from emulator.meters.sampler import RawSample
 from emulator.programs import Ended, Output
 from experiments.judge.evidence import Built, Measured
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
+
+Step = TypeVar("Step")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Glance:
+    """The last sample of a run that is under way and watched."""
+
+    run_id: str
+    sample: RawSample
+
+
+@dataclass(frozen=True)
 class Failed:
     """The run did not end as it should. With a `status`, that of a program, no further run is tried."""
 
@@ -51,6 +63,23 @@ class Lost:
     reason: str
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A machine of a cluster will perform runs. `about` is what a manifest says of it, `warnings` what to know."""
+
+    machine: str
+    about: Mapping[str, Any]
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A machine of a cluster performs no further runs, for the `reason` given; others do what it had left."""
+
+    machine: str
+    reason: str
+
+
 class UnfitError(Exception):
     """A load has ended, and not as it should: `reason` for people, and the exit `status` of what was run."""
 
@@ -62,6 +91,17 @@ class UnfitError(Exception):
 Playing = Generator[float | Output | Ended, None, Any]
 """A load under way: yields which part of its bytes has arrived, or what programs wrote and how they ended; returns its
 result."""
+
+
+def played(steps: Generator[Step, None, Result], seen: Callable[[Step], object] = lambda said: None) -> Result:
+    """Play a load or a replay to its end, and return its result; `seen` is told whatever it yields."""
+    while True:
+        try:
+            said = next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        seen(said)
 
 
 class Load(Protocol):
@@ -84,7 +124,10 @@ class Load(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One run, ready to be played; `faults` happen while it is, and the network reacts by `reaction`, if at all."""
+    """One run, ready to be played; `faults` happen while it is, and the network reacts by `reaction`, if at all.
+
+    While it is `watched`, there is a Glance about every second.
+    """
 
     run_id: str
     seed: int
@@ -93,6 +136,7 @@ class Job:
     capture_directory: Folder = field(default_factory=lambda: Folder(Path()))
     faults: Sequence[Fault] = ()
     reaction: Reaction | None = None
+    watched: bool = False
 
 
-Event = Built | Started | Progress | Output | Ended | Failed | Lost | Measured[Any]
+Event = Built | Started | Progress | Glance | Output | Ended | Failed | Lost | Measured[Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from experiments.runs.messages import Job
 from experiments.runs.plan import Run
 from experiments.spec.experiment import Experiment
 from experiments.spec.messages import SpecError
+from experiments.spec.units import format_rate_bps
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
@@ -118,13 +119,19 @@ class Work(ABC):
             "hosts_per_leaf": fabric.hosts_per_leaf,
             "host_rate_bps": fabric.host_rate_bps,
             "fabric_rate_bps": fabric.fabric_rate_bps,
+            "uneven": uneven_links(fabric),
             "mtu_bytes": fabric.mtu_bytes,
             "burst_frames": fabric.burst_frames,
             "dataplane": dataplane,
         }
 
+    @property
+    def congestion_controls(self) -> Collection[str]:
+        """Return the kernel's names of all that the hosts' TCP is to use."""
+        return {self.transport.congestion_control}
+
     def check_emulable(self) -> None:
-        """Raises SpecError for a fabric that only a model can hold, and for what this kernel lacks."""
+        """Raises SpecError for a fabric that only a model can hold."""
         if self.topology.hosts > MAX_EMULATED_HOSTS:
             raise SpecError(
                 f"{self.name}: {self.topology.hosts} hosts are more than a machine emulates "
@@ -135,8 +142,24 @@ class Work(ABC):
                 f"{self.name}: {self.topology.leaves} leaves are more than can be emulated "
                 f"(at most {MAX_EMULATED_LEAVES}); predict takes them"
             )
-        if lacking := without_congestion_control(self.transport.congestion_control):
-            refuse(f"{lacking}; write one of those, such as cubic", self.name, "transport.congestion_control")
+
+    def check_kernel(self) -> None:
+        """Raises SpecError for what the kernel lacks where this is called."""
+        for name in sorted(self.congestion_controls):
+            if lacking := without_congestion_control(name):
+                refuse(f"{lacking}; write one of those, such as cubic", self.name, "transport.congestion_control")
+
+
+def uneven_links(fabric: LeafSpine) -> str:
+    """Return how links between leaves and spines differ, in words; nothing where all are up and of one rate."""
+    rates = {spine: fabric.spine_rate_bps(spine) for spine in range(fabric.spines)}
+    words = [
+        f"{fabric.spine_name(spine)} {format_rate_bps(rate_bps)}"
+        for spine, rate_bps in rates.items()
+        if rate_bps != fabric.fabric_rate_bps
+    ]
+    failed = [f"{fabric.leaf_name(leaf)}-{fabric.spine_name(spine)}" for leaf, spine in sorted(fabric.failed)]
+    return ", ".join([*words, *(f"{link} failed" for link in failed)])
 
 
 def refuse(too_much: str | None, *where: str) -> None:

@@ -37,18 +37,20 @@ class Look:
 
 
 _SPARE_COLOURS = ("#E69F00", "#56B4E9", INK, "#999999")  # what ecmp, spray, ethereal, spray-random leave of Okabe-Ito
-_SPARE_MARKERS = ("v", "P", "X", "<", ">", "p", "*", "d", "8", "H")
-_SPARE_DASHES: tuple[tuple[float, ...], ...] = tuple((long, 1, *(1, 1) * dots) for long in (6, 10) for dots in range(4))
+_SPARE_MARKERS = ("v", "P", "X", ">", "p", "*", "8", "H")
+_SPARE_DASHES: tuple[tuple[float, ...], ...] = tuple(
+    (long, 1, *(1, 1) * dots) for long in (6, 8, 10) for dots in range(3)
+)
 
 
 def spare_look(number: int) -> Look:
     """Return a look that no single scheme has: for a member of a family, or of a name that nobody knows.
 
-    No two numbers from 0 to 69 look alike, as pairs of marker and dashes are 10 x 7; powers of two, which are compared
+    No two numbers from 0 to 71 look alike, as pairs of marker and dashes are 8 x 9; powers of two, which are compared
     most, differ most.
     """
     colour = _SPARE_COLOURS[number.bit_length() % 4]
-    return Look(colour, _SPARE_MARKERS[number % 10], (0, _SPARE_DASHES[number % 7]))
+    return Look(colour, _SPARE_MARKERS[number % 8], (0, _SPARE_DASHES[number % 9]))
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Scheme:
 
     `says` is one clause: what happens to packets, and where. `nic` is what the hosts' NICs do to the packets of a
     replay, and `switch` what leaves do instead of hashing those that have no tag; `for_programs` is None where only the
-    program itself could do it. `spreads`: every packet may take any live path, and all paths share alike.
+    program itself could do it. `spreads`: every packet may take any live path, and all paths share alike; if
+    `weighted`, as the rates of their links.
     `connections_per_flow` carry a flow that stays within its leaf, and every flow unless `assign` and `tags` say
     otherwise; each is of TCP, or of MPTCP with `kernel_subflows`.
 
@@ -102,6 +105,7 @@ class Scheme:
     switch: Forwarding | None = None
     for_programs: ForPrograms | None = None
     spreads: bool = False
+    weighted: bool = False
     connections_per_flow: int = 1
     kernel_subflows: int = 0
     acts: str = "in switches"
@@ -132,7 +136,8 @@ class Scheme:
     @property
     def about(self) -> dict[str, str]:
         """What there is to know of it besides what it does to packets: headings, each with a clause."""
-        way = "all live paths share its bytes alike" if self.spreads else "each connection's bytes on its path"
+        alike = "by the rates of their links" if self.weighted else "alike"
+        way = f"all live paths share its bytes {alike}" if self.spreads else "each connection's bytes on its path"
         facts = {
             "acts": self.acts,
             "source": self.source,
