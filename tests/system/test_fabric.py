@@ -70,14 +70,15 @@ def test_leaves_spray_many_connections_alike(sandbox: Sandbox, plane: str) -> No
         inside.on_uplinks, SMALL, plane, "switch-spray", pairs, 500_000, timeout_s=TIMEOUT_S
     )
     assert (packets.max(axis=1) - packets.min(axis=1) <= 2 * len(pairs)).all(), packets
-    assert sent_bytes.sum() >= SMALL.wire_bytes(500_000) * len(pairs)
+    assert sent_bytes.sum() >= 0.998 * SMALL.wire_bytes(500_000) * len(pairs)
     assert sent_bytes.max() <= 1.1 * sent_bytes.mean()
 
 
 def test_flowcells_load_all_uplinks_alike_to_within_a_cell(sandbox: Sandbox) -> None:
     size_bytes, cell_bytes = 2_000_000, 7 * (SMALL.mtu_bytes + ETHERNET_HEADER_BYTES)
     _, load = sandbox.call(inside.on_uplinks, SMALL, "linux", "presto-64KB", [(0, 2)], size_bytes, timeout_s=TIMEOUT_S)
-    assert SMALL.wire_bytes(size_bytes) <= load[0].sum() <= 1.1 * SMALL.wire_bytes(size_bytes)
+    # Its frames have no timestamps, 12 bytes each.
+    assert 0.998 * SMALL.wire_bytes(size_bytes) <= load[0].sum() <= 1.1 * SMALL.wire_bytes(size_bytes)
     assert load[0].max() - load[0].min() <= 1.1 * cell_bytes, load
 
 
