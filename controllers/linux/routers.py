@@ -19,6 +19,7 @@ from emulator.forwarding import Forwarding, Scheduling
 from emulator.namespaces import inside, set_sysctls
 from emulator.netlink import Netlink
 from emulator.nft import load
+from emulator.nic import LATE_IS_VALID
 from emulator.nodes import Shellless
 from emulator.topology import LeafSpine
 
@@ -119,7 +120,7 @@ class Routers:
             self._set_routes(name, routes)
         for pid in rulesets if forwarding and not forwarding.hashes else ():
             with inside(pid):
-                set_sysctls(router.TRACKER_SYSCTLS)
+                set_sysctls(LATE_IS_VALID)
         if isinstance(forwarding, Scheduling):
             self._scheduler = self._scheduler or Scheduler(self._log)
             leaves = [self._fabric.pids[topology.leaf_name(leaf)] for leaf in range(topology.leaves)]

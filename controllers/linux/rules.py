@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controllers.hashing import hashed_spines
+from controllers.rounds import FiveTuple
 from controllers.tables import Deliver, Downlink, Drop, Hash, Place, Redraw, Rotate, Rule, Uplink
 from emulator.dataplane import Endpoints
 from emulator.netlink import MAIN_TABLE
@@ -34,11 +35,7 @@ SYSCTLS = {
 
 _MOST_ALIVE = 1 << 17  # connections of one leaf: those that have not paused, or that it counts
 COUNTED, PLACED = "counted", "placed"  # a set of what connections have sent, a map of where some were placed
-FiveTuple = tuple[str, str, int, int]
 _FIVE_TUPLE = "ipv4_addr . ipv4_addr . inet_service . inet_service"
-
-TRACKER_SYSCTLS = {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}
-"""What is late, as sprayed packets are, still belongs to its connection. There once a ruleset asks for connections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_D
 from os_ken.ofproto import ofproto_v1_3
 
 from controllers.ovs.openflow import program, switch_table
-from controllers.tables import Rule
-from emulator.forwarding import Forwarding, restored
+from controllers.ovs.scheduler import Scheduler
+from controllers.tables import Place, Rule
+from emulator.forwarding import Forwarding, Scheduling, restored
 from emulator.topology import LeafSpine
 
 LOG = logging.getLogger("spraylab.controller")
@@ -45,8 +46,10 @@ class Intent:
         return switch_table(self.fabric, dpid, self.forwarding)
 
     def is_alike(self, other: Intent, dpid: int) -> bool:
-        """Whether both have a switch hold the same."""
-        return self.seed == other.seed and self.rules(dpid) == other.rules(dpid)
+        """Whether both have a switch hold the same: not where it has learned and been told more since."""
+        rules = self.rules(dpid)
+        scheduled = any(isinstance(rule.action, Place) for rule in rules)
+        return self.seed == other.seed and rules == other.rules(dpid) and not scheduled
 
 
 class Programmer(app_manager.OSKenApp):
@@ -63,6 +66,7 @@ class Programmer(app_manager.OSKenApp):
         self._awaited: dict[tuple[int, int], Intent] = {}  # (dpid, barrier xid) -> what it will confirm
         self._confirmed: dict[int, Intent] = {}
         self._error: str | None = None
+        self._scheduler = Scheduler()
 
     def start(self) -> None:
         super().start()
@@ -72,6 +76,8 @@ class Programmer(app_manager.OSKenApp):
 
     def apply(self, intent: Intent, timeout_s: float) -> str | None:
         """Program every switch and wait for all to confirm. Return what went wrong, or None."""
+        if problem := self._scheduler.rest():
+            return problem
         with self._changed:
             self._intent, self._error = intent, None
             alike = [dpid for dpid, before in self._confirmed.items() if intent.is_alike(before, dpid)]
@@ -87,6 +93,10 @@ class Programmer(app_manager.OSKenApp):
                 return (
                     self._error or f"{confirmed} of {intent.switches} switches confirmed their table in {timeout_s:g} s"
                 )
+            if isinstance(intent.forwarding, Scheduling):
+                fabric = intent.fabric
+                leaves = {leaf: self._datapaths[fabric.leaf_dpid(leaf)] for leaf in range(fabric.leaves)}
+                self._scheduler.schedule(fabric, leaves, intent.forwarding.period_s)
             return None
 
     def _program(self, dpid: int, datapath: Any) -> None:
@@ -121,6 +131,10 @@ class Programmer(app_manager.OSKenApp):
             if intent is not None and intent is self._intent:
                 self._confirmed[dpid] = intent
                 self._changed.notify_all()
+
+    @set_ev_cls(ofp_event.EventOFPFlowStatsReply, MAIN_DISPATCHER)
+    def _on_flow_counters(self, event: Any) -> None:
+        self._scheduler.take(event.msg)
 
     @set_ev_cls(ofp_event.EventOFPErrorMsg, [CONFIG_DISPATCHER, MAIN_DISPATCHER])
     def _on_error(self, event: Any) -> None:

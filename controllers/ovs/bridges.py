@@ -10,8 +10,17 @@ from controllers.ovs.daemon import OpenVSwitch
 from controllers.ovs.nodes import FabricController, FabricSwitch
 from emulator.dataplane import Endpoints
 from emulator.errors import EmulatorError
-from emulator.forwarding import NO_FLOWLETS, NO_SCHEDULING, Flowlets, Forwarding, Scheduling
+from emulator.forwarding import (
+    LEAST_POLLED_S,
+    NO_FLOWLETS,
+    POLLED_TOO_OFTEN,
+    Flowlets,
+    Forwarding,
+    Scheduling,
+    Spraying,
+)
 from emulator.namespaces import set_sysctls
+from emulator.nic import LATE_IS_VALID
 from emulator.topology import LeafSpine
 
 if TYPE_CHECKING:
@@ -49,13 +58,15 @@ class Bridges:
         if isinstance(forwarding, Flowlets):
             raise EmulatorError(NO_FLOWLETS)
         if isinstance(forwarding, Scheduling):
-            raise EmulatorError(NO_SCHEDULING)
+            if forwarding.period_s < LEAST_POLLED_S:
+                raise EmulatorError(POLLED_TOO_OFTEN)
+            self._ovs.count_often()
         wanted = (topology, seed, forwarding)
-        if self._in_force == wanted:
+        if self._in_force == wanted and not isinstance(forwarding, Scheduling):  # which begins anew with every run
             return
         self._in_force = None
         self._controller.program(topology, seed, forwarding)
-        if forwarding is not None:
+        if isinstance(forwarding, Spraying):
             self._trust_tcp()
         self._in_force = wanted
 
@@ -64,7 +75,7 @@ class Bridges:
         if self.name == "ovs-user":
             self._ovs.disable_sequence_checks()
         else:
-            set_sysctls({"net.netfilter.nf_conntrack_tcp_be_liberal": "1"})
+            set_sysctls(LATE_IS_VALID)
 
     def warmed_up(self) -> int | None:
         return self._ovs.raise_buffers() if self.whole_frames else None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from emulator.meters.meters import COUNTERS, Samples
 from emulator.ports import Port, shaping_for
-from emulator.topology import LeafSpine
+from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.theory.bound import bound_s
 from traffic.plan import Connection, TrafficPlan, plan_traffic
@@ -36,7 +36,7 @@ OFFERED = 1.25
 """What arrives at a port, in its rate."""
 
 _FRAME_BYTES = FABRIC.mtu_bytes + 14
-_SEGMENT_BYTES = FABRIC.mtu_bytes - 52
+_SEGMENT_BYTES = FABRIC.mtu_bytes - IP_TCP_HEADER_BYTES
 _ACK_BYTES = 66
 
 
