@@ -30,6 +30,7 @@ from typing import Annotated, Literal
 from emulator.inputs import InputError, quote, read_input
 from traffic.formats.format import Format, FormatError
 from traffic.formats.htsim_writer import write_matrix
+from traffic.jobs.graph import MAX_TASKS
 from traffic.schedule import Flow, Schedule
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -168,6 +169,8 @@ def _parse(path: Path) -> tuple[int, list[_Connection], dict[int, _Trigger]]:
                     raise line.error(f"id {connection.id} is already taken by line {ids[connection.id].number}")
                 ids[connection.id] = line
             connections.append(connection)
+            if len(connections) > MAX_TASKS:
+                raise line.error(f"more connections than the {MAX_TASKS:,} that are read")
         elif word == "trigger":
             trigger = _parse_trigger(line)
             if trigger.id in triggers:

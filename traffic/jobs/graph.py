@@ -18,8 +18,8 @@ from traffic.collectives import ScheduleError, algorithm_of, build_schedule
 from traffic.collectives.layout import ELEMENT_BYTES
 from traffic.schedule import Compute, Flow, Placed, Schedule
 
-MAX_TASKS = 1_000_000
-"""Flows and computations of one job: listing as many takes seconds and half a gigabyte."""
+MAX_TASKS = 300_000
+"""Flows and computations of one job: to list as many takes some seconds and half a gigabyte."""
 
 _LEAST_PIECES = 16  # no algorithm cuts a channel's part of the message into more, or into one a rank
 
