@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.common import become_root, foot
+from experiments.commands.common import become_root, foot, quiet_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +59,8 @@ Examples:
     metavar="FILE",
     help="Write the rows as JSON as well",
 )
-def bench(name: str, json_file: Path | None) -> None:
+@quiet_option
+def bench(name: str, json_file: Path | None, *, quiet: bool) -> None:
     import importlib
     import json
     from itertools import groupby
@@ -69,7 +70,7 @@ def bench(name: str, json_file: Path | None) -> None:
 
     if BENCHMARKS[name].root:
         become_root()
-    with to_stderr().waiting(lambda: f"bench {name}: measuring"):
+    with to_stderr(quiet=quiet).waiting(lambda: f"bench {name}: measuring"):
         rows = importlib.import_module(f"experiments.machine.benchmarks.{name}").run()
     console = Console()
     for _, alike in groupby(rows, key=lambda row: (tuple(row), row.get("case"))):

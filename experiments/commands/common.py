@@ -55,6 +55,11 @@ within_option = click.option(
 )
 
 
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Print the answer and warnings alone, and nothing of how it is found"
+)
+
+
 @dataclass(frozen=True)
 class How:
     """What `run` and `exec` are asked about how to perform their runs; see the options' help."""
@@ -64,6 +69,7 @@ class How:
     within: float | None
     fail_on: tuple[str, ...]
     dry_run: bool
+    quiet: bool = False
 
 
 def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -91,6 +97,7 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
             "repeated",
         ),
         click.option("--dry-run", is_flag=True, help=f"Print {dry_run}, and stop"),
+        quiet_option,
     )
 
     def give(command: Callable[..., None]) -> Callable[..., None]:

@@ -17,16 +17,23 @@ from experiments.commands.common import (
     complete_experiments,
     end,
     foot,
+    quiet_option,
     read_experiment,
     set_option,
 )
 
 if TYPE_CHECKING:
+    from emulator.files import Folder
     from experiments.commands.output import Console
     from experiments.results.folder import ResultsFolder
     from experiments.runs.frontier import Axis, Frontier, Measure, Times
     from experiments.runs.loads.replays import Replays
     from experiments.spec.experiment import Experiment
+
+
+def _in(span: click.IntRange) -> range:
+    return range(int(span.min or 0), int(span.max or 0) + 1)
+
 
 Series = Mapping[str, "Sequence[Frontier]"]
 """The frontiers of all traffic, by how they were found: predicted, emulated."""
@@ -34,6 +41,7 @@ Series = Mapping[str, "Sequence[Frontier]"]
 Find = Callable[["Measure"], "Iterator[Frontier]"]
 """The search for all frontiers by a measure."""
 
+_SEEDS, _HALVINGS = click.IntRange(11, 1000), click.IntRange(0, 20)
 _SETUP_S = 2.0  # of a fabric, anew for each question of the search
 
 
@@ -55,9 +63,11 @@ class _Asked:
         if kept is None:
             end(f"{folder.path} was not begun by frontier: go on with spraylab run --resume {folder.path}", BAD_INPUT)
         kinds = {"str": str, "int": int, "float": float | int}
-        if not isinstance(kept, dict) or any(not isinstance(kept.get(f.name), kinds[str(f.type)]) for f in fields(cls)):
+        known = isinstance(kept, dict) and all(isinstance(kept.get(f.name), kinds[str(f.type)]) for f in fields(cls))
+        asked = cls(**{field.name: kept[field.name] for field in fields(cls)}) if known else None
+        if not asked or asked.most_seeds not in _in(_SEEDS) or asked.halvings not in _in(_HALVINGS):
             end(f"{folder.path / 'manifest.json'}: frontier is not as spraylab writes it", BAD_INPUT)
-        return cls(**{field.name: kept[field.name] for field in fields(cls)})
+        return asked
 
 
 @click.command(
@@ -86,14 +96,14 @@ class _Asked:
 )
 @click.option(
     "--most-seeds",
-    type=click.IntRange(11, 1000),
+    type=_SEEDS,
     default=40,
     show_default=True,
     help="Seeds at one value after which it is left undecided",
 )
 @click.option(
     "--halvings",
-    type=click.IntRange(0, 20),
+    type=_HALVINGS,
     default=6,
     show_default=True,
     help="How many values to try within the stretch of the grid that holds the crossing",
@@ -116,6 +126,7 @@ class _Asked:
     metavar="DIR",
     help="Write frontier-1.svg and so on there, a figure a collective",
 )
+@quiet_option
 def frontier(
     experiment: str | None,
     overrides: tuple[str, ...],
@@ -127,6 +138,7 @@ def frontier(
     resume: Path | None,
     csv: Path | None,
     figures: Path | None,
+    quiet: bool,
     **numbers: str | float,
 ) -> None:
     """Find where splitting falls behind spraying.
@@ -146,6 +158,7 @@ def frontier(
       spraylab frontier quick --axis strain.jitter.share --to 20% --halvings 2
       spraylab frontier --resume results/quick-frontier-...
     """
+    from emulator.files import Folder
     from experiments.commands.output import Console
     from experiments.runs import frontier as search
     from experiments.spec.experiment import experiment_file
@@ -153,7 +166,7 @@ def frontier(
     if resume and (experiment or overrides or axis or out or predict):
         raise click.UsageError("--resume takes everything from its folder: give no experiment, or other option")
     folder, asked, searched = _begun_before(resume) if resume else _new(experiment, overrides, axis, numbers)
-    console, along = Console(), search.Axis.of(asked.axis, asked.from_, asked.to)
+    console, along = Console(quiet=quiet), search.Axis.of(asked.axis, asked.from_, asked.to)
     find = functools.partial(
         search.frontiers, searched, along, asked.within, most_seeds=asked.most_seeds, halvings=asked.halvings
     )
@@ -171,7 +184,7 @@ def frontier(
         folder = folder or _begun(out, searched, asked, experiment_file(experiment) if experiment else None)
         series["emulated"] = _emulated(find, folder, console)
         _keep(series, folder, console)
-    _write(series, csv, figures, console)
+    _write(series, csv, Folder(figures) if figures else None, console)
 
 
 def _new(
@@ -255,18 +268,15 @@ def _emulated(find: Find, folder: ResultsFolder, console: Console) -> list[Front
 
 def _keep(series: Series, folder: ResultsFolder, console: Console) -> None:
     """Say how theory and emulation compare, and write both into the folder."""
-    from emulator.files import Folder
     from experiments.runs.frontier import compared
 
     for pair in zip(*series.values(), strict=True):
         console.say(compared(*pair), "bold")
-    figures = Folder(folder.path, ("figures",))
-    figures.make()
-    _write(series, folder.path / "frontier.csv", figures.path, console)
+    _write(series, folder.path / "frontier.csv", folder.inner("figures"), console)
     console.say(f"results: {folder.path}")
 
 
-def _write(series: Series, csv: Path | None, figures: Path | None, console: Console) -> None:
+def _write(series: Series, csv: Path | None, figures: Folder | None, console: Console) -> None:
     import pandas as pd
 
     from experiments.results.cells import guarded
@@ -278,13 +288,13 @@ def _write(series: Series, csv: Path | None, figures: Path | None, console: Cons
         console.say(f"written: {csv}")
     if figures:
         _draw(series, figures)
-        console.say(f"figures: {figures}")
+        console.say(f"figures: {figures.path}")
 
 
-def _draw(series: Series, folder: Path) -> None:
+def _draw(series: Series, folder: Folder) -> None:
     from experiments.results import plots
     from experiments.results.curves import draw_frontier
-    from experiments.results.folder import write_file
+    from experiments.results.folder import write_in
     from experiments.results.svg import as_file
 
     for number, of_one in enumerate(zip(*series.values(), strict=True), start=1):
@@ -292,4 +302,4 @@ def _draw(series: Series, folder: Path) -> None:
         unit = f" ({each.axis.unit})" if each.axis.unit else ""
         searches = {how: one.found for how, one in zip(series, of_one, strict=True)}
         figure = draw_frontier(each.traffic, f"{each.axis.key}{unit}", 1 + each.within, searches)
-        write_file(folder / f"frontier-{number}.svg", as_file(plots.to_svg(figure, f"frontier-{number}")))
+        write_in(folder, f"frontier-{number}.svg", as_file(plots.to_svg(figure, f"frontier-{number}")))

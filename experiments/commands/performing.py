@@ -58,7 +58,7 @@ def perform(
     _warn(work, console)
     fabric = work.experiment.fabric
     for said in explained(fabric.slower, fabric.at_scale(1).topology()):
-        console.say(said)
+        console.note(said)
     if how.dry_run:
         _print_plan(work, console)
         return
@@ -128,7 +128,7 @@ def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
             from experiments.results.report import report_path, write_report  # matplotlib takes a while to import
 
             write_report([folder], report_path([folder]))
-        console.say(f"report:  {report_path([folder])}")
+        console.note(f"report:  {report_path([folder])}")
     else:
         folder.write_verdict(as_json(verdict))
     if len(runs) < len(work.runs):

@@ -18,13 +18,14 @@ from experiments.runs.work import Work
 
 def shown(outcomes: Iterator[Outcome], work: Work, todo: Sequence[Run], console: Console) -> Iterator[Outcome]:
     """Show `outcomes` on `console` as they pass."""
-    with _Bar(console, work, todo) if console.interactive else _Lines(console, todo) as progress:
+    watched = console.interactive and not console.quiet
+    with _Bar(console, work, todo) if watched else _Lines(console, todo) as progress:
         for outcome in outcomes:
             match outcome:
                 case Preparing(number, total):
                     progress.now(f"preparing run {number} of {total}")
                 case Built() as built:
-                    console.say(
+                    console.note(
                         f"fabric up in {built.setup_s['ready']:.1f} s; data plane {built.dataplane}: {built.why}"
                     )
                 case messages.Started(run_id):
@@ -32,7 +33,7 @@ def shown(outcomes: Iterator[Outcome], work: Work, todo: Sequence[Run], console:
                 case messages.Progress(run_id, fraction):
                     progress.at(run_id, fraction)
                 case Decoding(run_id):
-                    console.say(f"{run_id}: decoding captures")
+                    console.note(f"{run_id}: decoding captures")
                 case Done(run_id, judged):
                     progress.done(run_id, judged.row)
                 case messages.Failed(run_id, reason):
@@ -94,7 +95,7 @@ class _Lines:
     def done(self, run_id: str, row: Mapping[str, Any] | None) -> None:
         self._count += 1
         if row is not None:
-            self._console.say(f"{run_id}: {in_short(row)} ({self._count} of {self._total})")
+            self._console.note(f"{run_id}: {in_short(row)} ({self._count} of {self._total})")
 
 
 class _Bar:

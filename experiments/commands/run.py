@@ -92,4 +92,5 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
         raise click.UsageError("--out names one folder: give it with one experiment, or none with several")
     for work, _ in works[1:]:
         work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
-    one_after_another([functools.partial(perform, work, Console(), how, folder, file=file) for work, file in works])
+    console = Console(quiet=how.quiet)
+    one_after_another([functools.partial(perform, work, console, how, folder, file=file) for work, file in works])
