@@ -68,7 +68,7 @@ class Guarded:
             stream.reconfigure(errors="replace")  # a character that a terminal lacks is no reason to end
 
     def write(self, text: str) -> int:
-        if not self.lost:
+        if text != "" and not self.lost:  # click tries a stream by writing nothing, and is told of no failure
             try:
                 self._stream.write(text)
             except OSError as error:

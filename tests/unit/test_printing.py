@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import IO
 
@@ -159,7 +159,7 @@ MOVES = "a\x1b[2Jb\x9b1m\rc"
 
 def test_names_in_files_and_arguments_move_no_cursor(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = results_folder(tmp_path / "results", ["alltoall"], seeds=(1,))
-    pd.read_csv(folder.path / "runs.csv").assign(traffic=MOVES).to_csv(folder.path / "runs.csv", index=False)
+    pd.read_csv(folder.path / "runs.csv").assign(traffic=MOVES[:-2]).to_csv(folder.path / "runs.csv", index=False)
     (tmp_path / f"{MOVES}.csv").write_text("src,dst,bytes\n0,1,1000\n")
     for command, status in {
         ("show", str(folder.path)): 0,
@@ -282,6 +282,19 @@ def test_a_full_disk_ends_what_only_prints_in_a_sentence(
     assert ended.value.code == 2, said
     assert said.splitlines()[-1] == "spraylab: standard output cannot be written: No space left on device"
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", ["version", "list", "show a name", "run"])
+def test_so_it_does_without_a_buffer(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As PYTHONUNBUFFERED has it, which many containers set."""
+    with FULL.open("wb", 0) as raw:
+        monkeypatch.setattr(sys, "stdout", TextIOWrapper(raw, write_through=True))
+        with pytest.raises(SystemExit) as ended:
+            main(PRINTING[command], prog_name="spraylab")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "spraylab: standard output cannot be written: No space left on device\n"
 
 
 def test_a_reader_that_has_gone_is_told_nothing(
