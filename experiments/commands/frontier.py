@@ -12,15 +12,13 @@ import click
 
 from experiments.commands.common import (
     BAD_INPUT,
-    Share,
     become_root,
     complete_experiments,
     end,
     foot,
-    quiet_option,
     read_experiment,
-    set_option,
 )
+from experiments.commands.options import FILE, FOLDER, Share, count_option, quiet_option, set_option
 
 if TYPE_CHECKING:
     from emulator.files import Folder
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
 
 
-def _in(span: click.IntRange) -> range:
-    return range(int(span.min or 0), int(span.max or 0) + 1)
+def _within(number: int, span: tuple[int, int]) -> bool:
+    return span[0] <= number <= span[1]
 
 
 Series = Mapping[str, "Sequence[Frontier]"]
@@ -41,7 +39,7 @@ Series = Mapping[str, "Sequence[Frontier]"]
 Find = Callable[["Measure"], "Iterator[Frontier]"]
 """The search for all frontiers by a measure."""
 
-_SEEDS, _HALVINGS = click.IntRange(11, 1000), click.IntRange(0, 20)
+_SEEDS, _HALVINGS = (11, 1000), (0, 20)
 _SETUP_S = 2.0  # of a fabric, anew for each question of the search
 
 
@@ -65,7 +63,7 @@ class _Asked:
         kinds = {"str": str, "int": int, "float": float | int}
         known = isinstance(kept, dict) and all(isinstance(kept.get(f.name), kinds[str(f.type)]) for f in fields(cls))
         asked = cls(**{field.name: kept[field.name] for field in fields(cls)}) if known else None
-        if not asked or asked.most_seeds not in _in(_SEEDS) or asked.halvings not in _in(_HALVINGS):
+        if not asked or not (_within(asked.most_seeds, _SEEDS) and _within(asked.halvings, _HALVINGS)):
             end(f"{folder.path / 'manifest.json'}: frontier is not as spraylab writes it", BAD_INPUT)
         return asked
 
@@ -94,32 +92,18 @@ class _Asked:
     metavar="SHARE",
     help="How much longer splitting may take and not be behind",
 )
-@click.option(
-    "--most-seeds",
-    type=_SEEDS,
-    default=40,
-    show_default=True,
-    help="Seeds at one value after which it is left undecided",
-)
-@click.option(
+@count_option("--most-seeds", *_SEEDS, default=40, help="Seeds at one value after which it is left undecided")
+@count_option(
     "--halvings",
-    type=_HALVINGS,
+    *_HALVINGS,
     default=6,
-    show_default=True,
     help="How many values to try within the stretch of the grid that holds the crossing",
 )
 @click.option("--predict", is_flag=True, help="Ask the fluid model alone, and build nothing")
 @click.option("--dry-run", is_flag=True, help="Print what is predicted and how long the emulation may take, and stop")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder, new")
-@click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the search of DIR, by the runs it has"
-)
-@click.option(
-    "--csv",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write a row for every seed at every value that was tried",
-)
+@click.option("--out", type=FOLDER, metavar="DIR", help="Results folder, new")
+@click.option("--resume", type=FOLDER, metavar="DIR", help="Go on with the search of DIR, by the runs it has")
+@click.option("--csv", type=FILE, metavar="FILE", help="Write a row for every seed at every value that was tried")
 @click.option(
     "--figures",
     type=click.Path(path_type=Path, exists=True, file_okay=False),

@@ -38,6 +38,12 @@ def echo(lines: str) -> None:
     click.echo(plain(lines))
 
 
+def end(sentence: str, status: int) -> NoReturn:
+    """Tell standard error, and end the command."""
+    complain(sentence)
+    sys.exit(status)
+
+
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Meanwhile, standard output is one whose failure ends the command in a sentence; standard error's is ignored."""

@@ -313,7 +313,11 @@ def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> 
         experiment = Experiment.model_validate(content, context={"folder": folder})
     except ValidationError as invalid:
         raise SpecError(report(_problems(invalid, content), source)) from invalid
-    problems = [*experiment.impossible_traffic(), *experiment.impossible_faults()]
+    problems = [
+        *experiment.impossible_traffic(),
+        *experiment.impossible_faults(),
+        *_weights_of_nothing(experiment),
+    ]
     if problems:
         raise SpecError(report(problems, source))
     sweep: Sweep | None = experiment.sweep
@@ -355,3 +359,17 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
         case ["faults", int(index), *_]:
             return fault_kind_of(content["faults"][index])
     return Experiment
+
+
+def _weights_of_nothing(experiment: Experiment) -> Iterator[Problem]:
+    """Schemes that go by the rates of spines where none was said, at no point of a sweep either."""
+    swept = experiment.sweep.axes if experiment.sweep else ()
+    if experiment.fabric.spine_rates or any(key.startswith("fabric.spine_rates") for key in swept):
+        return
+    for index, name in enumerate(experiment.schemes):
+        if scheme_of(name).weighted:
+            yield Problem(
+                ("schemes", index),
+                f"{name} goes by the rates of spines, and all are alike here; write such as {{spine1: 50%}} as "
+                f"fabric.spine_rates, or {name.removesuffix('-weighted')}",
+            )
