@@ -8,11 +8,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from mininet.cli import CLI
-from mininet.log import output, setLogLevel
+from mininet.log import lg, output, setLogLevel
 
 from controllers.hashing import hashed_spines
 from emulator.errors import EmulatorError
@@ -205,14 +205,28 @@ def run_shell(
     """Inside the sandbox: the command line on the open file `terminal`; `lines` are performed and shown there.
 
     `program` has the switches hold the tables of a fabric some of whose links are down.
-    Raises EmulatorError if what should be a terminal is none.
+    Raises EmulatorError if what should be a terminal is none, or cannot be written.
     """
-    with _standing_at(terminal, controlling=lines is None):
+    with _standing_at(terminal, controlling=lines is None), _unwritable_is_raised():
         setLogLevel("output")
         try:
             SpraylabCLI(fabric, sampler, program, seed, lines)
         finally:
             setLogLevel("error")
+
+
+@contextlib.contextmanager
+def _unwritable_is_raised() -> Iterator[None]:
+    """Mininet prints by handlers of logging, which would say themselves, with a traceback, what they could not."""
+
+    def again(_record: object) -> NoReturn:
+        raise  # it is called where an exception is handled
+
+    with contextlib.ExitStack() as as_before:
+        for handler in lg.handlers:
+            as_before.callback(setattr, handler, "handleError", handler.handleError)
+            handler.handleError = again
+        yield
 
 
 @contextlib.contextmanager
@@ -233,7 +247,8 @@ def _standing_at(terminal: int, *, controlling: bool) -> Iterator[None]:
         sys.stdout = io.TextIOWrapper(open(1, "wb", 0, closefd=False), write_through=True)  # noqa: SIM115
         yield
     except OSError as error:
-        raise EmulatorError(f"the terminal cannot be used: {error.strerror}") from error
+        what = "the terminal cannot be used" if controlling else "standard output cannot be written"
+        raise EmulatorError(f"{what}: {error.strerror}") from error
     finally:
         sys.stdin, sys.stdout, sys.stderr = streams
         for number, descriptor in enumerate(before):

@@ -143,6 +143,16 @@ def test_shell_takes_commands_from_a_pipe(tmp_path: Path) -> None:
     assert "never" not in done.stdout
 
 
+def test_shell_says_in_a_sentence_that_it_cannot_print(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "shell", str(experiment(tmp_path))],
+            input="nodes\nlinks\n", stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "spraylab: standard output cannot be written: No space left on device\n"
+
+
 def test_shell_on_a_terminal(tmp_path: Path) -> None:
     """Ctrl-C ends the host's command and not the shell; Ctrl-D ends the shell."""
     pid, terminal = pty.fork()
