@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection
 from typing import TextIO
 
 from controllers.elephants import placed
-from controllers.linux.rules import COUNTED, FiveTuple, mark_of, placement
+from controllers.linux.rules import COUNTED, PLACED, FiveTuple, mark_of, placement
 from emulator.child import Child
-from emulator.nft import counted, load
+from emulator.nft import counted, load, mapped
 from emulator.topology import LeafSpine
-from emulator.vigil import watch
+from emulator.vigil import release, watch
 
 _ACTIVE_SHARE = 0.01
 _REPLY_TIMEOUT_S = 20.0
@@ -43,12 +43,17 @@ class Scheduler:
         watch(self._child.pid, "the flow scheduler")
 
     def schedule(self, fabric: LeafSpine, leaves: Sequence[int], period_s: float) -> None:
-        """Begin to place connections; leaves have just been given their rulesets. Raises EmulatorError."""
+        """Begin to place connections; what leaves hold placed already is kept where it may be. Raises EmulatorError."""
         self._child.ask(Order(fabric, leaves, period_s), _REPLY_TIMEOUT_S)
 
     def rest(self) -> None:
         """Change nothing any more. Raises EmulatorError if the process is gone, or what a round failed of."""
         self._child.ask(None, _REPLY_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Kill the process. What it has placed stays so."""
+        release(self._child.pid)
+        self._child.end(0)
 
 
 def serve(channel: Connection) -> None:
@@ -78,6 +83,8 @@ class _Rounds:
         self._sent_bytes: dict[FiveTuple, int] = {}
         self._polled_s = time.monotonic()
         self._spines: dict[FiveTuple, int] = {}
+        for pid in self._leaves:  # whoever scheduled before
+            self._spines |= {flow: mark - 1 for flow, mark in mapped(pid, "fabric", PLACED).items()}
 
     def next(self) -> None:
         """Ask all leaves, decide, and tell those whose placements change."""
