@@ -133,7 +133,7 @@ def test_a_controller_is_lost_once_at_a_time_and_where_there_is_one(tmp_path: Pa
     with pytest.raises(SpecError, match=r"contradict each other"):
         works(tmp_path, lost, "at: 0s, kind: controller_down")
     routers = {"fabric": {"leaves": 2, "spines": 2, "hosts_per_leaf": 2, "dataplane": "linux"}}
-    content = {"traffic": [{"collective": "alltoall", "size": "4MB"}], "seeds": [1], **routers,
+    content = {"name": "x", "traffic": [{"collective": "alltoall", "size": "4MB"}], "seeds": [1], **routers,
                "faults": [{"at": "10%", "kind": "controller_down"}]}  # fmt: skip
     with pytest.raises(SpecError, match=r"faults\.0: Linux routers have no controller to lose") as error:
         Replays(restore_experiment({**content, "schemes": ["ecmp"]}, "x")).check_emulable()
