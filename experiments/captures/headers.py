@@ -198,5 +198,5 @@ def is_dsack(
 
 
 def before(one: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """Whether sequence number `one` precedes `other`, modulo 2^32 (RFC 1982, 3.2)."""
+    """Return whether sequence number `one` precedes `other`, modulo 2^32 (RFC 1982, 3.2)."""
     return (one - other).view(np.int32) < 0

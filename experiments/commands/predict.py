@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from experiments.commands.common import Share, complete_experiments, foot, read_cluster, set_option
+from experiments.commands.common import complete_experiments, foot, read_cluster
+from experiments.commands.options import FOLDER, Share, set_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @set_option
 @click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Beside the predictions, show what the trusted runs of this results folder took",
 )

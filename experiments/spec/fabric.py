@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StrictInt, ValidationInfo, field_validator
 
+from controllers.dataplane import AUTO, PLANES
 from emulator.ports import least_rate_bps
 from emulator.topology import ETHERNET_HEADER_BYTES, MAX_HOSTS_PER_LEAF, MAX_LEAVES, MAX_SPINES, LeafSpine
 from experiments.spec.fields import Auto, Between, Keys, RateBps, SizeBytes
@@ -17,6 +18,11 @@ from experiments.spec.units import format_rate_bps, format_size_bytes
 MAX_MTU_BYTES = 9216  # as switches have it
 MAX_BURST_FRAMES = 16
 MAX_QUEUE_BYTES = 2**32 - 1  # tc counts a queue's bytes in 32 bits
+
+if TYPE_CHECKING:
+    AnyPlane = str
+else:
+    AnyPlane = Literal[AUTO, *PLANES]
 
 _MOST_BURST_BYTES = 65_535  # of one IPv4 packet
 
@@ -68,7 +74,7 @@ class FabricSpec(Keys):
         default_factory=lambda before: before["host_rate_bps"],
     )
     queue_bytes: SizeBytes = Field(default=4_000_000, alias="queue", description="a size such as 4MB")
-    dataplane: Literal["auto", "ovs", "linux"] = "auto"
+    dataplane: AnyPlane = AUTO
     burst_frames: Annotated[
         StrictInt,
         Between(

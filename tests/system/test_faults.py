@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from controllers.dataplane import PLANES
 from emulator.bpf import dropped
 from emulator.files import Folder
 from experiments.judge.rows import Judged
@@ -24,7 +25,7 @@ FABRIC = {"leaves": 2, "spines": 2, "hosts_per_leaf": 2, "host_rate": "20mbit"}
 BUSY = ("machine", "replay")  # what others do to a machine that several share
 
 
-@pytest.fixture(params=["ovs", "linux"])
+@pytest.fixture(params=PLANES)
 def plane(request: pytest.FixtureRequest) -> str:
     asked: str = request.param
     return asked

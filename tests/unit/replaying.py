@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from emulator.topology import LeafSpine
+from experiments.runs.messages import played
 from traffic.loopback import LoopbackSockets
 from traffic.payload import Anything
 from traffic.plan import Connection, Piece, TrafficPlan, plan_traffic
@@ -43,14 +44,9 @@ def play(
     transport: Transport = QUICK,
 ) -> tuple[ReplayResult, list[float]]:
     """What came of a replay, and the progress that it reported."""
-    progress = []
+    progress: list[float] = []
     with Replay(plan, FABRIC, sockets or LoopbackSockets(FABRIC), transport, payload) as replay:
-        steps = replay.run()
-        while True:
-            try:
-                progress.append(next(steps))
-            except StopIteration as end:
-                return end.value, progress
+        return played(replay.run(), progress.append), progress
 
 
 def carried(plan: TrafficPlan) -> list[int]:

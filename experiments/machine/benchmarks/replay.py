@@ -19,11 +19,10 @@ from emulator.sandbox import Sandbox, raise_open_files
 from emulator.topology import LeafSpine
 from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of, permutation
 from experiments.runs.loads.replays import ReplayLoad
-from experiments.runs.messages import Playing
+from experiments.runs.messages import played
 from experiments.theory.bound import bound_s
 from traffic.placement import place
 from traffic.plan import TrafficPlan, plan_traffic
-from traffic.replay import ReplayResult
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
@@ -97,7 +96,7 @@ def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> 
     with load.ready(built, seed) as play:
         opened = time.monotonic()
         machine, mine = _machine_s(), os.times()
-        result = _played(play())
+        result = played(play())
         spent, now = _machine_s() - machine, os.times()
     return {
         "setup_s": built.timings["ready"],
@@ -107,15 +106,6 @@ def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> 
         "system_s": now.system - mine.system,
         "machine_s": spent,
     }
-
-
-def _played(steps: Playing) -> ReplayResult:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: ReplayResult = end.value
-            return result
 
 
 def _machine_s() -> float:
