@@ -172,8 +172,10 @@ class _ControlHandler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         for line in self.rfile:
             order = json.loads(line)
-            failed = frozenset((leaf, spine) for leaf, spine in order["fabric"].pop("failed"))
-            fabric, forwarding = LeafSpine(**order["fabric"], failed=failed), restored(order["forwarding"])
+            content = order["fabric"]
+            failed = frozenset((leaf, spine) for leaf, spine in content["failed"])
+            fabric = LeafSpine(**{**content, "failed": failed, "spine_rates_bps": tuple(content["spine_rates_bps"])})
+            forwarding = restored(order["forwarding"])
             intent = Intent(fabric, order["seed"], forwarding, order["protected"])
             error = self.server.programmer.apply(intent, order["timeout_s"])
             self.wfile.write(json.dumps({"error": error}).encode() + b"\n")

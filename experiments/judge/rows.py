@@ -15,7 +15,7 @@ from experiments.judge.evidence import Evidence, ProgramEvidence, ReplayEvidence
 from experiments.judge.invariants import failures, summary
 from experiments.judge.network import drops_packets, sent_bytes
 from experiments.judge.windows import least_idle, samples_within
-from experiments.theory.loads import LinkBytes, ratio_to_ideal
+from experiments.theory.loads import LinkBytes, live_rates_bps, over_ideal
 from experiments.theory.prediction import Predicted, agreement, predicted_columns
 from experiments.theory.steps import step_columns
 
@@ -109,12 +109,13 @@ def _fidelity_columns(run: Evidence[Any]) -> dict[str, Any]:
 
 
 def _congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric: LeafSpine) -> float:
-    """Most loaded fabric link's bytes over what the fullest would carry had each leaf's bytes been spread equally."""
+    """How long the fullest fabric link was at work, over the same had each leaf's bytes been spread by links' rates."""
     loads = LinkBytes(np.zeros((fabric.leaves, fabric.spines)), np.zeros((fabric.leaves, fabric.spines)))
     for port, sent in zip(ports, links.tx_bytes, strict=True):
         if port.spine is not None:
             (loads.up if port.up else loads.down)[port.leaf, port.spine] = sent
-    return ratio_to_ideal(loads, LinkBytes(*(load.mean(axis=1, keepdims=True) for load in loads)))
+    most = np.nanmax(over_ideal(loads, live_rates_bps(fabric)))
+    return float(most) if most else 1.0  # nothing crossed
 
 
 def _frames(run: Evidence[Any], links: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -151,7 +152,8 @@ def _subflows(run: ReplayEvidence) -> pd.DataFrame:
 
 
 def links_of(run: Evidence[Any]) -> pd.DataFrame:
-    """Return what every port carried and lost, a row each."""
+    """Return what every port carried and lost, a row each; the rate of a link that failed from the start is 0."""
+    failed = run.topology.failed
     delta = run.measured.after - run.measured.before
     peaks = run.measured.samples.queues.groupby("port").backlog_bytes.max()
     return pd.DataFrame(
@@ -163,7 +165,7 @@ def links_of(run: Evidence[Any]) -> pd.DataFrame:
             "spine": pd.array([port.spine for port in run.ports], dtype="Int64"),
             "host": pd.array([port.host for port in run.ports], dtype="Int64"),
             "direction": ["up" if port.up else "down" for port in run.ports],
-            "rate_bps": [port.shaping.rate_bps for port in run.ports],
+            "rate_bps": [0 if (port.leaf, port.spine) in failed else port.shaping.rate_bps for port in run.ports],
             "tx_bytes": delta.tx_bytes,
             "tx_packets": delta.tx_packets,
             "rx_packets": delta.rx_packets,

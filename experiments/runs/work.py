@@ -21,6 +21,7 @@ from experiments.runs.messages import Job
 from experiments.runs.plan import Run
 from experiments.spec.experiment import Experiment
 from experiments.spec.messages import SpecError
+from experiments.spec.units import format_rate_bps
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
@@ -120,6 +121,7 @@ class Work(ABC):
             "hosts_per_leaf": fabric.hosts_per_leaf,
             "host_rate_bps": fabric.host_rate_bps,
             "fabric_rate_bps": fabric.fabric_rate_bps,
+            "uneven": uneven_links(fabric),
             "mtu_bytes": fabric.mtu_bytes,
             "burst_frames": fabric.burst_frames,
             "dataplane": dataplane,
@@ -154,6 +156,18 @@ class Work(ABC):
             f"faults.{numbers[0]}: Linux routers have no controller to lose; write reaction: {{network: controller}}, "
             "a scheme such as hedera-100ms, or fabric.dataplane: ovs"
         )
+
+
+def uneven_links(fabric: LeafSpine) -> str:
+    """Return how links between leaves and spines differ, in words; nothing where all are up and of one rate."""
+    rates = {spine: fabric.spine_rate_bps(spine) for spine in range(fabric.spines)}
+    words = [
+        f"{fabric.spine_name(spine)} {format_rate_bps(rate_bps)}"
+        for spine, rate_bps in rates.items()
+        if rate_bps != fabric.fabric_rate_bps
+    ]
+    failed = [f"{fabric.leaf_name(leaf)}-{fabric.spine_name(spine)}" for leaf, spine in sorted(fabric.failed)]
+    return ", ".join([*words, *(f"{link} failed" for link in failed)])
 
 
 def refuse(too_much: str | None, *where: str) -> None:

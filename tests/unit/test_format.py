@@ -23,7 +23,7 @@ from experiments.spec.experiment import experiment_file, load_experiment
 
 RUNS_COLUMNS = (
     "run_id experiment scheme traffic collective algorithm channels ranks leaves spines hosts_per_leaf host_rate_bps "
-    "fabric_rate_bps mtu_bytes burst_frames dataplane size_bytes seed "
+    "fabric_rate_bps uneven mtu_bytes burst_frames dataplane size_bytes seed "
     "flows subflows cut_flows cct_s bound_s cct_over_bound "
     "predicted_cct_s predicted_low_s predicted_high_s emulated_over_predicted explained "
     "step_s step_over_bound exposed_s exposed_mean_s overlap job_steps request_p50_s request_p99_s "
