@@ -354,7 +354,7 @@ def controller_returns(topology: LeafSpine) -> tuple[float, float, int]:
         fabric.plane.lose_controller()
         next(steps)
         fabric.plane.restore_controller()
-        result = played(steps, lambda: None)
+        result = played(steps)
         fabric.avoid(())
     said = [
         subprocess.run(

@@ -53,7 +53,7 @@ def test_a_leaf_takes_another_uplink_by_itself(tmp_path: Path, plane: str) -> No
         within = queues.time_s.between(begun.confirmed_s.max() + 0.05, ended.asked_s.min())
         given = queues[(queues.port == "leaf1-eth3") & within].eval("sent_bytes + backlog_bytes")
         assert len(given) > 2 and given.nunique() == 1, scheme
-        assert judged.row["timeouts"] == 0, "what is lost is found missing by what follows"
+        assert 0 < judged.row["destroyed_packets"] * 9014 < 4_000_000, "one queue at most"
 
 
 def test_without_a_controller_packets_go_on_and_are_not_rerouted(tmp_path: Path, plane: str) -> None:
