@@ -23,8 +23,6 @@ from traffic.transport import Transport
 _CONNECT_TIMEOUT_S = 20.0
 _POLL_MS = 100
 _LEAST_WINDOW_FRAMES = 2  # with fewer, a sender would wait for every delayed acknowledgement
-_RESERVE_FRAMES = 4
-_BUFFER_PER_BYTE = 0.58  # of payload: Linux takes twice what is asked for, and a frame of 9000 bytes takes 10 KB of it
 _IN_FLIGHT_S = 0.4  # about ten round trips over empty queues at 10 Mb/s, and well below the least time-out
 
 
@@ -51,22 +49,9 @@ class NamespaceSockets:
 
 
 class Connections:
-    """The open subflows of a plan: `senders[i]` and `receivers[i]` are the ends of subflow i, non-blocking.
+    """The open subflows of a plan: `senders[i]` and `receivers[i]` are the ends of subflow i, non-blocking."""
 
-    With a `reserve`, receivers' windows are a few frames larger, and senders hold as much back.
-    """
-
-    def __init__(
-        self,
-        plan: TrafficPlan,
-        fabric: LeafSpine,
-        sockets: Sockets,
-        transport: Transport,
-        *,
-        reserve: bool = False,
-    ) -> None:
-        self._reserve_bytes = _RESERVE_FRAMES * (fabric.mtu_bytes - IP_TCP_HEADER_BYTES) if reserve else 0
-        self._to_each = Counter(connection.dst_host for connection in plan.connections)
+    def __init__(self, plan: TrafficPlan, fabric: LeafSpine, sockets: Sockets, transport: Transport) -> None:
         self.plan, self.fabric, self.transport = plan, fabric, transport
         self._sockets = sockets
         self.senders: list[socket.socket] = []
@@ -95,19 +80,6 @@ class Connections:
             listener.close()
         self._listeners.clear()
 
-    def hold_back(self, number: int) -> None:
-        """Have a sender keep no more under way than its receiver's window is without the reserve."""
-        self._send_buffer(number, window_bytes(self.fabric, self._to_each[self.plan.connections[number].dst_host]))
-
-    def let_go(self, number: int) -> None:
-        """Have it send the reserve as well."""
-        window = window_bytes(self.fabric, self._to_each[self.plan.connections[number].dst_host])
-        self._send_buffer(number, 2 * (window + self._reserve_bytes))
-
-    def _send_buffer(self, number: int, payload_bytes: int) -> None:
-        buffer_bytes = int(payload_bytes * _BUFFER_PER_BYTE)
-        self.senders[number].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
-
     def name(self, number: int) -> str:
         """Connection `number`, for people."""
         made, name = self.plan.connections[number], self.fabric.host_name
@@ -115,17 +87,16 @@ class Connections:
 
     def _open(self, timeout_s: float) -> None:
         plan, address = self.plan, self._sockets.address
-        for host in sorted(self._to_each):
+        receivers = Counter(connection.dst_host for connection in plan.connections)
+        for host in sorted(receivers):
             listener = self._listeners[host] = self._socket(host)
             listener.bind((address(host), LISTEN_PORT))
-            self._limit_window(listener, self._to_each[host])
+            self._limit_window(listener, receivers[host])
             listener.listen(4096)
         for connection in plan.connections:
             sender = self._socket(connection.src_host)
             self.senders.append(sender)
             sender.bind((address(connection.src_host), connection.src_port))
-            if self._reserve_bytes:
-                self.hold_back(connection.id)
             tag(sender, connection.path_tag)
             sender.connect_ex((address(connection.dst_host), LISTEN_PORT))
         self.receivers = self._accept(self._listeners, timeout_s)
@@ -148,7 +119,7 @@ class Connections:
         """Of every connection that is accepted: what it may have under way (TCP_WINDOW_CLAMP, tcp(7))."""
         if self.transport.windows != "fitted":
             return
-        limit_bytes = window_bytes(self.fabric, connections) + self._reserve_bytes
+        limit_bytes = window_bytes(self.fabric, connections)
         if listener.proto == socket.IPPROTO_MPTCP:  # has no such option; of its buffer, twice this, half is the window
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limit_bytes)
         else:

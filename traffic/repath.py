@@ -1,9 +1,7 @@
 """Hosts that move a connection to another path once it brings nothing any more, as senders of Ethereal do.
 
 Both ends are given the new path's tag, as acknowledgements die on the old one too. What TCP had under way is sent again
-when TCP finds out, and not before: moving a connection sends nothing. With a kick it does: senders hold back a few
-frames of what their windows allow (`Connections`), and let go of them on the new path; what is acknowledged there tells
-TCP what was lost. A connection that has nothing more to send has nothing to kick with.
+when TCP finds out, and not before: moving a connection sends nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +21,10 @@ _LOOKS = 4  # within the time after which a connection is moved
 
 @dataclass(frozen=True, kw_only=True)
 class Repath:
-    """A connection that brings nothing for `after_s` is moved, and its path masked for its leaves for `mask_s`.
-
-    With a `kick`, it sends something at once.
-    """
+    """A connection that brings nothing for `after_s` is moved, and its path masked for its leaves for `mask_s`."""
 
     after_s: float
     mask_s: float
-    kick: bool = False
 
     @property
     def look_s(self) -> float:
@@ -58,13 +52,12 @@ class Mover:
         self._fabric, planned = connections.fabric, connections.plan.connections
         self._leaves = [(self._fabric.leaf_of(each.src_host), self._fabric.leaf_of(each.dst_host)) for each in planned]
         self._tags = [each.path_tag for each in planned]
-        single = has_single_paths(connections.plan.scheme)
+        single = _has_single_paths(connections.plan.scheme)
         self._movable = [number for number, (near, far) in enumerate(self._leaves) if single and near != far]
         self._seen: dict[int, _Seen] = {}
         self._masked_until_s: dict[tuple[tuple[int, int], int], float] = {}
         self._turns: dict[tuple[int, int], count[int]] = defaultdict(count)
         self._next_look_s = 0.0
-        self._kicked: set[int] = set()  # those that have brought nothing since
         self.moves = [0] * len(planned)
         """How often each connection was moved."""
 
@@ -84,9 +77,6 @@ class Mover:
                 self._seen.pop(number, None)
             elif seen is None or seen.awaited != there:
                 self._seen[number] = _Seen(there, now_s)
-                if number in self._kicked:
-                    self._kicked.remove(number)
-                    self._connections.hold_back(number)
             elif seen.sent is not None:  # a path on which nothing was sent is not to blame
                 if data_segments_sent(self._connections.senders[number]) != seen.sent:
                     self._seen[number] = _Seen(there, now_s)
@@ -105,12 +95,8 @@ class Mover:
         self._tags[number] = new = fit[next(self._turns[leaves]) % len(fit)]
         for end in (self._connections.senders[number], self._connections.receivers[number]):
             tag(end, new)
-        if self._repath.kick:
-            self._connections.let_go(number)
-            self._kicked.add(number)
         self.moves[number] += 1
 
 
-def has_single_paths(scheme: Scheme) -> bool:
-    """Return whether each connection has one path that hosts know how to change."""
+def _has_single_paths(scheme: Scheme) -> bool:
     return not (scheme.spreads or scheme.kernel_subflows or scheme.switch or scheme.nic)

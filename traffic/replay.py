@@ -19,7 +19,7 @@ from emulator.topology import LeafSpine
 from traffic.connections import Connections, Sockets
 from traffic.payload import CHUNK_BYTES, Anything
 from traffic.plan import Piece, TrafficPlan
-from traffic.repath import Mover, Repath, has_single_paths
+from traffic.repath import Mover, Repath
 from traffic.tcpinfo import ConnectionResult, result_of
 from traffic.transport import Transport
 
@@ -64,8 +64,7 @@ class Replay:
         repath: Repath | None = None,
     ) -> None:
         """With `repath`, connections that bring nothing any more are moved to other paths."""
-        reserve = repath is not None and repath.kick and has_single_paths(plan.scheme)
-        self.connections = Connections(plan, fabric, sockets, transport, reserve=reserve)
+        self.connections = Connections(plan, fabric, sockets, transport)
         self._payload, self._repath = payload or Anything(), repath
 
     def __enter__(self) -> Replay:

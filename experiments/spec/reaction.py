@@ -16,7 +16,6 @@ class HostsSpec(Keys):
 
     repath_after_s: TimeS = Field(alias="repath_after", description="a time such as 300ms")
     mask_s: TimeS = Field(default=10.0, alias="mask", description="a time such as 10s")
-    kick: bool = Field(default=False, strict=True, description="true or false")
 
 
 class ReactionSpec(Keys):
@@ -33,5 +32,4 @@ class ReactionSpec(Keys):
 
     def of_hosts(self) -> Repath | None:
         """Return what the hosts of a replay do; None: nothing."""
-        hosts = self.hosts
-        return Repath(after_s=hosts.repath_after_s, mask_s=hosts.mask_s, kick=hosts.kick) if hosts else None
+        return Repath(after_s=self.hosts.repath_after_s, mask_s=self.hosts.mask_s) if self.hosts else None

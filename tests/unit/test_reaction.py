@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,6 @@ def test_without_it_nobody_reacts(tmp_path: Path) -> None:
     ("reaction", "said"),
     [
         ("{network: controler}", "controller"),
-        ("{hosts: {repath_after: 300ms, kick: 2}}", "kick"),
         ("{detect: soon}", "is not a time"),
         ("{hosts: {mask: 2s}}", "repath_after: is missing"),
         ("{hosts: {repath_after: 0}}", "is not a time"),
@@ -190,34 +188,19 @@ def test_what_nobody_reacts_to_tells_nobody() -> None:
 
 
 @contextmanager
-def moving(scheme: str = "ethereal", flows: int = 1, repath: Repath = REPATH) -> Iterator[tuple[Mover, Connections]]:
+def moving(scheme: str = "ethereal", flows: int = 1) -> Iterator[tuple[Mover, Connections]]:
     schedule = Schedule("x", "x", 2, 1, 1, [Flow(number, 0, 1, 4000, channel=number) for number in range(flows)])
     connections = Connections(
         plan_traffic(schedule, FABRIC, range(2), scheme_of(scheme)),
         FABRIC,
         LoopbackSockets(FABRIC),
         QUICK,
-        reserve=repath.kick,
     )
     connections.open()
     try:
-        yield Mover(repath, connections), connections
+        yield Mover(REPATH, connections), connections
     finally:
         connections.close()
-
-
-def test_a_kick_lets_go_of_what_was_held_back_until_the_connection_brings_something() -> None:
-    with moving(repath=replace(REPATH, kick=True)) as (mover, connections):
-
-        def room() -> int:
-            return connections.senders[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-
-        held = room()
-        for now_s in (10.0, 10.3):
-            mover.look(now_s, lambda _: (1, 4000))
-        assert mover.moves[0] == 1 and room() > held + 2 * FABRIC.mtu_bytes
-        mover.look(10.5, lambda _: (1, 3000))
-        assert room() == held
 
 
 def tags(connections: Connections, number: int = 0) -> list[int]:
