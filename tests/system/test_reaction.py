@@ -45,7 +45,7 @@ def test_a_controller_has_leaves_avoid_a_link_that_is_down(tmp_path: Path, plane
 def test_a_leaf_takes_another_uplink_by_itself(tmp_path: Path, plane: str) -> None:
     """Within 50 ms nothing is given to a dead uplink any more; what is lost is what waited there, and it is counted."""
     up = {**DOWN, "direction": "up"}
-    asked = {"reaction": {"network": "local"}, "schemes": ["ecmp", "spray", "ethereal"]}
+    asked = {"reaction": {"network": "local"}, "schemes": ["ethereal"]}
     for scheme, judged in performed(tmp_path, plane, [up], **asked).items():
         begun, ended = changes(judged, "begin"), changes(judged, "end")
         assert list(begun.port) == ["spine1-eth1"], "where what leaf1 sends arrives"
