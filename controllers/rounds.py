@@ -35,12 +35,13 @@ class Change:
 class Rounds:
     """What rounds remember: what connections had sent by the last one, and where they were placed."""
 
-    def __init__(self, fabric: LeafSpine) -> None:
+    def __init__(self, fabric: LeafSpine, held: Placed | None = None) -> None:
+        """Begin with what is `held` placed already."""
         self._fabric = fabric
         self._hosts = {fabric.host_ip(host): host for host in range(fabric.hosts)}
         self._sent_bytes: Mapping[FiveTuple, int] = {}
         self._polled_s = self._begun_s = time.monotonic()
-        self._spines: dict[FiveTuple, int] = {}
+        self._spines = dict(held or {})
         self._found = ""
 
     def begin(self) -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TextIO
 
-from controllers.linux.rules import COUNTED, mark_of, placement
+from controllers.linux.rules import COUNTED, PLACED, mark_of, placement
 from controllers.rounds import FiveTuple, Rounds
 from emulator.child import Child
-from emulator.nft import counted, load
+from emulator.nft import counted, load, mapped
 from emulator.topology import LeafSpine
-from emulator.vigil import watch
+from emulator.vigil import release, watch
 
 _REPLY_TIMEOUT_S = 20.0
 
@@ -40,12 +40,17 @@ class Scheduler:
         watch(self._child.pid, "the flow scheduler")
 
     def schedule(self, fabric: LeafSpine, leaves: Sequence[int], period_s: float) -> None:
-        """Begin to place connections; leaves have just been given their rulesets. Raises EmulatorError."""
+        """Begin to place connections; what leaves hold placed already is kept where it may be. Raises EmulatorError."""
         self._child.ask(Order(fabric, leaves, period_s), _REPLY_TIMEOUT_S)
 
     def rest(self) -> None:
         """Change nothing any more. Raises EmulatorError if the process is gone, or what a round failed of."""
         self._child.ask(None, _REPLY_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Kill the process. What it has placed stays so."""
+        release(self._child.pid)
+        self._child.end(0)
 
 
 def serve(channel: Connection) -> None:
@@ -60,7 +65,7 @@ def serve(channel: Connection) -> None:
 
 def _schedule(order: Order, channel: Connection) -> None:
     """Place connections every period until an order is there."""
-    rounds, due_s = Rounds(order.fabric), time.monotonic() + order.period_s
+    rounds, due_s = Rounds(order.fabric, _held(order.leaves)), time.monotonic() + order.period_s
     while not channel.poll(max(0.0, due_s - time.monotonic())):
         rounds.begin()
         changes = rounds.decide(_sent_bytes(order.leaves))
@@ -80,3 +85,8 @@ def _sent_bytes(leaves: Sequence[int]) -> dict[FiveTuple, int]:
         for counts in pool.map(lambda pid: counted(pid, "fabric", COUNTED), leaves):
             sent_bytes.update(counts)
     return sent_bytes
+
+
+def _held(leaves: Sequence[int]) -> dict[FiveTuple, int]:
+    """What leaves hold placed already, by whoever scheduled before: the spine of each connection."""
+    return {flow: mark - 1 for pid in leaves for flow, mark in mapped(pid, "fabric", PLACED).items()}

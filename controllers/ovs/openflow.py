@@ -13,13 +13,21 @@ all that follows.
 
 Under `Place` leaves learn a rule for every connection, which counts it (ovs-actions(7), `learn`); where a connection is
 placed, an exact rule comes before all others.
+
+A protected leaf sends up by fast-failover groups, one a spine: to that spine, or else the next one whose signal, a port
+of its own that carries nothing, is up. What waits at a real port would be lost uncounted if that were set down.
+
+Every flow bears a cookie that is a digest of its whole table: so a controller that has come back finds out, by
+counting, whether a switch holds what it should.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 from os_ken.ofproto import nicira_ext
@@ -43,9 +51,7 @@ from controllers.tables import (
 from emulator.forwarding import Forwarding
 from emulator.topology import SPINE_DPID_BASE, LeafSpine
 
-COUNTED_TABLE = (
-    0xFD  # the last one that Open vSwitch leaves to others: a rule a connection, of those from a leaf's own hosts
-)
+COUNTED_TABLE = 0xFD  # the last that Open vSwitch leaves to others: a rule a connection, of those from a leaf's hosts
 
 _IPV4 = {"eth_type": 0x0800}  # asked for before anything that only IPv4 has
 _TCP = _IPV4 | {"ip_proto": 6}
@@ -56,6 +62,8 @@ _BUNDLE = 1  # one at a time
 _NO_TABLE = 0xFF  # `ct` goes on with the next action
 CHECK_PKT_LARGER = 49  # of Nicira's actions; os-ken has no name for it
 _REGISTER_2 = 0x00010404  # as NXM names it: class 1, field 2, 4 bytes
+_WHOLE_COOKIE = (1 << 64) - 1
+_FIRST_SIGNAL = 1 << 12  # of a leaf's ports, above all that carry packets
 
 
 def switch_table(fabric: LeafSpine, dpid: int, forwarding: Forwarding | None = None) -> list[Rule]:
@@ -65,21 +73,55 @@ def switch_table(fabric: LeafSpine, dpid: int, forwarding: Forwarding | None = N
     return leaf_table(fabric, dpid - 1, forwarding)
 
 
-def program(datapath: Any, fabric: LeafSpine, rules: Sequence[Rule], seed: int) -> list[Any]:
-    """Make the messages that replace whatever `datapath` holds by `rules`, ending with a barrier request.
+def signal_port(spine: int) -> int:
+    """Return the number of the port of a protected leaf that is down when its uplink to `spine` is."""
+    return _FIRST_SIGNAL + spine
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a switch is to hold: `rules`, hashing with `seed`; if `protected`, for each uplink of a leaf another way."""
+
+    rules: Sequence[Rule]
+    seed: int
+    protected: bool = False
+
+    @property
+    def cookie(self) -> int:
+        """The cookie of all its flows."""
+        content = repr((list(self.rules), self.seed, self.protected)).encode()
+        return int.from_bytes(blake2b(content, digest_size=7).digest(), "big")
+
+
+def program(datapath: Any, fabric: LeafSpine, table: Table) -> list[Any]:
+    """Make the messages that replace whatever `datapath` holds by `table`, ending with a barrier request.
 
     They are one transaction (a bundle, as ONF's extension 230 adds to OpenFlow 1.3): no packet meets half of a table.
     """
-    return _Program(datapath, fabric, rules, seed).messages()
+    return _Program(datapath, fabric, table).messages()
+
+
+def question(datapath: Any, table: Table) -> Any:
+    """Make the request that has `datapath` count which of its flows are of `table`: all, if `flow_count` are."""
+    ofp, parser = datapath.ofproto, datapath.ofproto_parser
+    return parser.OFPAggregateStatsRequest(
+        datapath, 0, ofp.OFPTT_ALL, ofp.OFPP_ANY, ofp.OFPG_ANY, table.cookie, _WHOLE_COOKIE, parser.OFPMatch()
+    )
+
+
+def flow_count(datapath: Any, fabric: LeafSpine, table: Table) -> int:
+    """Return how many flows `table` makes."""
+    return len(list(_Program(datapath, fabric, table).flows()))
 
 
 class _Program:
     """What `program` makes: the table of rules, and a table for each set of spines that one of them chooses among."""
 
-    def __init__(self, datapath: Any, fabric: LeafSpine, rules: Sequence[Rule], seed: int) -> None:
+    def __init__(self, datapath: Any, fabric: LeafSpine, table: Table) -> None:
         self._datapath, self._ofp, self._parser = datapath, datapath.ofproto, datapath.ofproto_parser
-        self._fabric, self._rules, self._seed = fabric, rules, seed
-        choices = (rule.action for rule in rules if isinstance(rule.action, Hash | Rotate | Place))
+        self._fabric, self._rules, self._seed = fabric, table.rules, table.seed
+        self._protected, self._cookie = table.protected, table.cookie
+        choices = (rule.action for rule in table.rules if isinstance(rule.action, Hash | Rotate | Place))
         self._tables = {action: 1 + number for number, action in enumerate(dict.fromkeys(choices))}
         self._tracks = any(isinstance(action, Rotate) for action in self._tables)
 
@@ -94,14 +136,39 @@ class _Program:
         ]
 
     def _changes(self) -> Iterator[Any]:
-        ofp = self._ofp
-        yield self._parser.OFPFlowMod(
+        ofp, parser = self._ofp, self._parser
+        yield parser.OFPFlowMod(
             self._datapath,
             command=ofp.OFPFC_DELETE,
             table_id=ofp.OFPTT_ALL,
             out_port=ofp.OFPP_ANY,
             out_group=ofp.OFPG_ANY,
         )
+        if self._protected:
+            yield parser.OFPGroupMod(self._datapath, ofp.OFPGC_DELETE, ofp.OFPGT_ALL, ofp.OFPG_ALL, [])
+            yield from map(self._failover, self._uplinks())
+        yield from self.flows()
+
+    def _uplinks(self) -> list[int]:
+        """The spines that it sends to."""
+        return sorted({rule.action.spine for rule in self._rules if isinstance(rule.action, Uplink)})
+
+    def _failover(self, spine: int) -> Any:
+        """Send to `spine`, or else to the next one that can be reached."""
+        uplinks, parser, ofp = self._uplinks(), self._parser, self._ofp
+        place = uplinks.index(spine)
+        buckets = [
+            parser.OFPBucket(
+                watch_port=signal_port(each),
+                watch_group=ofp.OFPG_ANY,
+                actions=[self._output(self._fabric.leaf_port_to_spine(each))],
+            )
+            for each in (*uplinks[place:], *uplinks[:place])
+        ]
+        return parser.OFPGroupMod(self._datapath, ofp.OFPGC_ADD, ofp.OFPGT_FF, _group(spine), buckets)
+
+    def flows(self) -> Iterator[Any]:
+        """Return the messages that add its flows."""
         for rank, rule in enumerate(self._rules):
             yield self._flow(0, len(self._rules) - rank, _match(rule), self._instructions(rule.action))
         for action, table in self._tables.items():
@@ -203,6 +270,8 @@ class _Program:
         )
 
     def _up(self, spine: int) -> Any:
+        if self._protected:
+            return self._parser.OFPActionGroup(_group(spine))
         return self._output(self._fabric.leaf_port_to_spine(spine))
 
     def _output(self, port: int) -> Any:
@@ -214,6 +283,7 @@ class _Program:
     def _flow(self, table: int, priority: int, match: dict[str, Any], instructions: list[Any]) -> Any:
         return self._parser.OFPFlowMod(
             self._datapath,
+            cookie=self._cookie,
             table_id=table,
             priority=priority,
             match=self._parser.OFPMatch(**match),
@@ -242,6 +312,10 @@ def placement(datapath: Any, fabric: LeafSpine, flow: FiveTuple, spine: int | No
 
 def _count(parser: Any) -> Any:
     return parser.NXActionResubmitTable(table_id=COUNTED_TABLE)
+
+
+def _group(spine: int) -> int:
+    return spine + 1
 
 
 def _all_at_once(ofp: Any) -> int:

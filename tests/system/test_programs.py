@@ -206,7 +206,8 @@ def test_a_link_that_is_down_is_shown_and_avoided(tmp_path: Path, plane: str) ->
     """Connections open and carry before, while all links of one spine are down, and after."""
     lines = "iperf h1 h3\nlink leaf1 spine1 down\nlinks\n" + "iperf h1 h3\n" * 3 + "link leaf1 spine1 up\nlinks\n"
     done = subprocess.run(
-        [*COMMAND, "shell", str(experiment(tmp_path)), "--set", f"fabric.dataplane={plane}"],
+        [*COMMAND, "shell", str(experiment(tmp_path)), "--set", f"fabric.dataplane={plane}",
+         "--set", "reaction={network: controller}"],
         input=lines + "iperf h1 h99\niperf h1 h3\n", capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

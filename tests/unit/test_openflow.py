@@ -13,7 +13,17 @@ import pytest
 from os_ken.ofproto import nicira_ext, ofproto_v1_3, ofproto_v1_3_parser
 from os_ken.ofproto.ofproto_parser import msg as unpack
 
-from controllers.ovs.openflow import CHECK_PKT_LARGER, COUNTED_TABLE, placement, program, switch_table
+from controllers.ovs.openflow import (
+    CHECK_PKT_LARGER,
+    COUNTED_TABLE,
+    Table,
+    flow_count,
+    placement,
+    program,
+    question,
+    signal_port,
+    switch_table,
+)
 from controllers.tables import Hash, Rule, leaf_table, spine_table
 from emulator.forwarding import Flowlets, Forwarding, Scheduling, Spraying, as_json, restored
 from emulator.topology import MAX_EMULATED_LEAVES, MAX_SPINES, LeafSpine, Link
@@ -52,7 +62,7 @@ def over_the_wire(messages: Sequence[Any]) -> list[Any]:
 
 
 def programmed(rules: Sequence[Rule], fabric: LeafSpine = FABRIC, seed: int = SEED) -> list[Any]:
-    return over_the_wire(program(Datapath(), fabric, rules, seed))
+    return over_the_wire(program(Datapath(), fabric, Table(rules, seed)))
 
 
 def flows(messages: Sequence[Any]) -> list[Any]:
@@ -328,8 +338,40 @@ def test_most_tables_that_failures_can_ask_for_fit_openflow() -> None:
     """A table a set of live spines: at worst one for every other leaf, and OpenFlow numbers 255 of them."""
     large = LeafSpine(MAX_EMULATED_LEAVES, 8, 1)
     failed = frozenset((number, spine) for number in range(1, 250) for spine in range(8) if number >> spine & 1)
-    messages = program(Datapath(), large, leaf_table(large.without(failed), 0), SEED)
+    messages = program(Datapath(), large, Table(leaf_table(large.without(failed), 0), SEED))
     added = flows(over_the_wire(messages))
     assert len({flow.table_id for flow in added}) == 250
     assert max(flow.table_id for flow in added) <= ofproto_v1_3.OFPTT_MAX
     assert max(flow.priority for flow in added) <= 0xFFFF
+
+
+def test_a_protected_leaf_sends_up_by_groups_that_fall_back_to_the_next_spine() -> None:
+    """Each group begins with its own spine and has every other once; no rule sends up past them."""
+    table = Table(leaf_table(FABRIC.without([(0, 1)]), 0), SEED, protected=True)
+    changes = [each.message for each in program(Datapath(), FABRIC, table) if hasattr(each, "message")]
+    groups = [each for each in changes if isinstance(each, ofproto_v1_3_parser.OFPGroupMod)]
+    added = {group.group_id: group for group in groups if group.command == ofproto_v1_3.OFPGC_ADD}
+    live = [0, 2, 3]
+    assert list(added) == [spine + 1 for spine in live]
+    for place, spine in enumerate(live):
+        buckets = added[spine + 1].buckets
+        order = [*live[place:], *live[:place]]
+        assert [bucket.watch_port for bucket in buckets] == [signal_port(each) for each in order]
+        assert [bucket.actions[0].port for bucket in buckets] == [FABRIC.leaf_port_to_spine(each) for each in order]
+    up = {FABRIC.leaf_port_to_spine(spine) for spine in range(FABRIC.spines)}
+    mods = [each for each in changes if isinstance(each, ofproto_v1_3_parser.OFPFlowMod) and each.command == 0]
+    outputs = [action for mod in mods for action in actions(mod)]
+    assert not {each.port for each in outputs if isinstance(each, ofproto_v1_3_parser.OFPActionOutput)} & up
+    assert {each.group_id for each in outputs if isinstance(each, ofproto_v1_3_parser.OFPActionGroup)} == set(added)
+
+
+def test_every_flow_of_a_table_bears_its_cookie_and_other_tables_have_others() -> None:
+    rules = leaf_table(FABRIC, 0)
+    tables = [Table(rules, SEED), Table(rules, SEED + 1), Table(rules, SEED, protected=True), Table(rules[:-1], SEED)]
+    assert len({table.cookie for table in tables}) == len(tables)
+    for table in tables[:2]:
+        found = flows(over_the_wire(program(Datapath(), FABRIC, table)))
+        assert {flow.cookie for flow in found} == {table.cookie}
+        assert len(found) == flow_count(Datapath(), FABRIC, table)
+        asked = question(Datapath(), table)
+        assert (asked.cookie, asked.cookie_mask) == (table.cookie, 2**64 - 1)
