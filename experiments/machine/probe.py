@@ -46,10 +46,18 @@ class Trials(ReplayWork):
 
     name = "probe"
 
-    def __init__(self, topology: LeafSpine, traffic: Sequence[Traffic], dataplane: str, *, predicted: bool) -> None:
+    def __init__(
+        self,
+        topology: LeafSpine,
+        traffic: Sequence[Traffic],
+        dataplane: str,
+        *,
+        predicted: bool,
+        processes: int | None = None,
+    ) -> None:
         super().__init__()
         self.topology, self.transport, self.dataplane = topology, Transport(), dataplane
-        self._traffic, self.predicts = traffic, predicted
+        self._traffic, self.predicts, self.processes = traffic, predicted, processes
         self.runs = [
             Run(str(number), number, each.schedule.collective, each.scheme, each.seed)
             for number, each in enumerate(traffic)
@@ -100,7 +108,12 @@ def alltoall(fabric: LeafSpine, seconds: float = 1.0, channels: int = 1) -> Sche
 
 
 def rows(
-    fabric: LeafSpine, dataplane: str, traffic: Sequence[Traffic], *, predicted: bool = False
+    fabric: LeafSpine,
+    dataplane: str,
+    traffic: Sequence[Traffic],
+    *,
+    predicted: bool = False,
+    processes: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The row of `runs.csv` of each run in turn, and what building the fabric took as `setup_s`.
 
@@ -108,7 +121,7 @@ def rows(
     is asked what each run should take, before anything is built. Needs root. Raises EmulatorError where the fabric
     cannot be built.
     """
-    work = Trials(fabric, traffic, dataplane, predicted=predicted)
+    work = Trials(fabric, traffic, dataplane, predicted=predicted, processes=processes)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         setup: dict[str, Any] = {}
         for outcome in conducted(work, work.runs, log, Folder(Path(folder))):

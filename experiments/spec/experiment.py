@@ -51,6 +51,9 @@ STARTER = Path(__file__).parents[1] / "examples" / "starter.yaml"
 MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
 
+MAX_PROCESSES = 256
+"""Of a replay."""
+
 _LONGEST_NAME = 100
 
 Placement = Literal["packed", "interleaved", "random"]
@@ -84,6 +87,23 @@ class TransportSpec(Keys):
     reordering: Literal["tolerant", "default"] = "tolerant"
 
 
+class ReplaySpec(Keys):
+    """What replays the traffic."""
+
+    processes: (
+        Literal["auto"]
+        | Annotated[
+            StrictInt,
+            Between(1, MAX_PROCESSES, too_few="at least {least}", too_many="at most {most}"),
+        ]
+    ) = Field(default="auto", description=f"auto, one a core, or from 1 to {MAX_PROCESSES}")
+
+    @property
+    def count(self) -> int | None:
+        """How many processes they are; None: one a core."""
+        return None if self.processes == "auto" else self.processes
+
+
 @dataclass(frozen=True)
 class Point:
     """One setting of a sweep: the values of the swept keys, and the experiment with them."""
@@ -111,6 +131,7 @@ class Experiment(Keys):
         default=_COMPARED, description=f"a list such as [{', '.join(_COMPARED)}]"
     )
     transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {reordering: tolerant}")
+    replay: ReplaySpec = Field(default=ReplaySpec(), description="a mapping such as {processes: 1}")
     placement: Placement = "packed"
     seeds: Annotated[tuple[Seed, ...], AfterValidator(one_of_each)] = Field(
         default=(1, 2, 3), description="a list of whole numbers such as [1, 2, 3]"
@@ -305,6 +326,8 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return FabricSpec
         case ["transport", *_]:
             return TransportSpec
+        case ["replay", *_]:
+            return ReplaySpec
         case ["reaction", "hosts", *_]:
             return HostsSpec
         case ["reaction", *_]:

@@ -21,9 +21,10 @@ from emulator.nic import PerPacket, at_work
 from emulator.topology import LeafSpine, Link
 from experiments.runs.loads.replays import ReplayLoad
 from traffic.connections import NamespaceSockets
+from traffic.outcome import ReplayResult
 from traffic.payload import RealData
 from traffic.plan import Connection, Piece, TrafficPlan, plan_traffic
-from traffic.replay import Replay, ReplayResult
+from traffic.replay import Replay
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import scheme_of
 from traffic.transport import Transport

@@ -21,9 +21,9 @@ from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of,
 from experiments.runs.loads.replays import ReplayLoad
 from experiments.runs.messages import Playing
 from experiments.theory.bound import bound_s
+from traffic.outcome import ReplayResult
 from traffic.placement import place
 from traffic.plan import TrafficPlan, plan_traffic
-from traffic.replay import ReplayResult
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,12 +39,14 @@ from experiments.spec.yamlfile import dotted
 from experiments.theory.bound import bound_s
 from experiments.theory.capacity import bound_under_s
 from experiments.theory.prediction import Predicted, predict_run
+from traffic.abreast import Abreast, most_processes
 from traffic.connections import NamespaceSockets, Sockets
 from traffic.multipath import MultipathSockets
+from traffic.outcome import ReplayResult
 from traffic.payload import Anything, RealData
 from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
 from traffic.repath import Repath
-from traffic.replay import Replay, ReplayResult
+from traffic.replay import Replay
 from traffic.schedule import Schedule
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
@@ -56,13 +59,15 @@ if TYPE_CHECKING:
 class ReplayLoad:
     """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`.
 
-    By `repath`, hosts move connections that bring nothing any more.
+    By `repath`, hosts move connections that bring nothing any more. `processes` replay it, or one a core; where
+    connections are moved, or are MPTCP's, it is one.
     """
 
     plan: TrafficPlan
     transport: Transport
     verify: bool = False
     repath: Repath | None = None
+    processes: int | None = None
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
@@ -86,7 +91,7 @@ class ReplayLoad:
                 yield replay.run
             return
         sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
-        with at_work(self.plan.scheme.nic, fabric, seed), self._replay(fabric, sockets, payload) as replay:
+        with at_work(self.plan.scheme.nic, fabric, seed), self._played_by(fabric, sockets, payload) as replay:
             yield replay.run
 
     @contextmanager
@@ -100,6 +105,12 @@ class ReplayLoad:
         ):
             sockets.join(replay.connections)
             yield replay
+
+    def _played_by(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay | Abreast:
+        processes = most_processes(self.processes or len(os.sched_getaffinity(0)), self.plan)
+        if processes == 1 or self.repath:
+            return self._replay(fabric, sockets, payload)
+        return Abreast(self.plan, fabric.topology, sockets, self.transport, payload, processes)
 
     def _replay(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay:
         return Replay(self.plan, fabric.topology, sockets, self.transport, payload, self.repath)
@@ -121,6 +132,9 @@ class ReplayWork(Work):
     """
 
     predicts = True
+    processes: int | None = None
+    """How many processes replay a run; None: one a core."""
+
     repath: Repath | None = None
     """When hosts move connections that bring nothing any more, if they do."""
 
@@ -169,7 +183,7 @@ class ReplayWork(Work):
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
     def job(self, run: Run, captures: Folder) -> Job:
-        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.repath)
+        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.repath, self.processes)
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run), self.reaction)
 
     def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
@@ -205,6 +219,7 @@ class Replays(ReplayWork):
             {"point": point.label, **{key: as_text(value) for key, value in point.setting.items()}} if point else {}
         )
         self.take(experiment)
+        self.processes = experiment.replay.count
         self.verify, self.repath, self.reaction = experiment.verify, experiment.repath(), experiment.network_reaction()
         refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
         self.runs = plan_runs(experiment, point.label if point else "")
