@@ -100,6 +100,7 @@ class Part:
 
     @classmethod
     def whole(cls, plan: TrafficPlan, hosts: int) -> Part:
+        """Return all there is, for a process that is alone."""
         return cls(plan, Board(plan), [0] * hosts)
 
     def has(self, host: int) -> bool:

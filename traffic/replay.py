@@ -111,6 +111,7 @@ class Player:
         self._flows = plan.schedule.flows
         self._computes = plan.schedule.computes
         self._started, self._finished, self._missing = board.started_s, board.finished_s, board.missing
+        self._received, self._number = board.received, self._part.number
         self._ready = [False] * len(self._started)
         sent: dict[int, Iterator[int]] = defaultdict(count)
         self._turn = [next(sent[flow.src]) for flow in self._flows]
@@ -303,7 +304,7 @@ class Player:
                 raise EmulatorError(f"{self._connections.name(number)} broke: {error.strerror}") from error
             if got == 0:
                 raise EmulatorError(f"{self._connections.name(number)} was closed by its sender")
-            self._part.board.received[self._part.number] += got
+            self._received[self._number] += got
             self._take(number, self._sink[:got])
 
     def _take(self, number: int, data: memoryview) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -85,6 +86,11 @@ def fabric_of(hosts: int, rate_bps: int, burst_frames: int = 1) -> LeafSpine:
     return LeafSpine(leaves, spines, hosts_per_leaf, rate_bps, fabric_rate_bps, burst_frames=burst_frames)
 
 
+def process_counts() -> list[int]:
+    """By how many processes a replay is tried: one, two, and one a core."""
+    return sorted({1, 2, len(os.sched_getaffinity(0))})
+
+
 def bytes_in(fabric: LeafSpine, seconds: float = 1.0) -> int:
     """What one host's link carries in `seconds`, as payload; longer where a single frame takes long."""
     seconds *= max(1.0, _STEADY_RATE_BPS / fabric.host_rate_bps)
@@ -118,8 +124,8 @@ def rows(
     """The row of `runs.csv` of each run in turn, and what building the fabric took as `setup_s`.
 
     A run that does not finish has a row too: its fidelity is "fail", and there is no `cct_s`. With `predicted`, theory
-    is asked what each run should take, before anything is built. Needs root. Raises EmulatorError where the fabric
-    cannot be built.
+    is asked what each run should take, before anything is built. `processes` replay, or as many as by default. Needs
+    root. Raises EmulatorError where the fabric cannot be built.
     """
     work = Trials(fabric, traffic, dataplane, predicted=predicted, processes=processes)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:

@@ -30,6 +30,7 @@ from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible
 from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
 from experiments.spec.reaction import HostsSpec, ReactionSpec
+from experiments.spec.replay import ReplaySpec
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.sweep import Sweep, Swept
 from experiments.spec.traffic import Traffic, kind_of
@@ -50,9 +51,6 @@ STARTER = Path(__file__).parents[1] / "examples" / "starter.yaml"
 
 MAX_CHECKED_FLOWS = 300_000  # of a file; schedules of more take too long to build just for checking
 MAX_SEED = 2**16 - 1  # the basis of the leaf's hash has 16 bits
-
-MAX_PROCESSES = 256
-"""Of a replay."""
 
 _LONGEST_NAME = 100
 
@@ -85,23 +83,6 @@ class TransportSpec(Keys):
     windows: Literal["fitted", "default"] = "fitted"
     acknowledgements: Literal["first", "in-turn"] = "first"
     reordering: Literal["tolerant", "default"] = "tolerant"
-
-
-class ReplaySpec(Keys):
-    """What replays the traffic."""
-
-    processes: (
-        Literal["auto"]
-        | Annotated[
-            StrictInt,
-            Between(1, MAX_PROCESSES, too_few="at least {least}", too_many="at most {most}"),
-        ]
-    ) = Field(default="auto", description=f"auto, one a core, or from 1 to {MAX_PROCESSES}")
-
-    @property
-    def count(self) -> int | None:
-        """How many processes they are; None: one a core."""
-        return None if self.processes == "auto" else self.processes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,34 @@
+"""What an experiment says of the processes that replay its traffic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from experiments.spec.fields import Keys
+from experiments.spec.messages import shown
+
+MAX_PROCESSES = 256
+_SAYS = f"auto, which is one a core, or a whole number from 1 to {MAX_PROCESSES}"
+
+
+def _read(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_PROCESSES):
+        return value
+    raise ValueError(f"{shown(value)} is not {_SAYS}")
+
+
+class ReplaySpec(Keys):
+    """How the traffic is replayed: see `traffic.abreast`."""
+
+    processes: Annotated[
+        int | Literal["auto"],
+        BeforeValidator(_read),
+        WithJsonSchema({"anyOf": [{"enum": ["auto"]}, {"type": "integer", "minimum": 1, "maximum": MAX_PROCESSES}]}),
+    ] = Field(default="auto", description=_SAYS)
+
+    @property
+    def count(self) -> int | None:
+        """How many processes replay a run; None: one a core."""
+        return self.processes if isinstance(self.processes, int) else None
