@@ -10,7 +10,7 @@ from experiments.spec.fields import Keys
 from experiments.spec.messages import shown
 
 MAX_PROCESSES = 256
-_SAYS = f"auto, which is one a core, or a whole number from 1 to {MAX_PROCESSES}"
+_SAYS = f"auto, or a whole number from 1 to {MAX_PROCESSES}"
 
 
 def _read(value: Any) -> Any:
@@ -30,5 +30,5 @@ class ReplaySpec(Keys):
 
     @property
     def count(self) -> int | None:
-        """How many processes replay a run; None: one a core."""
+        """How many processes replay a run; None: as many as fit the data plane."""
         return self.processes if isinstance(self.processes, int) else None

@@ -59,8 +59,9 @@ if TYPE_CHECKING:
 class ReplayLoad:
     """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`.
 
-    By `repath`, hosts move connections that bring nothing any more. `processes` replay it, or one a core; where
-    connections are moved, or are MPTCP's, it is one.
+    By `repath`, hosts move connections that bring nothing any more. `processes` replay it; None: one a core where hosts
+    and routers are all that there is, and one beside Open vSwitch. Where connections are moved, or are MPTCP's, it is
+    one whatever is asked.
     """
 
     plan: TrafficPlan
@@ -107,7 +108,9 @@ class ReplayLoad:
             yield replay
 
     def _played_by(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay | Abreast:
-        processes = most_processes(self.processes or len(os.sched_getaffinity(0)), self.plan)
+        # A switch that is a process has a core to itself, and is what limits a replay.
+        fitting = 1 if fabric.plane.watched_pids else len(os.sched_getaffinity(0))
+        processes = most_processes(self.processes or fitting, self.plan)
         if processes == 1 or self.repath:
             return self._replay(fabric, sockets, payload)
         return Abreast(self.plan, fabric.topology, sockets, self.transport, payload, processes)
@@ -133,7 +136,7 @@ class ReplayWork(Work):
 
     predicts = True
     processes: int | None = None
-    """How many processes replay a run; None: one a core."""
+    """How many processes replay a run; None: as many as fit the data plane."""
 
     repath: Repath | None = None
     """When hosts move connections that bring nothing any more, if they do."""
