@@ -81,7 +81,6 @@ def placed(
     room: dict[tuple[int, int, bool], float] = defaultdict(
         float
     )  # what is taken of each link, by leaf, spine and whether upwards
-    capacity = fabric.fabric_rate_bps / fabric.host_rate_bps + _TOLERANCE
     found: dict[_Flow, int] = {}
     elephants = [
         (flow, fabric.leaf_of(src), fabric.leaf_of(dst), share)
@@ -93,7 +92,7 @@ def placed(
         order = [spine for spine in [kept[flow]] if spine in live] if flow in kept else []
         for spine in [*order, *live]:
             up, down = (near, spine, True), (far, spine, False)
-            if max(room[up], room[down]) + share <= capacity:
+            if max(room[up], room[down]) + share <= fabric.spine_rate_bps(spine) / fabric.host_rate_bps + _TOLERANCE:
                 room[up] += share
                 room[down] += share
                 found[flow] = spine

@@ -44,7 +44,7 @@ class Rotate:
 
     @property
     def turns(self) -> list[tuple[int, int]]:
-        """Pairs of a spine and the one after it."""
+        """Return pairs of a spine and the one after it."""
         return list(zip(self.spines, (*self.spines[1:], *self.spines[:1]), strict=True))
 
 

@@ -20,9 +20,9 @@ _SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD, _LINK_CREATE = 0, 1, 2, 5, 28
 _MAP_TYPE_ARRAY, _PROG_TYPE_XDP, _ATTACH_XDP = 2, 6, 37
 _GENERIC_MODE = 1 << 1  # XDP_FLAGS_SKB_MODE: before whatever takes packets from an interface, on any driver
-_VALUE = struct.Struct("=QQQ")
+_VALUE = struct.Struct("=QQQQ")
 _LOG_BYTES = 1 << 16
-_LOOKUP_ELEMENT = 1  # of the functions that programs may call
+_LOOKUP_ELEMENT, _MONOTONIC_NS = 1, 5  # of the functions that programs may call
 _PASS, _DROP = 2, 1
 _LOOPBACK = 1
 
@@ -32,11 +32,15 @@ _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133
 
 
 class Counts(NamedTuple):
-    """What came to an interface since a program was attached, and how much of it was dropped."""
+    """What came to an interface since a program was attached, and how much of it was dropped.
+
+    The last that was dropped came at `last_drop_ns` of CLOCK_MONOTONIC; 0 where none was.
+    """
 
     seen_packets: int
     dropped_packets: int
     dropped_bytes: int
+    last_drop_ns: int
 
 
 class Dropper:
@@ -117,7 +121,7 @@ class _Op(IntEnum):
     """The instructions used here: class, operation and source together."""
 
     LOAD_64 = 0x18  # of which an immediate has two
-    LOAD_32_FROM, STORE_32_IMMEDIATE = 0x61, 0x62
+    LOAD_32_FROM, STORE_32_IMMEDIATE, STORE_64 = 0x61, 0x62, 0x7B
     ATOMIC_64 = 0xDB
     MOVE, MOVE_IMMEDIATE = 0xBF, 0xB7
     ADD, ADD_IMMEDIATE, SUBTRACT, MULTIPLY, XOR = 0x0F, 0x07, 0x1F, 0x2F, 0xAF
@@ -140,7 +144,7 @@ def _constant(target: int, value: int) -> list[bytes]:
 
 
 def _program(map_file: int, share: float, seed: int) -> list[bytes]:
-    """Count the packet; hash its number; drop it and count that where the hash is below the share.
+    """Count the packet; hash its number; drop it, count that and note when, where the hash is below the share.
 
     Registers: 6 what the kernel hands over, 7 the map's value, 8 the packet's number, then its hash.
     """
@@ -152,6 +156,8 @@ def _program(map_file: int, share: float, seed: int) -> list[bytes]:
         _one(_Op.LOAD_32_FROM, 3, 6, 0),  # and where it begins
         _one(_Op.SUBTRACT, 2, 3),
         _one(_Op.ATOMIC_64, 7, 2, 2 * step, _ADD),
+        _one(_Op.CALL, immediate=_MONOTONIC_NS),
+        _one(_Op.STORE_64, 7, 0, 3 * step),
         _one(_Op.MOVE_IMMEDIATE, 0, immediate=_DROP),
         _one(_Op.EXIT),
     ]

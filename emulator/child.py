@@ -85,6 +85,10 @@ class Child:
             raise received
         return received
 
+    def has_answered(self) -> bool:
+        """Whether `receive` would return, or raise, at once."""
+        return self._channel.poll(0)
+
     def ask(self, what: object, timeout_s: float | None = None) -> Any:
         """Hand over an object and return the answer. Raises EmulatorError, as `send` and `receive` do."""
         self.send(what)

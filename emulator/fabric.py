@@ -232,14 +232,13 @@ class Fabric:
 
 def rto_min_s(topology: LeafSpine) -> float:
     """Return the least retransmission time-out, in seconds, of a fabric's hosts."""
-    drain_s = topology.queue_bytes * 8 / min(topology.host_rate_bps, topology.fabric_rate_bps)
+    drain_s = topology.queue_bytes * 8 / topology.slowest_bps
     return min(max(drain_s, _LEAST_RTO_MIN_S), _MOST_RTO_MIN_S)
 
 
 def _ports(topology: LeafSpine, pids: Mapping[str, int]) -> list[Port]:
     """Both ends of every link, the nearer to the hosts first; interfaces are numbered alike."""
     host_shaping = shaping_for(topology.host_rate_bps, topology)
-    fabric_shaping = shaping_for(topology.fabric_rate_bps, topology)
     ports: list[Port] = []
 
     def link(near: str, far: str, shaping: Shaping, leaf: int, spine: int | None, host: int | None) -> None:
@@ -255,5 +254,5 @@ def _ports(topology: LeafSpine, pids: Mapping[str, int]) -> list[Port]:
     for leaf, spine in topology.links():
         near = f"{topology.leaf_name(leaf)}-eth{topology.leaf_port_to_spine(spine)}"
         far = f"{topology.spine_name(spine)}-eth{topology.spine_port_to_leaf(leaf)}"
-        link(near, far, fabric_shaping, leaf, spine, None)
+        link(near, far, shaping_for(topology.spine_rate_bps(spine), topology), leaf, spine, None)
     return ports

@@ -79,7 +79,7 @@ class Folder:
 
     @property
     def path(self) -> Path:
-        """Where it is, for people."""
+        """Return where it is, for people."""
         return self.root.joinpath(*self.below)
 
     def make(self) -> None:
@@ -90,7 +90,7 @@ class Folder:
             pass
 
     def holds(self, name: str) -> bool:
-        """Whether there is anything of that name."""
+        """Return whether there is anything of that name."""
         try:
             with self._entered() as directory, as_caller():
                 os.stat(_plain(name), dir_fd=directory, follow_symlinks=False)

@@ -7,7 +7,7 @@ connection is split.
 
 Written in nftables, in the sending host's own network namespace. Data and bare acknowledgements are sprayed
 by counters of their own: if one served both, a host that alternates between them would send all its data over half of
-the paths.
+the paths. What is `weighted` has paths come as often as the rates of their links say: see `emulator.weights`.
 """
 
 from __future__ import annotations
@@ -63,17 +63,15 @@ class PerPacket:
 
     order: Order
     but_tagged: bool = False
+    weighted: bool = False
 
     @contextmanager
     def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
-        with (
-            SingleFrames().at_work(fabric, seed),
-            _loaded(
-                fabric,
-                "spray",
-                lambda host: spray_ruleset(fabric.topology, host, self.order, seed, but_tagged=self.but_tagged),
-            ),
-        ):
+        def ruleset(host: int) -> str:
+            how = {"but_tagged": self.but_tagged, "weighted": self.weighted}
+            return spray_ruleset(fabric.topology, host, self.order, seed, **how)
+
+        with SingleFrames().at_work(fabric, seed), _loaded(fabric, "spray", ruleset):
             yield
 
 
@@ -86,10 +84,14 @@ class PerConnection:
     """
 
     ports: tuple[tuple[int, int], ...] = ()
+    weighted: bool = False
 
     @contextmanager
     def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
-        with _loaded(fabric, "connections", lambda host: connection_ruleset(fabric.topology, host, seed, self.ports)):
+        def ruleset(host: int) -> str:
+            return connection_ruleset(fabric.topology, host, seed, self.ports, weighted=self.weighted)
+
+        with _loaded(fabric, "connections", ruleset):
             yield
 
 
@@ -104,7 +106,9 @@ def _loaded(fabric: Fabric, table: str, ruleset: Callable[[int], str]) -> Iterat
         load(dict.fromkeys(pids, f"table ip {table}\ndelete table ip {table}\n"))
 
 
-def spray_ruleset(fabric: LeafSpine, host: int, order: Order, seed: int, *, but_tagged: bool = False) -> str:
+def spray_ruleset(
+    fabric: LeafSpine, host: int, order: Order, seed: int, *, but_tagged: bool = False, weighted: bool = False
+) -> str:
     """The nftables ruleset of one host. Round-robin starts at a place that host and seed decide."""
     leaf = fabric.leaf_of(host)
     tags = [f"  chain tag{spine + 1} {{ ip dscp set {spine + 1}; }}" for spine in range(fabric.spines)]
@@ -115,8 +119,9 @@ def spray_ruleset(fabric: LeafSpine, host: int, order: Order, seed: int, *, but_
             continue
         entries.append(f"{fabric.leaf_prefix(other)} : goto leaf{other + 1}")
         chains.append(f"  chain leaf{other + 1} {{")
+        places = fabric.turn(spines) if weighted else spines
         for condition in (f"meta length > {_DATA_BYTES} ", ""):
-            chains.append(f"    {condition}{_choice(spines, order, seed + host)}")
+            chains.append(f"    {condition}{_choice(places, order, seed + host)}")
         chains.append("  }")
     choose_leaf = [f"    ip daddr vmap {{ {', '.join(entries)} }}"] if entries else []
     return "\n".join(
@@ -152,7 +157,9 @@ def _deal(spines: Sequence[int], start: int) -> str:
     return f"ct state new ct mark 0 ct mark set numgen inc mod {len(spines)} map {{ {marks} }}"
 
 
-def connection_ruleset(fabric: LeafSpine, host: int, seed: int, ports: Sequence[tuple[int, int]] = ()) -> str:
+def connection_ruleset(
+    fabric: LeafSpine, host: int, seed: int, ports: Sequence[tuple[int, int]] = (), *, weighted: bool = False
+) -> str:
     """The nftables ruleset of one host; round-robin over the paths to each leaf, from where host and seed decide.
 
     The tag is kept as the connection's mark. A connection that comes in has its tag from whoever began it.
@@ -165,13 +172,14 @@ def connection_ruleset(fabric: LeafSpine, host: int, seed: int, ports: Sequence[
         if other == leaf or not live:
             continue
         entries.append(f"{fabric.leaf_prefix(other)} : goto leaf{other + 1}")
+        places = fabric.turn(live) if weighted else live
         chains += [
             f"  chain leaf{other + 1} {{",
             *(
-                f"    tcp sport {first}-{last} {_deal(live, seed + host + further)}"
+                f"    tcp sport {first}-{last} {_deal(places, seed + host + further)}"
                 for further, (first, last) in enumerate(ports)
             ),
-            f"    {_deal(live, seed + host)}",
+            f"    {_deal(places, seed + host)}",
             f"    ct mark vmap {{ {', '.join(f'{spine + 1} : goto tag{spine + 1}' for spine in live)} }}",
             "  }",
         ]

@@ -29,5 +29,5 @@ class FabricOrder:
 
     @property
     def for_programs(self) -> bool:
-        """Whether unmodified programs are to run on the hosts."""
+        """Return whether unmodified programs are to run on the hosts."""
         return self.congestion_control is not None

@@ -39,7 +39,7 @@ class Port:
 
     @property
     def at_host(self) -> bool:
-        """Whether this end is a host's own; all others are a switch's."""
+        """Return whether this end is a host's own; all others are a switch's."""
         return self.host is not None and self.up
 
 

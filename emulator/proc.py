@@ -31,7 +31,7 @@ class MachineCpu(NamedTuple):
 
     @property
     def total_ticks(self) -> int:
-        """All time there was."""
+        """Return all ticks there were, of whatever kind."""
         return self.idle_ticks + self.busy_ticks
 
     def since(self, earlier: MachineCpu) -> MachineCpu:
@@ -50,7 +50,7 @@ class ProcessStat(NamedTuple):
 
     @property
     def lives(self) -> bool:
-        """Whether it is neither a zombie nor dead."""
+        """Return whether it is neither a zombie nor dead."""
         return self.state not in ("Z", "X")
 
 

@@ -6,8 +6,10 @@ fabric, leaf by leaf; leaves and spines from 0. Names shown to people count from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+
+from emulator.weights import turn, weights
 
 MAX_SPINES = 63  # a path tag is a 6-bit DSCP value and 0 means untagged
 MAX_LEAVES = 256  # one 10.<leaf>.0.0/16 prefix each
@@ -30,7 +32,8 @@ class LeafSpine:
 
     Rates are of the wire: Ethernet frames without preamble, gap and checksum, as Linux counts them. Up to
     `burst_frames` frames of a connection travel as one, as Linux's segmentation offload has them; one under spraying.
-    `failed` are the links that carry nothing: see `without`.
+    `failed` are the links that carry nothing: see `without`. `spine_rates_bps` are those of every spine's links; empty
+    where all are of `fabric_rate_bps`.
     """
 
     leaves: int
@@ -42,6 +45,7 @@ class LeafSpine:
     queue_bytes: int = 4_000_000
     burst_frames: int = 1
     failed: frozenset[Link] = frozenset()
+    spine_rates_bps: tuple[int, ...] = ()
 
     @property
     def hosts(self) -> int:
@@ -56,6 +60,38 @@ class LeafSpine:
     def links(self) -> Iterator[Link]:
         """Return every fabric link: all (leaf, spine) pairs."""
         return ((leaf, spine) for leaf in range(self.leaves) for spine in range(self.spines))
+
+    def spine_rate_bps(self, spine: int) -> int:
+        """Return the rate of each link of a spine, and so of a path by it between two leaves."""
+        return self.spine_rates_bps[spine] if self.spine_rates_bps else self.fabric_rate_bps
+
+    @property
+    def slowest_bps(self) -> int:
+        """The rate of the slowest link."""
+        return min(self.host_rate_bps, *map(self.spine_rate_bps, range(self.spines)))
+
+    @property
+    def fastest_bps(self) -> int:
+        """The rate of the fastest link."""
+        return max(self.host_rate_bps, *map(self.spine_rate_bps, range(self.spines)))
+
+    @property
+    def rates_differ(self) -> bool:
+        """Whether paths between leaves differ in their rates."""
+        return len(set(self.spine_rates_bps)) > 1
+
+    @property
+    def uneven(self) -> bool:
+        """Whether fabric links differ, in their rates or because some have failed."""
+        return bool(self.failed) or self.rates_differ
+
+    def weights(self, spines: Sequence[int]) -> list[int]:
+        """Return what share paths by `spines` have by their rates, as whole numbers: see `emulator.weights`."""
+        return weights([self.spine_rate_bps(spine) for spine in spines])
+
+    def turn(self, spines: Sequence[int]) -> list[int]:
+        """Return an order in which each of `spines` comes as often as its weight."""
+        return turn(spines, self.weights(spines))
 
     def without(self, links: Iterable[Link]) -> LeafSpine:
         """Return the same fabric after `links` have failed, on top of those that had."""

@@ -17,21 +17,23 @@ _TIMEOUT_S = 10.0
 
 
 def warm_up(topology: LeafSpine, host_pids: Sequence[int]) -> None:
-    """Send a datagram to every host and over every fabric link, up and down. Raises EmulatorError where none arrives.
+    """Send a datagram to every host and over every live link, up and down. Raises EmulatorError where none arrives.
 
-    `host_pids` are processes of the hosts' network namespaces, in the order of hosts.
+    Of a spine that a single leaf can reach, nothing is asked. `host_pids` are processes of the hosts' network
+    namespaces, in the order of hosts.
     """
-    # From each host's counterpart in the leaf before; and from each leaf to the next by every spine.
+    # From each host's counterpart in the leaf before; and from each leaf to the next that a spine reaches.
     probes = [
         (host - topology.hosts_per_leaf, host, 0, f"packets to {topology.host_name(host)}")
         for host in range(topology.hosts)
     ]
-    if topology.leaves > 1:
-        for leaf, spine in topology.links():
-            sender = topology.hosts_of(leaf)[0]
-            receiver = topology.hosts_of((leaf + 1) % topology.leaves)[0]
-            names = topology.leaf_name(leaf), topology.spine_name(spine)
-            probes.append((sender, receiver, spine + 1, f"packets from {names[0]} over {names[1]}"))
+    for spine in range(topology.spines):
+        reached = [leaf for leaf in range(topology.leaves) if (leaf, spine) not in topology.failed]
+        for leaf, following in zip(reached, [*reached[1:], *reached[:1]], strict=True):
+            if leaf != following:
+                sender, receiver = topology.hosts_of(leaf)[0], topology.hosts_of(following)[0]
+                names = topology.leaf_name(leaf), topology.spine_name(spine)
+                probes.append((sender, receiver, spine + 1, f"packets from {names[0]} over {names[1]}"))
     sockets: list[socket.socket] = []
     try:
         with select.epoll() as poller:

@@ -14,7 +14,7 @@ class PlacementError(ValueError):
 
 
 def place(kind: str, fabric: LeafSpine, ranks: int, seed: int = 0) -> list[int]:
-    """The host of each rank, one rank a host.
+    """Return the host of each rank, one rank a host.
 
     `packed`: rank r on host r. `interleaved`: consecutive ranks on different leaves, so that a ring crosses the fabric
     at every hop (the placement of arXiv 2407.00550); with two leaves and an odd number of ranks, one hop cannot.

@@ -54,12 +54,12 @@ class TrafficPlan:
 
     @property
     def cut_flows(self) -> int:
-        """How many flows are carried in more than one piece."""
+        """Return how many flows are carried in more than one piece."""
         return sum(count > 1 for count in Counter(piece.flow for piece in self.pieces).values())
 
 
 def cut(size_bytes: int, parts: int) -> list[int]:
-    """`size_bytes` in `parts` equal pieces, the remainder bytes in the last; empty pieces are left out."""
+    """Cut `size_bytes` in `parts` equal pieces, the remainder bytes in the last; empty pieces are left out."""
     each = size_bytes // parts
     sizes = [each] * (parts - 1) + [size_bytes - each * (parts - 1)]
     return [size for size in sizes if size > 0]

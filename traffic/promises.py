@@ -20,7 +20,7 @@ from traffic.schedule import Schedule
 
 
 def promise_of(schedule: Schedule) -> Promise:
-    """What the schedule's collective promises; ScheduleError for one that promises nothing of its data."""
+    """Return what the schedule's collective promises; ScheduleError for one that promises nothing of its data."""
     promises = {name: each.promise for name, each in COLLECTIVES.items() if each.promise}
     if schedule.collective not in promises:
         raise ScheduleError(
@@ -30,14 +30,14 @@ def promise_of(schedule: Schedule) -> Promise:
 
 
 def buffer_bytes(schedule: Schedule, rank: int) -> int:
-    """The length of a rank's buffer: the message, and what is received behind it."""
+    """Return the length of a rank's buffer: the message, and what is received behind it."""
     promise = promise_of(schedule)
     spans = [span for span, _ in (*promise.held(schedule, rank), *promise.due(schedule, rank))]
     return max(schedule.size_bytes, *(span.stop for span in spans))
 
 
 def promised_span(schedule: Schedule, rank: int) -> Span:
-    """The bytes of a rank's buffer that the collective makes a promise about."""
+    """Return the bytes of a rank's buffer that the collective makes a promise about."""
     due = promise_of(schedule).due(schedule, rank)
     return range(due[0][0].start, due[-1][0].stop)
 
@@ -46,7 +46,7 @@ def promised_span(schedule: Schedule, rank: int) -> Span:
 
 
 def initial_buffer(schedule: Schedule, rank: int, seed: int = 0) -> NDArray[np.int32]:
-    """A rank's buffer before the collective: random int32 where it holds something, zeros elsewhere.
+    """Return a rank's buffer before the collective: random int32 where it holds something, zeros elsewhere.
 
     Raises ScheduleError where `check_verifiable` does.
     """
@@ -59,7 +59,7 @@ def expected_buffer(schedule: Schedule, rank: int, seed: int = 0) -> NDArray[np.
 
 
 def check_buffer(schedule: Schedule, rank: int, buffer: NDArray[np.int32], seed: int = 0) -> str | None:
-    """None if `buffer` is what `expected_buffer` has in `promised_span`, else a sentence that says what differs."""
+    """Return what differs in `buffer` from `expected_buffer` in `promised_span`, a sentence; None if nothing does."""
     span = promised_span(schedule, rank)
     checked = slice(span.start // ELEMENT_BYTES, span.stop // ELEMENT_BYTES)
     expected = expected_buffer(schedule, rank, seed)[checked]

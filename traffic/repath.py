@@ -28,7 +28,7 @@ class Repath:
 
     @property
     def look_s(self) -> float:
-        """How often connections are looked at."""
+        """Return how often connections are looked at."""
         return self.after_s / _LOOKS
 
 

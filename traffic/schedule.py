@@ -106,14 +106,14 @@ class Schedule:
 
     @cached_property
     def own(self) -> Schedule:
-        """The schedule without what other tenants send."""
+        """Return the schedule without what other tenants send."""
         if not self.flows or self.flows[-1].drawn is None:
             return self
         return replace(self, flows=[flow for flow in self.flows if flow.drawn is None])
 
     @property
     def own_tasks(self) -> int | None:
-        """How many tasks, the first, are its own where others follow; None: all are."""
+        """Return how many tasks, the first, are its own where others follow; None: all are."""
         return None if self.own is self else len(self.own.flows)
 
     @property
@@ -122,12 +122,12 @@ class Schedule:
 
     @property
     def tasks(self) -> list[Flow | Compute]:
-        """Flows and computations by id."""
+        """Return flows and computations by id."""
         return [*self.flows, *self.computes]
 
     @property
     def origin_s(self) -> float:
-        """The earliest time at which anything may start; computations may at 0."""
+        """Return the earliest time at which anything may start; computations may at 0."""
         return 0.0 if self.computes else min((flow.start_s for flow in self.flows), default=0.0)
 
     @cached_property

@@ -142,8 +142,10 @@ class _ControlHandler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         for line in self.rfile:
             order = json.loads(line)
-            failed = frozenset((leaf, spine) for leaf, spine in order["fabric"].pop("failed"))
-            intent = Intent(LeafSpine(**order["fabric"], failed=failed), order["seed"], restored(order["forwarding"]))
+            content = order["fabric"]
+            failed = frozenset((leaf, spine) for leaf, spine in content["failed"])
+            fabric = LeafSpine(**{**content, "failed": failed, "spine_rates_bps": tuple(content["spine_rates_bps"])})
+            intent = Intent(fabric, order["seed"], restored(order["forwarding"]))
             error = self.server.programmer.apply(intent, order["timeout_s"])
             self.wfile.write(json.dumps({"error": error}).encode() + b"\n")
 

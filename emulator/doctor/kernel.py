@@ -68,7 +68,7 @@ FEATURES = (
     ),
     Feature(
         "openvswitch", "openvswitch", "CONFIG_OPENVSWITCH",
-        ("ovs-dpctl", "dump-dps"),  # as controllers.dataplane.kernel_datapath asks
+        ("ovs-dpctl", "dump-dps"),  # as controllers.ovs.plane.kernel_datapath asks
         "packets are forwarded in the kernel",
         "packets are forwarded in user space: faithful to about 0.3 Gb/s of all hosts together",
     ),

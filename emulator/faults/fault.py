@@ -24,7 +24,7 @@ class Change:
 
     The kernel was asked at `asked_s` and had done it by `confirmed_s`. From then on the port sends at `rate_bps`; None
     where its rate is what it was. `destroyed_packets` of `destroyed_bytes` are those that the fault took from it, or
-    from what it received, up to then.
+    from what it received, up to then, the last of them at `last_destroyed_s`; None where it took none.
     """
 
     port: int
@@ -33,6 +33,7 @@ class Change:
     rate_bps: int | None = None
     destroyed_packets: int = 0
     destroyed_bytes: int = 0
+    last_destroyed_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,3 +128,10 @@ class Happened:
     begun: Sequence[Change] = ()
     ended: Sequence[Change] = ()
     reacted: tuple[Reacted | None, Reacted | None] = (None, None)
+
+    @property
+    def converged_s(self) -> float | None:
+        """How long packets were still lost to it, on the port where that took longest; None where none was."""
+        since_s = {change.port: change.confirmed_s for change in self.begun}
+        lost = [(each.port, each.last_destroyed_s) for each in self.ended if each.last_destroyed_s is not None]
+        return max((max(0.0, last_s - since_s[port]) for port, last_s in lost), default=None)

@@ -86,6 +86,7 @@ def _detached(droppers: dict[int, Dropper]) -> Sequence[Change]:
                 time.monotonic(),
                 destroyed_packets=counts.dropped_packets,
                 destroyed_bytes=counts.dropped_bytes,
+                last_destroyed_s=counts.last_drop_ns / 1e9 if counts.dropped_packets else None,
             )
         )
     return changes

@@ -90,7 +90,7 @@ class Captures:
 
     @property
     def pid(self) -> int | None:
-        """The number of the capturing process, while there is one."""
+        """Return the number of the capturing process, while there is one."""
         return self._child.pid if self._child else None
 
     def start(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from emulator.child import Child
-from emulator.meters.sampler import RawSample, SamplingOrder
+from emulator.meters.sampler import GLANCE, RawSample, SamplingOrder
 from emulator.ports import Port
 from emulator.proc import (
     TICKS_PER_S,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from emulator.fabric import Fabric
 
 SAMPLE_PERIOD_S = 0.05
+GLANCE_PERIOD_S = 1.0
 _SETTLE_TIMEOUT_S = 5.0
 _QUIET_S = 0.06  # longer than Linux delays an acknowledgement at first (TCP_DELACK_MIN, 40 ms)
 _REPLY_TIMEOUT_S = 20.0
@@ -62,21 +63,45 @@ class Sampler:
         `programs`: users' programs will run beside it, niced, and what they use of the CPU counts as idle.
         """
         self._ports = fabric.ports
-        self._pids = sorted({port.pid for port in fabric.ports})
         self._watched = list(fabric.plane.watched_pids)
         self._child = Child("emulator.meters.sampler", "the sampler", log)
-        order = SamplingOrder(self._pids, self._watched, programs, SAMPLE_PERIOD_S)
+        order = SamplingOrder(namespaces(fabric.ports), self._watched, programs, SAMPLE_PERIOD_S)
         self._child.ask(order, _REPLY_TIMEOUT_S)
         watch(self._child.pid, "the sampler")
+        self._glance_due_s = 0.0
+        self._glancing = False
 
     def start(self) -> None:
         """Begin to sample. Raises EmulatorError if the sampler is gone."""
         self._child.send("start")
 
+    def glance(self) -> RawSample | None:
+        """Return the last sample, about every GLANCE_PERIOD_S, and else None: between `start` and `stop`, at once.
+
+        Raises EmulatorError if the sampler is gone.
+        """
+        if self._glancing and self._child.has_answered():
+            self._glancing = False
+            sample: RawSample = self._child.receive(_REPLY_TIMEOUT_S)
+            return sample
+        if not self._glancing and time.monotonic() >= self._glance_due_s:
+            self._glance_due_s = time.monotonic() + GLANCE_PERIOD_S
+            self._child.send(GLANCE)
+            self._glancing = True
+        return None
+
     def stop(self) -> Samples:
         """Return what was sampled since `start`. Raises EmulatorError if the sampler is gone."""
+        if self._glancing:
+            self._child.receive(_REPLY_TIMEOUT_S)
+            self._glancing = False
         samples = self._child.ask("stop", _REPLY_TIMEOUT_S)
-        return decode(samples, self._pids, self._ports, frozenset().union(*map(sockets_of, self._watched)))
+        return decode(samples, namespaces(self._ports), self._ports, frozenset().union(*map(sockets_of, self._watched)))
+
+
+def namespaces(ports: Sequence[Port]) -> list[int]:
+    """Return a process of each network namespace, in the order in which they are sampled."""
+    return sorted({port.pid for port in ports})
 
 
 def decode(

@@ -22,6 +22,9 @@ from emulator.netlink import Netlink
 from emulator.proc import process_ids, read_process_stat, read_start, read_table
 from emulator.shaping import ask_queues
 
+GLANCE = "glance"
+"""The word on which the last sample is shown and sampling goes on; any other ends it."""
+
 MAX_COST = 0.015
 """Most of one core that sampling may take: where a sample costs more, there are fewer."""
 
@@ -92,8 +95,9 @@ def _sample(
     period_s: float,
     programs: bool = False,
 ) -> list[RawSample]:
-    """One sample a period until the other end has something to say; one more at the end."""
+    """One sample a period until the other end says so; one more at the end."""
     samples: list[RawSample] = []
+    ended = False
     yielding = Yielding() if programs else None
     due = time.monotonic()
     spent = time.process_time()
@@ -110,14 +114,17 @@ def _sample(
                 yielding.ticks() if yielding else 0,
             )
         )
-        if channel.poll(0):
+        if ended:
             return samples
         cost_s = (time.process_time() - spent) / len(samples)
         # Where reading took longer than a period, the next sample is late, and says so.
         due = max(due, woke) + max(period_s, cost_s / MAX_COST)
         # Sleep on the channel, so that the end of a run is noticed at once.
-        if select.select([channel], [], [], max(0.0, due - time.monotonic()))[0]:
-            due = time.monotonic()
+        while not ended and select.select([channel], [], [], max(0.0, due - time.monotonic()))[0]:
+            if channel.recv() == GLANCE:
+                channel.send(samples[-1])
+            else:
+                ended, due = True, time.monotonic()
 
 
 def _of_process(read: Callable[[str], bytes], pid: int, name: str) -> bytes:
@@ -129,7 +136,7 @@ def _of_process(read: Callable[[str], bytes], pid: int, name: str) -> bytes:
 
 
 def serve(channel: Connection) -> None:
-    """Sample as ordered, from each word that comes over the channel until the next; then send the samples."""
+    """Sample as ordered, from each word that comes over the channel until the next that ends it; send the samples."""
     order: SamplingOrder = channel.recv()
     readers = [_QueueReader(pid) for pid in order.pids]
     _prefer()
@@ -137,9 +144,7 @@ def serve(channel: Connection) -> None:
     channel.send("ready")
     while True:
         channel.recv()
-        samples = _sample(channel, readers, order.watched_pids, order.period_s, order.programs)
-        channel.recv()
-        channel.send(samples)
+        channel.send(_sample(channel, readers, order.watched_pids, order.period_s, order.programs))
 
 
 def _prefer() -> None:

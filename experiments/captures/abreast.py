@@ -15,7 +15,7 @@ DAY_S = 86_400
 
 
 def walk_abreast(data: Bytes, order: str, at: int, lane_bytes: int = LANE_BYTES) -> tuple[Positions, int]:
-    """The records of a pcap file from the one at `at` on, and where to go on one by one.
+    """Return the records of a pcap file from the one at `at` on, and where to go on one by one.
 
     The file is cut into lanes, each from what looks like a record to what looks like the next lane's. Whoever walks a
     lane that begins with a record and comes to the next lane's begin has proved it a record; from where one comes

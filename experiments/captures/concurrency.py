@@ -10,7 +10,7 @@ from experiments.captures.streams import Streams, time_bins
 
 
 def flow_starts(packets: pd.DataFrame | Streams) -> pd.DataFrame:
-    """When each flow sent its first data, and how long after the first flow of all.
+    """Return when each flow sent its first data, and how long after the first flow of all.
 
     The spread of these is what "flows start almost together" is about, the first of four observations on collectives in
     arXiv 2407.00550. Columns: the flow, `start_ns`, `skew_s`; in order of start. Give it the flows that are meant to
@@ -27,7 +27,7 @@ def flow_starts(packets: pd.DataFrame | Streams) -> pd.DataFrame:
 
 
 def incast_degree(packets: pd.DataFrame | Streams, window_s: float, start_ns: int | None = None) -> pd.DataFrame:
-    """How many hosts send data to each host in each window of time.
+    """Return how many hosts send data to each host in each window of time.
 
     The incast degree is the number of servers that send to one receiver at the same time (Chen et al., "Understanding
     TCP Incast Throughput Collapse in Datacenter Networks", WREN 2009); "the same time" is here within `window_s`.

@@ -42,7 +42,7 @@ class Container:
 
 
 def gather(data: Bytes, positions: Positions, layout: np.dtype[np.void]) -> npt.NDArray[np.void]:
-    """Copies of `layout` taken from `data` at each of the ascending `positions`; zeros beyond the end."""
+    """Return copies of `layout` taken from `data` at each of the ascending `positions`; zeros beyond the end."""
     if not len(positions):
         return np.empty(0, layout)
     first, past = int(positions[0]), int(positions[-1]) + layout.itemsize
@@ -61,10 +61,10 @@ def at_every_byte(data: Bytes, layout: npt.DTypeLike, skip: int = 0) -> npt.NDAr
 
 
 def cut(what: str, at: int, left: int) -> str:
-    """The problem of a file that ends too early."""
+    """Return the problem of a file that ends too early."""
     return f"cut short at byte {at}: {what} is not complete; {left} bytes are left unread"
 
 
 def damaged(what: str, at: int, left: int) -> str:
-    """The problem of a file that makes no sense from byte `at` on."""
+    """Return the problem of a file that makes no sense from byte `at` on."""
     return f"damaged at byte {at}: {what}; stopped there, {left} bytes are left unread"

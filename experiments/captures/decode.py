@@ -98,7 +98,7 @@ def read_capture(source: Path | str | BinaryIO, link: str = "", direction: str =
 
 
 def join(captures: Iterable[Capture]) -> Capture:
-    """Captures one after the other as one. For what needs no single point of capture, such as shares of paths."""
+    """Join captures, one after the other. For what needs no single point of capture, such as shares of paths."""
     captures = list(captures)
     joined = Capture(pd.concat([each.frame for each in captures], ignore_index=True))
     for name in ("link", "direction"):

@@ -34,7 +34,7 @@ def open_capture(path: Path) -> BinaryIO:
 
 
 def contents(file: BinaryIO) -> tuple[Bytes, list[str]]:
-    """What `file` holds, and what is wrong with its compression. Raises CaptureError if it is too large."""
+    """Return what `file` holds, and what is wrong with its compression. Raises CaptureError if it is too large."""
     if (size_bytes := os.fstat(file.fileno()).st_size) > MAX_FILE_BYTES:
         raise CaptureError(f"{size_bytes} bytes large: at most {MAX_FILE_BYTES} are read")
     if file.read(2) != GZIP:

@@ -10,7 +10,7 @@ from experiments.captures.streams import Streams, time_bins
 
 
 def goodput(packets: pd.DataFrame | Streams, bin_s: float, start_ns: int | None = None) -> pd.DataFrame:
-    """Goodput of each flow over time, from a capture at its receiver.
+    """Return the goodput of each flow over time, from a capture at its receiver.
 
     Goodput is what reaches the destination less whatever was retransmitted (RFC 2647, 3.17): every byte of the stream
     counts once, when it first arrives. Columns: the flow, `time_s` (of the bin's start, from `start_ns` or the first

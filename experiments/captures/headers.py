@@ -123,20 +123,26 @@ def decode(data: Bytes, records: Records, columns: Columns) -> Oddities:
     payload = np.clip(ip_length - 20 - header_bytes, 0, MAX_PAYLOAD_BYTES)
     np.copyto(columns["payload_bytes"], payload, where=tcp, casting="same_kind")
 
-    options_end = np.minimum(end, TRANSPORT_AT + header_bytes)
-    timestamps = tcp & (rows["first_option"] == NOP_NOP_TIMESTAMPS) & (options_end >= OPTIONS_AT + 12)
-    fill("ts_val", timestamps)
-    fill("ts_ecr", timestamps)
-    more = np.flatnonzero(tcp & (options_end > np.where(timestamps, OPTIONS_AT + 12, OPTIONS_AT)))
-    if len(more):
-        at = np.where(timestamps[more], OPTIONS_AT + 12, OPTIONS_AT)
-        _decode_options(rows, more, at, options_end[more], columns)
+    _fill_options(rows, tcp, np.minimum(end, TRANSPORT_AT + header_bytes), columns)
 
     tcp_bytes = np.where(captured >= OPTIONS_AT, header_bytes, 20)
     transport_bytes = np.select([rows["protocol"] == TCP, rows["protocol"] == UDP], [tcp_bytes, 8]) * transport
     needed = np.minimum(TRANSPORT_AT + transport_bytes, IP_AT + ip_length)
     short = ethernet & (captured < IP_AT) | ip & (captured < needed)
     return Oddities(odd, short & (captured < records.wire_bytes), contradictory)
+
+
+def _fill_options(
+    rows: npt.NDArray[np.void], tcp: npt.NDArray[np.bool_], end: npt.NDArray[np.int64], columns: Columns
+) -> None:
+    """Fill what options say of the `tcp` rows, whose headers end at `end`: most have a timestamp first and no more."""
+    timestamps = tcp & (rows["first_option"] == NOP_NOP_TIMESTAMPS) & (end >= OPTIONS_AT + 12)
+    for name in ("ts_val", "ts_ecr"):
+        np.copyto(columns[name], rows[name], where=timestamps, casting="same_kind")
+    rest_at = np.where(timestamps, OPTIONS_AT + 12, OPTIONS_AT)
+    more = np.flatnonzero(tcp & (end > rest_at))
+    if len(more):
+        _decode_options(rows, more, rest_at[more], end[more], columns)
 
 
 def _decode_options(
@@ -198,5 +204,5 @@ def is_dsack(
 
 
 def before(one: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """Whether sequence number `one` precedes `other`, modulo 2^32 (RFC 1982, 3.2)."""
+    """Return whether sequence number `one` precedes `other`, modulo 2^32 (RFC 1982, 3.2)."""
     return (one - other).view(np.int32) < 0

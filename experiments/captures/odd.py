@@ -46,12 +46,12 @@ class OddPacket:
 
 
 def knows(link_type: int) -> bool:
-    """Whether packets of this LINKTYPE_ value can be decoded."""
+    """Return whether packets of this LINKTYPE_ value can be decoded."""
     return link_type in TYPED or link_type in RAW_IP or link_type in LOOPBACK or link_type in _scapy()[0].l2types
 
 
 def ipv6_label(packed: bytes) -> int:
-    """A number that stands for an IPv6 address among IPv4 ones: in 240.0.0.0/4, which no host may use.
+    """Return a number that stands for an IPv6 address among IPv4 ones: in 240.0.0.0/4, which no host may use.
 
     An address has the same label in every capture, so flows stay apart and packets match across captures.
     """

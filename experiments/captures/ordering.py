@@ -34,7 +34,7 @@ def stable_order(keys: npt.NDArray[np.uint64]) -> Ints:
 
 
 def beginnings(*keys: npt.NDArray[Any]) -> Ints:
-    """Places where a stretch begins in which none of `keys` changes."""
+    """Return the places where a stretch begins in which none of `keys` changes."""
     changes = np.zeros(len(keys[0]), bool)
     changes[:1] = True
     for key in keys:

@@ -16,7 +16,7 @@ _UNITS = ((1e9, "Gb/s"), (1e6, "Mb/s"), (1e3, "kb/s"), (1, "b/s"))
 
 
 def overview(capture: Capture) -> dict[str, str]:
-    """What there is to say of a capture, by what it is about."""
+    """Return what there is to say of a capture, by what it is about."""
     frame, counts = capture.frame, capture.counts
     kinds = f"{counts['tcp']:,} of them TCP, {counts['ipv6']:,} IPv6, {counts['not_ip']:,} not IP"
     told = {
@@ -78,7 +78,7 @@ def with_addresses(capture: Capture, file: str) -> pd.DataFrame:
 
 
 def in_utf8(text: str) -> str:
-    """A file's name as it can be shown and written, whatever its bytes."""
+    """Return a file's name as it can be shown and written, whatever its bytes."""
     return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 

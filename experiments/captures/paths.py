@@ -8,7 +8,7 @@ from experiments.captures.streams import time_bins
 
 
 def path_share(frame: pd.DataFrame, bin_s: float, by: str = "dscp", start_ns: int | None = None) -> pd.DataFrame:
-    """Bytes on each path, and each path's share of all, over time.
+    """Return bytes on each path, and each path's share of all, over time.
 
     A path is a value of the column `by`: `dscp` (the path tag: spine + 1, 0 for untagged) or `link`. Columns `time_s`
     (of the bin's start, from `start_ns` or the first packet), `by`, `wire_bytes`, `share` (the shares of a bin add up

@@ -31,7 +31,7 @@ FILE_HEADER_BYTES = 24
 
 
 def find_records(data: Bytes) -> Container:
-    """The records of a file that starts with one of `MAGICS`."""
+    """Return the records of a file that starts with one of `MAGICS`."""
     order, fraction_ns = MAGICS[bytes(data[:4])]
     if len(data) < FILE_HEADER_BYTES:
         return Container(problems=[cut("the file header", 0, len(data))])

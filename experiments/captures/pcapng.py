@@ -82,7 +82,7 @@ class Section:
 
 
 def find_records(data: Bytes) -> Container:
-    """The records of a file that starts with `MAGIC`."""
+    """Return the records of a file that starts with `MAGIC`."""
     sections: list[Section] = []
     problem = None
     at = 0

@@ -29,7 +29,7 @@ class HopDelay:
 
 
 def queueing_delay(before: pd.DataFrame, after: pd.DataFrame, rate_bps: float | None = None) -> HopDelay:
-    """Delay of each TCP packet from one point of capture to the next, and how much of it was queueing.
+    """Return the delay of each TCP packet from one point of capture to the next, and how much of it was queueing.
 
     One-way delay as in RFC 7679, on one clock; queueing is what exceeds the least delay seen, as in RFC 5481, 4.2
     (packet delay variation against the minimum). With `rate_bps`, the rate of the link crossed, each packet's

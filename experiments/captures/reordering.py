@@ -29,7 +29,7 @@ def reordered(numbers: Ints) -> npt.NDArray[np.bool_]:
 
 
 def extents(numbers: Ints) -> Ints:
-    """Reordering extent of each arrival (RFC 4737, 4.2.1), in packets; 0 for one in order.
+    """Return the reordering extent of each arrival (RFC 4737, 4.2.1), in packets; 0 for one in order.
 
     For a reordered arrival i it is i - j, j being the earliest arrival with a higher number.
     """
@@ -76,7 +76,7 @@ def _displacements_step_by_step(numbers: Ints, threshold: int) -> Ints:
 
 
 def reordering(packets: pd.DataFrame | Streams, numbering: str = "seq") -> pd.DataFrame:
-    """Reordering of each flow in a capture at its receiver, by RFC 4737.
+    """Measure the reordering of each flow in a capture at its receiver, by RFC 4737.
 
     Columns: the flow, `packets`, `reordered_packets`, `reordered_ratio`, `extent_mean_packets` (over the reordered) and
     `extent_max_packets`. See `number_packets` for `numbering`.
@@ -101,7 +101,7 @@ def reordering(packets: pd.DataFrame | Streams, numbering: str = "seq") -> pd.Da
 def reorder_density(
     packets: pd.DataFrame | Streams, numbering: str = "seq", threshold: int = DISPLACEMENT_THRESHOLD
 ) -> pd.DataFrame:
-    """Reorder density (RFC 5236) over all flows of a capture at their receiver.
+    """Return the reorder density (RFC 5236) over all flows of a capture at their receiver.
 
     The share of packets by displacement, of those that count as received: columns `displacement_packets` (late ones
     positive), `packets`, `density`. See `number_packets` for `numbering`. Raises ValueError if `threshold` is negative.

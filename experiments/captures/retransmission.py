@@ -12,7 +12,7 @@ from experiments.captures.streams import REVERSE_FLOW, Cover, Streams, find_flow
 
 
 def retransmissions(sender: pd.DataFrame | Streams, receiver: pd.DataFrame | Streams | None = None) -> pd.DataFrame:
-    """The retransmitted segments in a capture at their sender, and which of them were spurious.
+    """Return the retransmitted segments in a capture at their sender, and which of them were spurious.
 
     A segment is retransmitted if it holds at least some bytes sent before (RFC 4898, tcpEStatsPerfSegsRetrans). It was
     spurious if what it repeats had arrived, or was yet to arrive, in an earlier copy. Two signs tell: the receiver

@@ -42,7 +42,7 @@ def find_flows(packets: pd.DataFrame, row: Ints, flows: pd.DataFrame, key: Seque
 
 
 def data_segments(frame: pd.DataFrame) -> Ints:
-    """Places in `frame` of the TCP segments that carry payload."""
+    """Return the places in `frame` of the TCP segments that carry payload."""
     return np.flatnonzero(frame["is_tcp"].to_numpy() & (frame["payload_bytes"].to_numpy() > 0))
 
 
@@ -91,7 +91,7 @@ class Streams:
         )
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """The values of a column of the frame, one a segment."""
+        """Return the values of a column of the frame, one a segment."""
         return self.frame[name].to_numpy()[self.row]
 
     @cached_property
@@ -104,7 +104,7 @@ class Streams:
 
     @cached_property
     def line(self) -> tuple[Ints, Ints, Ints]:
-        """Where each segment starts, and each flow's part of the line: where it begins and ends.
+        """Return where each segment starts, and each flow's part of the line: where it begins and ends.
 
         Sequence numbers are unwrapped by serial arithmetic (RFC 1982) from each segment to the next of its flow.
         """
@@ -125,12 +125,12 @@ class Streams:
 
     @cached_property
     def by_start(self) -> Ints:
-        """The segments in order of their bytes, those that start together in order of capture."""
+        """Return the segments in order of their bytes, those that start together in order of capture."""
         return stable_order(self.start.astype(np.uint64))
 
     @cached_property
     def overlapping(self) -> Ints:
-        """The segments that may have bytes in common with another: that lie in one heap with it."""
+        """Return the segments that may have bytes in common with another: that lie in one heap with it."""
         start, end = self.start[self.by_start], self.end[self.by_start]
         apart = np.ones(len(start) + 1, bool)  # from what is before
         apart[1:-1] = start[1:] >= np.maximum.accumulate(end)[:-1]
@@ -138,19 +138,19 @@ class Streams:
 
     @cached_property
     def cover(self) -> Cover:
-        """The cover of the overlapping segments."""
+        """Return the cover of the overlapping segments."""
         return Cover.of(self.start[self.overlapping], self.end[self.overlapping])
 
     @cached_property
     def new_bytes(self) -> Ints:
-        """How many bytes of each segment no earlier segment held."""
+        """Return how many bytes of each segment no earlier segment held."""
         new_bytes = self.payload_bytes.copy()
         new_bytes[self.overlapping] = self.cover.new_bytes()
         return new_bytes
 
     @cached_property
     def numbered_by_seq(self) -> Numbered:
-        """Segments with new bytes, by place in the byte stream; a hole counts for as many as full segments fill it."""
+        """Number segments with new bytes by place in the stream; a hole counts for as many as full segments fill it."""
         new = self.new_bytes > 0
         order = self.by_start[new[self.by_start]]
         start, end = self.start[order], self.end[order]
@@ -168,7 +168,7 @@ class Streams:
 
     @cached_property
     def numbered_by_ip_id(self) -> Numbered:
-        """All segments by their IP id; of those that have the same, the first to arrive."""
+        """Return all segments by their IP id; of those that have the same, the first to arrive."""
         number = unwrap(self.column("ip_id"), self.first)
         if len(number):
             low, high = (each.reduceat(number, self.first) for each in (np.minimum, np.maximum))
@@ -186,7 +186,7 @@ class Streams:
         return np.concatenate(([0], np.cumsum(which)))[self.first]
 
     def locate(self, flow: Ints, row: Ints, seq: npt.NDArray[np.uint32]) -> Ints:
-        """Positions of sequence numbers of flows seen at places `row` of the frame, in an ack, say.
+        """Return the positions of sequence numbers of flows seen at places `row` of the frame, in an ack, say.
 
         Unwrapped from the flow's nearest segment before, and kept within the flow's part of the line; -1 where the flow
         has sent nothing before that row.
@@ -222,21 +222,21 @@ class Cover:
         return cls(segment, first[segment] + nth, np.diff(edges), segments)
 
     def first_holder(self, segments: npt.NDArray[np.bool_] | None = None) -> Ints:
-        """The first segment, of the chosen or of all, that holds each piece; `self.segments` where none does."""
+        """Return the first segment, of the chosen or of all, that holds each piece; `self.segments` where none does."""
         chosen = slice(None) if segments is None else segments[self.segment]
         holder = np.full(len(self.length_bytes), self.segments)
         holder[self.piece[chosen][::-1]] = self.segment[chosen][::-1]  # written last to first: the first stays
         return holder
 
     def new_bytes(self) -> Ints:
-        """How many bytes of each segment no earlier segment held."""
+        """Return how many bytes of each segment no earlier segment held."""
         new = self.first_holder()[self.piece] == self.segment
         lengths = self.length_bytes[self.piece[new]]
         return np.bincount(self.segment[new], weights=lengths, minlength=self.segments).astype(np.int64)
 
 
 def unwrap(seq: npt.NDArray[np.unsignedinteger], first: Ints) -> Ints:
-    """Serial numbers without their wrap-around, 0 at each place of `first`, where a flow begins (RFC 1982).
+    """Return serial numbers without their wrap-around, 0 at each place of `first`, where a flow begins (RFC 1982).
 
     Exact while neighbours of a flow are less than half the number space apart: 2 GiB for TCP.
     """

@@ -35,7 +35,7 @@ class CaptureSummary:
 
 
 def analyse(directory: Folder, ports: Sequence[Port], fabric: LeafSpine) -> CaptureSummary:
-    """Everything the captures in `directory` (one file a port, named as it) can tell of `ports`.
+    """Find everything that the captures in `directory` (one file a port, named as it) can tell of `ports`.
 
     These are the ports that were to be captured, as `capture_points` names them: one whose file is missing or cannot
     be read is a problem, and has no `wire_bytes`.

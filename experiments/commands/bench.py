@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from experiments.commands.common import become_root, foot
+from experiments.commands.options import FILE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,13 +53,7 @@ Examples:
 
 @click.command(help=_HELP, epilog=foot({"0": "done", "1": "a fabric could not be built"}))
 @click.argument("name", type=click.Choice(list(BENCHMARKS)), metavar="NAME")
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the rows as JSON as well",
-)
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the rows as JSON as well")
 def bench(name: str, json_file: Path | None) -> None:
     import importlib
     import json

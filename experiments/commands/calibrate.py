@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from controllers.dataplane import PLANES
 from experiments.commands.common import become_root, foot
+from experiments.commands.options import count_option
 
 
 @click.command(
@@ -23,16 +25,12 @@ from experiments.commands.common import become_root, foot
 )
 @click.option(
     "--dataplane",
-    type=click.Choice(["ovs", "linux"]),
+    type=click.Choice(list(PLANES)),
     multiple=True,
     help="What forwards packets; may be repeated  [default: all there are]",
 )
-@click.option(
-    "--burst",
-    type=click.IntRange(1, 7),
-    default=1,
-    show_default=True,
-    help="How many frames of 9000 bytes travel as one, as in an experiment's fabric.burst",
+@count_option(
+    "--burst", 1, 7, default=1, help="How many frames of 9000 bytes travel as one, as in an experiment's fabric.burst"
 )
 def calibrate(hosts: tuple[str, ...], dataplane: tuple[str, ...], burst: int) -> None:
     """Find how fast links may be for this machine to be faithful.

@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, `--set`, the foot of a help page, becoming root, ending with a sentence."""
+"""What the commands share: exit statuses, the foot of a help page, reading an experiment, becoming root."""
 
 from __future__ import annotations
 
@@ -9,50 +9,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from experiments.commands.streams import BAD_INPUT, complain
+from experiments.commands.options import FILE, FOLDER, within_option
+from experiments.commands.streams import BAD_INPUT, complain, end
 
 if TYPE_CHECKING:
     from experiments.spec.experiment import Experiment
 
-__all__ = ["BAD_INPUT", "complain"]
+__all__ = ["BAD_INPUT", "complain", "end"]
 
 FAILED, REFUSED = 1, 3
-
-set_option = click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Override a key of EXPERIMENT by its path, as in fabric.spines=8 or traffic.0.size=8MB; may be repeated",
-)
-
-
-class Share(click.ParamType[float]):
-    """A share below 1, as in 5% or 0.05."""
-
-    name = "share"
-
-    def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> float:
-        from experiments.spec.units import parse_share
-
-        try:
-            return parse_share(str(value))
-        except ValueError as error:
-            end(f"{param.opts[0] if param else 'share'}: {error}", BAD_INPUT)
-
-
-within_option = click.option(
-    "--within",
-    type=Share(),
-    metavar="SHARE",
-    help="A scheme is as good as spraying if its median time is at most so much longer, as in 10% or 0.1  [default: "
-    "5%, or what DIR was run with]",
-)
 
 
 @dataclass(frozen=True)
@@ -63,6 +33,7 @@ class How:
     resume: Path | None
     within: float | None
     fail_on: tuple[str, ...]
+    junit: Path | None
     dry_run: bool
 
 
@@ -71,14 +42,13 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
 
     `folder` is the results folder by default, and `dry_run` what a dry run prints.
     """
-    directory = click.Path(path_type=Path)
     options = (
         click.option(
-            "--out", type=directory, metavar="DIR", help=f"Results folder, new  [default: results/{folder}-TIME]"
+            "--out", type=FOLDER, metavar="DIR", help=f"Results folder, new  [default: results/{folder}-TIME]"
         ),
         click.option(
             "--resume",
-            type=directory,
+            type=FOLDER,
             metavar="DIR",
             help="Do what DIR still lacks of its runs; those that did not finish are tried again",
         ),
@@ -89,6 +59,12 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
             multiple=True,
             help="End with exit status 3 if a run fails fidelity, or if spraying pays or there is no verdict; may be "
             "repeated",
+        ),
+        click.option(
+            "--junit",
+            type=FILE,
+            metavar="FILE",
+            help="Write the runs and the verdict as JUnit's XML too, which CI systems show",
         ),
         click.option("--dry-run", is_flag=True, help=f"Print {dry_run}, and stop"),
     )
@@ -169,8 +145,3 @@ def become_root() -> None:
         end("building a fabric needs root, and there is no sudo here: start this as root", BAD_INPUT)
     command = [sys.executable, "-I", "-B", "-m", "experiments.cli", *sys.argv[1:]]
     os.execv(sudo, [sudo, "--", *command])
-
-
-def end(message: str, status: int) -> NoReturn:
-    complain(message)
-    sys.exit(status)

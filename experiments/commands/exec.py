@@ -13,8 +13,8 @@ from experiments.commands.common import (
     foot,
     performs_runs,
     read_experiment,
-    set_option,
 )
+from experiments.commands.options import set_option
 
 
 def _named(context: click.Context, _parameter: click.Parameter, command: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,14 +12,13 @@ import click
 
 from experiments.commands.common import (
     BAD_INPUT,
-    Share,
     become_root,
     complete_experiments,
     end,
     foot,
     read_experiment,
-    set_option,
 )
+from experiments.commands.options import FILE, FOLDER, Share, count_option, set_option
 
 if TYPE_CHECKING:
     from experiments.commands.output import Console
@@ -84,32 +83,15 @@ class _Asked:
     metavar="SHARE",
     help="How much longer splitting may take and not be behind",
 )
-@click.option(
-    "--most-seeds",
-    type=click.IntRange(11, 1000),
-    default=40,
-    show_default=True,
-    help="Seeds at one value after which it is left undecided",
-)
-@click.option(
-    "--halvings",
-    type=click.IntRange(0, 20),
-    default=6,
-    show_default=True,
-    help="How many values to try within the stretch of the grid that holds the crossing",
+@count_option("--most-seeds", 11, 1000, default=40, help="Seeds at one value after which it is left undecided")
+@count_option(
+    "--halvings", 0, 20, default=6, help="How many values to try within the stretch of the grid that holds the crossing"
 )
 @click.option("--predict", is_flag=True, help="Ask the fluid model alone, and build nothing")
 @click.option("--dry-run", is_flag=True, help="Print what is predicted and how long the emulation may take, and stop")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder, new")
-@click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the search of DIR, by the runs it has"
-)
-@click.option(
-    "--csv",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write a row for every seed at every value that was tried",
-)
+@click.option("--out", type=FOLDER, metavar="DIR", help="Results folder, new")
+@click.option("--resume", type=FOLDER, metavar="DIR", help="Go on with the search of DIR, by the runs it has")
+@click.option("--csv", type=FILE, metavar="FILE", help="Write a row for every seed at every value that was tried")
 @click.option(
     "--figures",
     type=click.Path(path_type=Path, exists=True, file_okay=False),

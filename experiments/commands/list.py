@@ -90,6 +90,12 @@ def _faults() -> Entries:
     return ((kind, (getdoc(entry) or "").splitlines()[0]) for kind, entry in ENTRIES.items())
 
 
+def _dataplanes() -> Entries:
+    from controllers.dataplane import PLANES
+
+    return ((name, plane.says.replace("`", "")) for name, plane in PLANES.items())
+
+
 def _benchmarks() -> Entries:
     from experiments.commands.bench import BENCHMARKS
 
@@ -112,6 +118,7 @@ KINDS = {
     "models": _Kind("models that jobs train", _models),
     "strains": _Kind("what takes away some of what makes a single path do well", _strains),
     "faults": _Kind("what breaks on links while a run is under way", _faults),
+    "dataplanes": _Kind("what forwards packets, of fabric.dataplane", _dataplanes),
     "benchmarks": _Kind("what bench measures", _benchmarks),
     "invariants": _Kind("what must hold for a run to be trusted", _invariants),
 }

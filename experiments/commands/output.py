@@ -65,12 +65,12 @@ class Console:
 
     @property
     def lost(self) -> bool:
-        """Whether what is printed goes nowhere any more."""
+        """Return whether what is printed goes nowhere any more."""
         return self.stream.lost
 
     @property
     def terminal(self) -> rich.console.Console:
-        """The terminal, for a bar; only where it is `interactive`."""
+        """Return the terminal, for a bar; only where it is `interactive`."""
         return self._rich
 
     @contextlib.contextmanager

@@ -14,12 +14,14 @@ from emulator.files import Folder
 from emulator.sandbox import Sandbox
 from experiments.commands.common import FAILED, REFUSED, How, become_root, end
 from experiments.commands.output import Console
-from experiments.commands.progress import shown
+from experiments.commands.progress import Bar, shown
 from experiments.commands.streams import complain
+from experiments.commands.watch import Watched
 from experiments.judge.rows import PASS
 from experiments.machine import calibration
-from experiments.results.folder import CAPTURES, ResultsFolder, default_path
+from experiments.results.folder import CAPTURES, ResultsFolder, default_path, new_file
 from experiments.results.inputs import begun
+from experiments.results.junit import as_xml
 from experiments.results.manifest import manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
@@ -44,12 +46,13 @@ def perform(
     about: Mapping[str, Any] | None = None,
     kind: str = "",
     sandbox: Sandboxes = Sandbox,
+    watch: bool = False,
 ) -> None:
     """Perform what is left of `work` as root, answer, and end with the exit status that is due.
 
     `resumed` is the folder that `how` says to go on with. Without it a new one is made: `file`, from which the
     experiment was read, is copied into it, `about` is added to its manifest, and `kind` to its name. `sandbox` is as
-    for `conducted`. Raises SpecError, ResultsError, EmulatorError.
+    for `conducted`, `watch` as for `conduct`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
     if not how.dry_run:
@@ -70,14 +73,18 @@ def perform(
         if how.within is not None:
             folder.write_manifest({**folder.manifest(), "within": how.within})
     try:
-        failed = conduct(work, folder, console, sandbox)
+        failed = conduct(work, folder, console, sandbox, watch=watch)
     except (KeyboardInterrupt, EmulatorError):
         answer(folder, work, console)
         raise
     verdict = answer(folder, work, console)
+    refused = refusal(verdict, how.fail_on)
+    if how.junit:
+        with new_file(how.junit) as xml:
+            xml.write(as_xml(folder, verdict, refused))
     if failed:
         sys.exit(failed[-1].status or FAILED)
-    if refused := refusal(verdict, how.fail_on):
+    if refused:
         end(refused, REFUSED)
 
 
@@ -96,8 +103,12 @@ def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
         sys.exit(next(filter(None, statuses)))
 
 
-def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox) -> list[Failed]:
-    """Perform the runs that `folder` does not hold yet. Returns those that did not finish.
+def conduct(
+    work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox, *, watch: bool = False
+) -> list[Failed]:
+    """Perform the runs that `folder` does not hold yet; `watch` shows the fabric meanwhile, if that is a terminal.
+
+    Returns the runs that did not finish.
 
     Raises EmulatorError when the fabric cannot be built and ResultsError when a result cannot be written; what had
     finished before is in the folder, and so are the runs that did not finish, with the reason.
@@ -114,8 +125,10 @@ def conduct(work: Work, folder: ResultsFolder, console: Console, sandbox: Sandbo
             )
         limit_bps = calibration.userspace_limit_bps(work.topology.hosts)
         captures = Folder(folder.path.absolute()) / CAPTURES
-        outcomes = conducted(work, todo, log, captures, limit_bps, sandbox)
-        seen = shown(recorded(folder, work, todo, outcomes, console.say), work, todo, console)
+        watched = watch and console.interactive
+        outcomes = conducted(work, todo, log, captures, limit_bps, sandbox, watched=watched)
+        bar = Watched if watched else Bar
+        seen = shown(recorded(folder, work, todo, outcomes, console.say), work, todo, console, bar)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
 
 

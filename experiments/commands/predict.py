@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from experiments.commands.common import Share, complete_experiments, foot, read_cluster, set_option
+from experiments.commands.common import complete_experiments, foot, read_cluster
+from experiments.commands.options import FOLDER, Share, set_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @set_option
 @click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Beside the predictions, show what the trusted runs of this results folder took",
 )
@@ -90,6 +91,7 @@ def predict(
 
 def _notes(experiment: Experiment, frame: pd.DataFrame) -> Iterator[str]:
     """What the table and the sentence are of."""
+    from experiments.runs.work import uneven_links
     from experiments.spec.scale import oversubscription
     from experiments.spec.units import format_rate_bps
 
@@ -97,6 +99,8 @@ def _notes(experiment: Experiment, frame: pd.DataFrame) -> Iterator[str]:
     rates = " and ".join(map(format_rate_bps, (fabric.host_rate_bps, fabric.fabric_rate_bps)))
     slower = f", emulated at {scale}, as are the times" if scale.factor > 1 else ""
     over = oversubscription(fabric)
-    yield f"{fabric.hosts} hosts, links of {rates} (hosts, fabric){slower}; a leaf is oversubscribed {over:.3g}:1"
+    uneven = f" but {words}" if (words := uneven_links(fabric)) else ""
+    links = f"links of {rates} (hosts, fabric){uneven}{slower}"
+    yield f"{fabric.hosts} hosts, {links}; a leaf is oversubscribed {over:.3g}:1"
     if frame.predicted_cct_s.isna().any():
         yield "without a CCT, flows were counted, not listed, and compared is congestion"

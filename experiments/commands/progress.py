@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -16,9 +16,11 @@ from experiments.runs.plan import Run
 from experiments.runs.work import Work
 
 
-def shown(outcomes: Iterator[Outcome], work: Work, todo: Sequence[Run], console: Console) -> Iterator[Outcome]:
-    """Show `outcomes` on `console` as they pass."""
-    with _Bar(console, work, todo) if console.interactive else _Lines(console, todo) as progress:
+def shown(
+    outcomes: Iterator[Outcome], work: Work, todo: Sequence[Run], console: Console, bar: type[Bar]
+) -> Iterator[Outcome]:
+    """Show `outcomes` on `console` as they pass, on a terminal by `bar`."""
+    with bar(console, work, todo) if console.interactive else _Lines(console, todo) as progress:
         for outcome in outcomes:
             match outcome:
                 case Preparing(number, total):
@@ -27,10 +29,13 @@ def shown(outcomes: Iterator[Outcome], work: Work, todo: Sequence[Run], console:
                     console.say(
                         f"fabric up in {built.setup_s['ready']:.1f} s; data plane {built.dataplane}: {built.why}"
                     )
+                    progress.built(built)
                 case messages.Started(run_id):
                     progress.now(run_id)
                 case messages.Progress(run_id, fraction):
                     progress.at(run_id, fraction)
+                case messages.Glance() as glance:
+                    progress.glance(glance)
                 case Decoding(run_id):
                     console.say(f"{run_id}: decoding captures")
                 case Done(run_id, judged):
@@ -55,10 +60,14 @@ def in_short(row: Mapping[str, Any]) -> str:
     return f"{told}, fidelity {row['fidelity']}{reasons}"
 
 
-class _Progress(Protocol):
-    def __enter__(self) -> _Progress: ...
+class _Progress:
+    """Is told what happens, and shows as much of it as it can."""
 
-    def __exit__(self, *_: object) -> None: ...
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def now(self, what: str) -> None:
         """`what` is under way."""
@@ -69,8 +78,14 @@ class _Progress(Protocol):
     def done(self, run_id: str, row: Mapping[str, Any] | None) -> None:
         """A run is over; its `row`, if it finished."""
 
+    def built(self, built: Built) -> None:
+        """A fabric is up."""
 
-class _Lines:
+    def glance(self, glance: messages.Glance) -> None:
+        """The fabric as it is now, where it is watched."""
+
+
+class _Lines(_Progress):
     """A line for every run that finishes, and one whenever there was none for long."""
 
     def __init__(self, console: Console, todo: Sequence[Run]) -> None:
@@ -97,7 +112,7 @@ class _Lines:
             self._console.say(f"{run_id}: {in_short(row)} ({self._count} of {self._total})")
 
 
-class _Bar:
+class Bar(_Progress):
     """A bar whose length is estimated time, so that it moves evenly."""
 
     def __init__(self, console: Console, work: Work, todo: Sequence[Run]) -> None:
@@ -113,7 +128,7 @@ class _Bar:
         )
         self._task = self._bar.add_task("preparing", total=sum(self._estimates.values()), runs=self._counted())
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         self._bar.start()
         return self
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.common import foot, within_option
+from experiments.commands.common import foot
+from experiments.commands.options import FILE, FOLDER, within_option
 
 
 @click.command(
@@ -20,10 +21,8 @@ from experiments.commands.common import foot, within_option
         },
     )
 )
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The page  [default: see Files]"
-)
+@click.argument("folders", nargs=-1, required=True, type=FOLDER, metavar="DIR...")
+@click.option("--out", type=FILE, metavar="FILE", help="The page  [default: see Files]")
 @within_option
 def report(folders: tuple[Path, ...], out: Path | None, within: float | None) -> None:
     """Write one page to hand to a colleague.

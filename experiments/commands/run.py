@@ -15,8 +15,8 @@ from experiments.commands.common import (
     foot,
     performs_runs,
     read_experiment,
-    set_option,
 )
+from experiments.commands.options import set_option
 
 
 @click.command(
@@ -42,8 +42,9 @@ from experiments.commands.common import (
 )
 @click.argument("experiments", nargs=-1, metavar="EXPERIMENT...", shell_complete=complete_experiments)
 @set_option
+@click.option("--watch", is_flag=True, help="Show links, queues and flows of the run that is under way, on a terminal")
 @performs_runs("NAME", dry_run="the runs, with bounds and likely durations in seconds")
-def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> None:
+def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How, *, watch: bool) -> None:
     """Run an experiment and say what came of it.
 
     EXPERIMENT is a YAML file, or a name of the catalog such as quick. Every collective in it is replayed under every
@@ -58,11 +59,12 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
     \b
     Examples:
       spraylab run quick
+      spraylab run quick --watch
       spraylab run quick --set fabric.spines=8 --set 'seeds=[1]'
       spraylab run my.yaml --out results/mine
       spraylab run --resume results/mine
       spraylab run one.yaml other.yaml
-      spraylab run quick --within 10% --fail-on spraying-pays
+      spraylab run quick --within 10% --fail-on spraying-pays --junit junit.xml
     """
     from experiments.commands.output import Console
     from experiments.commands.performing import one_after_another, perform
@@ -90,6 +92,10 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How) -> N
         raise click.UsageError("name an experiment, such as: spraylab run quick")
     if how.out and len(works) > 1:
         raise click.UsageError("--out names one folder: give it with one experiment, or none with several")
+    if how.junit and len(works) > 1:
+        raise click.UsageError("--junit names one file: give it with one experiment, or none with several")
     for work, _ in works[1:]:
         work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
-    one_after_another([functools.partial(perform, work, Console(), how, folder, file=file) for work, file in works])
+    one_after_another(
+        [functools.partial(perform, work, Console(), how, folder, file=file, watch=watch) for work, file in works]
+    )

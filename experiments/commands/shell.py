@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from experiments.commands.common import Worded, become_root, complete_experiments, foot, read_experiment, set_option
+from experiments.commands.common import Worded, become_root, complete_experiments, foot, read_experiment
+from experiments.commands.options import set_option
 
 
 def _plain() -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from experiments.commands.common import BAD_INPUT, complete_experiments, end, foot, within_option
+from experiments.commands.common import BAD_INPUT, complete_experiments, end, foot
+from experiments.commands.options import within_option
 
 if TYPE_CHECKING:
     import pandas as pd

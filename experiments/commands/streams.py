@@ -31,6 +31,12 @@ def complain(sentence: str) -> None:
         click.echo(f"spraylab: {sentence}", err=True)
 
 
+def end(sentence: str, status: int) -> NoReturn:
+    """Tell standard error, and end the command."""
+    complain(sentence)
+    sys.exit(status)
+
+
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Meanwhile, standard output is one whose failure ends the command in a sentence; standard error's is ignored."""

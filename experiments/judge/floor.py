@@ -33,7 +33,7 @@ def head_start_s(
     """Return by how many seconds full buckets may let a run be sooner than its bound, which is that under `faults`."""
     usual_s = usual_bound_s(schedule, fabric, hosts) if faults else bound_s
     under_s = bound_under_s(schedule, fabric, hosts, faults, full_buckets=True) if faults else 0.0
-    slowest_bps = min(fabric.host_rate_bps, fabric.fabric_rate_bps)
+    slowest_bps = fabric.slowest_bps
     bucket_s = shaping_for(slowest_bps, fabric).burst_bytes * 8 / slowest_bps
     steps = 1 + max((flow.step for flow in schedule.flows), default=0)
     busiest_s = busiest_link_s(schedule, fabric, hosts) - bucket_s

@@ -80,8 +80,9 @@ def senders_are_held_by_the_network(run: ReplayEvidence) -> list[str]:
         return []
     replay, cct_s = run.measured.result, run.measured.result.cct_s
     spines = _spines(run)
-    # Paths that a fault made unequal reorder sprayed packets beyond what TCP takes for anything but loss.
-    timed_out = {number for number, each in enumerate(replay.connections) if each.timeouts and run.timeline.changed}
+    # Unequal paths, by a fault or from the start, reorder sprayed packets beyond what TCP takes for anything but loss.
+    unequal = run.timeline.changed or (run.plan.scheme.spreads and run.topology.rates_differ)
+    timed_out = {number for number, each in enumerate(replay.connections) if each.timeouts and unequal}
     held = longest_unheld(
         run.plan, run.ports, run.topology, spines, run.measured.samples.queues, replay.started_s, replay.finished_s,
         run.timeline, timed_out,

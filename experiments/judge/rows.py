@@ -15,7 +15,7 @@ from experiments.judge.evidence import Evidence, ProgramEvidence, ReplayEvidence
 from experiments.judge.invariants import failures, summary
 from experiments.judge.network import drops_packets, sent_bytes
 from experiments.judge.windows import least_idle, samples_within
-from experiments.theory.loads import LinkBytes, ratio_to_ideal
+from experiments.theory.loads import LinkBytes, live_rates_bps, over_ideal
 from experiments.theory.prediction import Predicted, agreement, predicted_columns
 from experiments.theory.steps import step_columns
 
@@ -23,7 +23,7 @@ PASS, FAIL = "pass", "fail"
 
 _FAULT_COLUMNS = [
     "fault", "kind", "event", "due_s", "port", "asked_s", "confirmed_s", "rate_bps", "destroyed_packets",
-    "destroyed_bytes", "reacted_s",
+    "destroyed_bytes", "reacted_s", "converged_s",
 ]  # fmt: skip
 
 
@@ -92,10 +92,12 @@ def judge_program(run: ProgramEvidence, identity: Mapping[str, Any]) -> Judged:
 
 
 def _network_columns(run: Evidence[Any], links: pd.DataFrame) -> dict[str, Any]:
+    converged_s = [happened.converged_s for happened in run.measured.faults]
     return {
         "drops_packets": int(links.drops_packets.sum()),
         "faults": "; ".join(fault.words(run.topology) for fault in run.faults),
         "destroyed_packets": int(run.timeline.destroyed_packets.sum()),
+        "converged_s": max((each for each in converged_s if each is not None), default=None),
         "queue_peak_bytes": int(links.queue_peak_bytes.max()),
         "cpu_idle_min": least_idle(samples_within(run)),
     }
@@ -107,12 +109,13 @@ def _fidelity_columns(run: Evidence[Any]) -> dict[str, Any]:
 
 
 def _congestion_ratio(ports: Sequence[Port], links: pd.DataFrame, fabric: LeafSpine) -> float:
-    """Most loaded fabric link's bytes over what the fullest would carry had each leaf's bytes been spread equally."""
+    """How long the fullest fabric link was at work, over the same had each leaf's bytes been spread by links' rates."""
     loads = LinkBytes(np.zeros((fabric.leaves, fabric.spines)), np.zeros((fabric.leaves, fabric.spines)))
     for port, sent in zip(ports, links.tx_bytes, strict=True):
         if port.spine is not None:
             (loads.up if port.up else loads.down)[port.leaf, port.spine] = sent
-    return ratio_to_ideal(loads, LinkBytes(*(load.mean(axis=1, keepdims=True) for load in loads)))
+    most = np.nanmax(over_ideal(loads, live_rates_bps(fabric)))
+    return float(most) if most else 1.0  # nothing crossed
 
 
 def _frames(run: Evidence[Any], links: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -149,7 +152,8 @@ def _subflows(run: ReplayEvidence) -> pd.DataFrame:
 
 
 def links_of(run: Evidence[Any]) -> pd.DataFrame:
-    """Return what every port carried and lost, a row each."""
+    """Return what every port carried and lost, a row each; the rate of a link that failed from the start is 0."""
+    failed = run.topology.failed
     delta = run.measured.after - run.measured.before
     peaks = run.measured.samples.queues.groupby("port").backlog_bytes.max()
     return pd.DataFrame(
@@ -161,7 +165,7 @@ def links_of(run: Evidence[Any]) -> pd.DataFrame:
             "spine": pd.array([port.spine for port in run.ports], dtype="Int64"),
             "host": pd.array([port.host for port in run.ports], dtype="Int64"),
             "direction": ["up" if port.up else "down" for port in run.ports],
-            "rate_bps": [port.shaping.rate_bps for port in run.ports],
+            "rate_bps": [0 if (port.leaf, port.spine) in failed else port.shaping.rate_bps for port in run.ports],
             "tx_bytes": delta.tx_bytes,
             "tx_packets": delta.tx_packets,
             "rx_packets": delta.rx_packets,
@@ -174,7 +178,8 @@ def links_of(run: Evidence[Any]) -> pd.DataFrame:
 def _faults(run: Evidence[Any]) -> pd.DataFrame:
     """What every fault changed, port by port, and when, in seconds from when the run is judged.
 
-    By `reacted_s`, leaves avoided what was down then; it is missing where the network did nothing about it.
+    By `reacted_s`, leaves avoided what was down then; it is missing where the network did nothing about it. Packets
+    were lost to the fault for `converged_s`, which is known at its end, where any were.
     """
     rows = []
     for number, happened in enumerate(run.measured.faults):
@@ -186,14 +191,15 @@ def _faults(run: Evidence[Any]) -> pd.DataFrame:
             ("end", fault.end_s, happened.ended, to_end),
         ):
             reacted_s = reacted.confirmed_s - run.start_s if reacted else None
+            converged_s = happened.converged_s if event == "end" else None
             for each in changes:
                 asked_s, confirmed_s = each.asked_s - run.start_s, each.confirmed_s - run.start_s
-                taken = each.destroyed_packets, each.destroyed_bytes, reacted_s
+                taken = each.destroyed_packets, each.destroyed_bytes, reacted_s, converged_s
                 port = run.ports[each.port].name
                 rows.append(
                     (number, fault.kind, event, origin_s + at_s, port, asked_s, confirmed_s, each.rate_bps, *taken)
                 )
-    types = {"fault": int, "confirmed_s": float, "rate_bps": "Int64", "reacted_s": float}
+    types = {"fault": int, "confirmed_s": float, "rate_bps": "Int64", "reacted_s": float, "converged_s": float}
     return pd.DataFrame(rows, columns=_FAULT_COLUMNS).astype(types)
 
 

@@ -66,7 +66,7 @@ def longest_unheld(
         return Held(0, 0.0)
     full, waiting, dropped = _links(timeline or Timeline(ports), len(ports), queues, edges)
     frame_s = (fabric.mtu_bytes + ETHERNET_HEADER_BYTES) * fabric.burst_frames * 8
-    grace_s = _HOPS * _FRAMES_OF_GRACE * frame_s / min(fabric.host_rate_bps, fabric.fabric_rate_bps)
+    grace_s = _HOPS * _FRAMES_OF_GRACE * frame_s / fabric.slowest_bps
     paths = _paths(plan, ports, fabric, spines)
     excused = {piece.flow for piece in plan.pieces if piece.connection in timed_out}
     unheld: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(len(edges) - 1, dtype=bool))
@@ -114,7 +114,7 @@ def _paths(plan: TrafficPlan, ports: Sequence[Port], fabric: LeafSpine, spines: 
         connection = plan.connections[piece.connection]
         src, dst = fabric.leaf_of(connection.src_host), fabric.leaf_of(connection.dst_host)
         spine = int(spines[piece.connection])
-        via = range(fabric.spines) if spine == NO_SPINE else [spine]
+        via = fabric.live_spines(src, dst) if spine == NO_SPINE else [spine]
         crossed[piece.flow] |= {host_up[connection.src_host], host_down[connection.dst_host]}
         if src != dst:
             crossed[piece.flow] |= {uplinks[src, each] for each in via} | {downlinks[dst, each] for each in via}

@@ -18,14 +18,14 @@ its depth, so RATE_TOLERANCE of this, 6 ms, is how late a sampler may look at th
 
 
 def windows(time_s: np.ndarray, length_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Every sample that has one `length_s` or more after it, and the first that is."""
+    """Return every sample that has one `length_s` or more after it, and the first that is."""
     ends = np.searchsorted(time_s, time_s + length_s)
     starts = np.flatnonzero(ends < len(time_s))
     return starts, ends[starts]
 
 
 def seconds(time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and last sample of every second. A run shorter than one is one window; one too short to judge has none."""
+    """Return every second's first and last sample. A shorter run is one window; one too short to judge has none."""
     if len(time_s) < 2 or time_s[-1] - time_s[0] < PORT_WINDOW_S:
         return np.array([], int), np.array([], int)
     starts, ends = windows(time_s, WINDOW_S)
@@ -33,7 +33,7 @@ def seconds(time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def averages(time_s: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The average over every second of what was sampled, each value lasting until the next."""
+    """Return the average over every second of what was sampled, each value lasting until the next."""
     starts, ends = seconds(time_s)
     total = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(time_s))])
     result: np.ndarray = (total[ends] - total[starts]) / (time_s[ends] - time_s[starts])
@@ -46,14 +46,14 @@ def within(run: Evidence[Any], samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def samples_within(run: Evidence[Any]) -> pd.DataFrame:
-    """CPU samples from the first send to the last byte received."""
+    """Return the CPU samples from the first send to the last byte received."""
     cpu = run.measured.samples.cpu
     inside = within(run, cpu)
     return inside if len(inside) > 1 else cpu
 
 
 def least_idle(cpu: pd.DataFrame) -> float:
-    """Least idle part of all cores over any second of `cpu` samples; of a run too short to judge, 1."""
+    """Return the least idle part of all cores over any second of `cpu` samples; of a run too short to judge, 1."""
     starts, ends = seconds(cpu.time_s.to_numpy())
     if not len(starts):
         return 1.0

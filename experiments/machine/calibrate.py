@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.table import Table
 
+from controllers.dataplane import PLANES
 from emulator.errors import EmulatorError
 from emulator.proc import read_machine_cpu
 from experiments.machine.calibration import rounded
@@ -51,12 +52,12 @@ def calibrate(
     busy = busy_part()
     if busy > _QUIET:
         say(f"other programs use {busy:.0%} of this machine: what is found now is less than it carries alone")
-    planes = dataplanes or available(("ovs", "linux") if burst_frames == 1 else ("linux",))
+    planes = dataplanes or [name for name in available() if burst_frames == 1 or PLANES[name].bursts]
     return [_row(dataplane, count, burst_frames, say, processes) for dataplane in planes for count in hosts]
 
 
 def busy_part(seconds: float = 1.0) -> float:
-    """The part of all cores in use now."""
+    """Return the part of all cores in use now."""
     before = read_machine_cpu()
     time.sleep(seconds)
     spent = read_machine_cpu().since(before)
@@ -101,7 +102,7 @@ def _in_words(row: Mapping[str, Any]) -> str:
 
 
 def highest(carried: Callable[[int], bool], first_bps: int) -> int:
-    """The highest rate that is `carried`, to within GRAIN, in bits/s; 0 if none is.
+    """Return the highest rate that is `carried`, to within GRAIN, in bits/s; 0 if none is.
 
     Doubles up from `first_bps` (halves down, if that is too much) and then bisects; a step up is only given up once the
     next one fails too, for a moment's trouble may spoil one.

@@ -118,7 +118,7 @@ def to_scale(experiment: Experiment) -> Experiment:
     `auto` leaves rates below REAL_RATE_BPS as they are. Raises SpecError where what remains cannot be emulated.
     """
     spec = experiment.fabric
-    rate_bps = max(rate for rate in (spec.host_rate_bps, spec.fabric_rate_bps) if isinstance(rate, int))
+    rate_bps = max(spec.known_rates_bps)
     hosts = spec.shape().hosts
     if isinstance(spec.scale, int) or hosts > MAX_EMULATED_HOSTS:  # so many are refused whatever their rate
         return experiment
@@ -131,7 +131,7 @@ def to_scale(experiment: Experiment) -> Experiment:
             f"{experiment.name}: fabric.scale: none asks for links of {format_rate_bps(rate_bps)}, and with {hosts} "
             f"hosts this machine carries about {format_rate_bps(carried_bps)}: leave it out, or write {factor}"
         )
-    slowest_bps = min(rate for rate in (spec.host_rate_bps, spec.fabric_rate_bps) if isinstance(rate, int))
+    slowest_bps = min(spec.known_rates_bps)
     if (least_bps := least_rate_bps(spec.mtu_bytes)) > slowest_bps // factor:
         fitting = int(hosts * slowest_bps / factor / least_bps)
         fits = f"about {fitting} hosts would fit" if fitting > 1 else "write rates that are nearer to each other"
@@ -160,7 +160,7 @@ def warning(experiment: Experiment) -> str | None:
     dataplane = found and found.dataplane(experiment.fabric.dataplane, fabric.hosts, fabric.burst_frames)
     if not found or not dataplane:
         return None
-    rate_bps = max(fabric.host_rate_bps, fabric.fabric_rate_bps)
+    rate_bps = fabric.fastest_bps
     return found.warning(dataplane, fabric.hosts, rate_bps, fabric.burst_frames)
 
 

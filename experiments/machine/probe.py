@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from controllers.dataplane import PLANES
 from emulator.files import Folder
-from emulator.inherited import which
 from emulator.meters.capture import Which
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import Built
@@ -80,7 +80,7 @@ class Trials(ReplayWork):
 
 
 def fabric_of(hosts: int, rate_bps: int, burst_frames: int = 1) -> LeafSpine:
-    """A fabric of HOST_COUNTS hosts, not oversubscribed, whose host links have this rate."""
+    """Return a fabric of HOST_COUNTS hosts, not oversubscribed, whose host links have this rate."""
     leaves, spines, hosts_per_leaf = _SHAPES[hosts]
     fabric_rate_bps = rate_bps * hosts_per_leaf // spines
     return LeafSpine(leaves, spines, hosts_per_leaf, rate_bps, fabric_rate_bps, burst_frames=burst_frames)
@@ -92,13 +92,13 @@ def process_counts() -> list[int]:
 
 
 def bytes_in(fabric: LeafSpine, seconds: float = 1.0) -> int:
-    """What one host's link carries in `seconds`, as payload; longer where a single frame takes long."""
+    """Return what one host's link carries in `seconds`, as payload; longer where a single frame takes long."""
     seconds *= max(1.0, _STEADY_RATE_BPS / fabric.host_rate_bps)
     return max(1, int(seconds * fabric.host_rate_bps / 8 / fabric.wire_bytes(1.0)))
 
 
 def permutation(fabric: LeafSpine, seconds: float = 1.0, channels: int = 4) -> Schedule:
-    """Every host sends to its counterpart in the next leaf: all links are busy for `seconds`."""
+    """Have every host send to its counterpart in the next leaf: all links are busy for `seconds`."""
     return build_schedule(
         "permutation",
         ranks=fabric.hosts,
@@ -109,7 +109,7 @@ def permutation(fabric: LeafSpine, seconds: float = 1.0, channels: int = 4) -> S
 
 
 def alltoall(fabric: LeafSpine, seconds: float = 1.0, channels: int = 1) -> Schedule:
-    """Every host sends to every other, for about `seconds`."""
+    """Have every host send to every other, for about `seconds`."""
     return build_schedule("alltoall", ranks=fabric.hosts, size_bytes=bytes_in(fabric, seconds), channels=channels)
 
 
@@ -121,7 +121,7 @@ def rows(
     predicted: bool = False,
     processes: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The row of `runs.csv` of each run in turn, and what building the fabric took as `setup_s`.
+    """Return the row of `runs.csv` of each run in turn, and what building the fabric took as `setup_s`.
 
     A run that does not finish has a row too: its fidelity is "fail", and there is no `cct_s`. With `predicted`, theory
     is asked what each run should take, before anything is built. `processes` replay, or as many as by default. Needs
@@ -167,10 +167,10 @@ def medians(
 
 
 def faithful(row: dict[str, Any], most_over_bound: float) -> bool:
-    """Whether a run's number can be trusted and is within `most_over_bound` of its bound."""
+    """Return whether a run's number can be trusted and is within `most_over_bound` of its bound."""
     return row["fidelity"] == PASS and bool(row["cct_over_bound"] <= most_over_bound)
 
 
-def available(dataplanes: Sequence[str] = ("ovs", "linux")) -> list[str]:
-    """Those of `dataplanes` that are installed here."""
-    return [name for name in dataplanes if name == "linux" or which("ovs-vswitchd")]
+def available() -> list[str]:
+    """Return the data planes that are installed here."""
+    return [name for name, plane in PLANES.items() if plane.installed()]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.judge.rows import PASS
-from experiments.results.drawn import Figure
+from experiments.results.drawn import Axes, Figure
 from experiments.results.plots import blank, height_in, legend, look, styled
 from experiments.spec.units import parse_rate_bps, parse_share, parse_size_bytes, parse_time_s
 from experiments.theory.crossing import Crossing
@@ -57,8 +57,15 @@ def curves_of(runs: pd.DataFrame) -> list[Curve]:
 
 @styled
 def draw_curve(curve: Curve, schemes: Sequence[str]) -> Figure:
-    """CCT / bound over the values of a key: a point a seed, the prediction as a line; hollow: failed fidelity."""
+    """Draw CCT / bound over the values of a key: a point a seed, the prediction as a line; hollow: failed fidelity."""
     figure, (axes,) = blank(height_in(schemes), curve.name)
+    curve_on(axes, curve, schemes)
+    legend(figure, axes)
+    return figure
+
+
+def curve_on(axes: Axes, curve: Curve, schemes: Sequence[str]) -> None:
+    """Draw what `draw_curve` shows, but for its legend."""
     runs = curve.runs.assign(place=curve.runs.value.map(curve.places))
     width = max(curve.places.values()) - min(curve.places.values()) or 1.0
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
@@ -85,13 +92,11 @@ def draw_curve(curve: Curve, schemes: Sequence[str]) -> Figure:
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.95), max(high, 1.25))  # what differs by a hundredth should not look far apart
     axes.grid(visible=True, axis="y")
-    legend(figure, axes)
-    return figure
 
 
 @styled
 def draw_frontier(title: str, key: str, limit: float, searches: Mapping[str, Crossing]) -> Figure:
-    """Splitting over spraying along an axis: of each search a point a seed, medians, and where they pass `limit`."""
+    """Draw splitting over spraying on an axis: of each search a point a seed, medians, and where they pass `limit`."""
     figure, (axes,) = blank(height_in(list(searches)), title)
     axes.axhline(limit, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
     for (name, found), colour, marker in zip(searches.items(), ("#0072B2", "#D55E00"), ("o", "^"), strict=False):

@@ -1,4 +1,4 @@
-"""A drawing of the fabric, from its counts: spines above, leaves below them, hosts at the bottom."""
+"""A drawing of the fabric, as its experiment has it: spines above, leaves below them, hosts at the bottom."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 _MOST = 8  # switches a row; of more, the first ones and the last
+_BROKEN, _FAILED = "4 3", "1 3"  # dashes
 _STEP, _MARGIN = 44.0, 34.0
 _SPINES_Y, _LEAVES_Y, _HOSTS_Y = 14.0, 78.0, 108.0
 
@@ -14,12 +15,14 @@ _SPINES_Y, _LEAVES_Y, _HOSTS_Y = 14.0, 78.0, 108.0
 def fabric_drawing(fabric: Mapping[str, Any], broken: str = "") -> str:
     """Return the fabric as an <svg> element; nothing where its counts are not known.
 
-    `broken` is what experiments say of faults: links named there, such as leaf1-spine2, are dashed.
+    `broken` is what experiments say of faults: links named there, such as leaf1-spine2, are dashed. Those that have
+    failed from the start are dotted, and a spine whose links have another rate has it above.
     """
     counts = [fabric.get(key) for key in ("leaves", "spines", "hosts_per_leaf")]
     if not all(type(count) is int and count > 0 for count in counts):
         return ""
     leaves, spines, hosts = (int(count or 0) for count in counts)
+    spine_rates, failed = _uneven(fabric)
     above, below = _shown(spines), _shown(leaves)
     width = 2 * _MARGIN + _STEP * max(len(above), len(below), 3)
     x_of = {
@@ -30,14 +33,19 @@ def fabric_drawing(fabric: Mapping[str, Any], broken: str = "") -> str:
     for leaf, x in x_of["leaf"].items():
         for spine, to_x in x_of["spine"].items():
             if leaf and spine:
-                named = f"leaf{leaf}-spine{spine}"
-                look = 'stroke="#D55E00" stroke-dasharray="4 3" stroke-width="1.6"' if named in broken.split() else ""
+                names = {f"leaf{leaf}-spine{spine}", f"spine{spine}"}
+                dashes = _FAILED if names & failed else _BROKEN if names & set(broken.split()) else ""
+                look = f'stroke="#D55E00" stroke-dasharray="{dashes}" stroke-width="1.6"' if dashes else ""
                 parts.append(_line(x, _LEAVES_Y - 9, to_x, _SPINES_Y + 9, look))
         if leaf:
             parts += [_line(x, _LEAVES_Y + 9, to_x, _HOSTS_Y - 3) for to_x in _spread(x, hosts)]
             parts += [f'<circle cx="{to_x:g}" cy="{_HOSTS_Y:g}" r="3"/>' for to_x in _spread(x, hosts)]
     for kind, y in (("spine", _SPINES_Y), ("leaf", _LEAVES_Y)):
         parts += [_switch(number, x, y) for number, x in x_of[kind].items()]
+    for spine, x in x_of["spine"].items():
+        if rate := spine_rates.get(f"spine{spine}"):
+            text = f'x="{x:g}" y="{_SPINES_Y - 12:g}" font-size="9" text-anchor="middle"'
+            parts.append(f"<text {text}>{escape(str(rate))}</text>")
     rates = [escape(str(fabric.get(key, ""))) for key in ("fabric_rate", "host_rate")]
     words = [
         (_SPINES_Y, f"{spines} spine{'s' * (spines > 1)}"),
@@ -48,9 +56,16 @@ def fabric_drawing(fabric: Mapping[str, Any], broken: str = "") -> str:
     ]
     parts += [f'<text x="{width:g}" y="{y + 4:g}" font-size="11">{text}</text>' for y, text in words if text]
     about = f"{leaves} leaves, {spines} spines, {hosts} hosts a leaf"
-    box = f'viewBox="0 0 {width + 84:g} 116"'
+    top = 10 if spine_rates else 0
+    box = f'viewBox="0 {-top:g} {width + 84:g} {116 + top:g}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{about}" {box} fill="currentColor">'
     return f"{head}{''.join(parts)}</svg>"
+
+
+def _uneven(fabric: Mapping[str, Any]) -> tuple[Mapping[str, Any], set[str]]:
+    """The rates of spines that differ, and the names of what has failed; nothing of what is damaged."""
+    rates, failed = fabric.get("spine_rates"), fabric.get("failed")
+    return rates if isinstance(rates, Mapping) else {}, set(map(str, failed)) if isinstance(failed, list) else set()
 
 
 def _shown(count: int) -> list[int]:

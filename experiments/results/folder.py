@@ -105,7 +105,7 @@ class ResultsFolder:
         return folder
 
     def manifest(self) -> dict[str, Any]:
-        """What was asked, and on what it ran. Raises ResultsError."""
+        """Return what was asked, and on what it ran. Raises ResultsError."""
         content = self._content(MANIFEST)
         if content is None:
             raise ResultsError(f"{self.path} is no results folder: it has no {MANIFEST}")
@@ -133,7 +133,7 @@ class ResultsFolder:
                 file.write(json.dumps(json.loads(text), indent=2).encode() + b"\n")
 
     def append(self, judged: Judged) -> None:
-        """The frames first and the row last: a run is in `runs.csv` only if all of it is there."""
+        """Write the frames first and the row last: a run is in `runs.csv` only if all of it is there."""
         run_id = judged.row["run_id"]
         with self._writing():
             for name, frame in judged.frames.items():
@@ -157,7 +157,7 @@ class ResultsFolder:
                 self._write_failed(self.failed_runs())
 
     def record_failed(self, run_ids: Sequence[str], reason: str) -> None:
-        """Remember, until they finish, runs that did not."""
+        """Record runs that did not finish, until they do."""
         before = self.failed_runs()
         rows = [(run_id, reason, time.strftime("%Y-%m-%dT%H:%M:%S%z")) for run_id in run_ids]
         with self._writing():
@@ -173,7 +173,7 @@ class ResultsFolder:
             file.write(guarded(failed).to_csv(index=False).encode(errors="replace"))
 
     def runs(self) -> pd.DataFrame:
-        """One row a finished run; empty (without columns) before the first. Raises ResultsError."""
+        """Return one row a finished run; empty (without columns) before the first. Raises ResultsError."""
         content = self._content(RUNS)
         if content is None:
             return pd.DataFrame()
@@ -181,7 +181,7 @@ class ResultsFolder:
             return unguarded(parse_runs(content, of_programs="program" in self.manifest()))
 
     def failed_runs(self) -> pd.DataFrame:
-        """run_id, reason and time of the runs that did not finish, and have not since. Raises ResultsError."""
+        """Return run_id, reason and time of the runs that did not finish, and have not since. Raises ResultsError."""
         content = self._content(FAILED_RUNS)
         if content is None:
             return pd.DataFrame(columns=list(FAILED_COLUMNS))
@@ -190,7 +190,7 @@ class ResultsFolder:
         return failed[~failed.run_id.isin(self.runs().get("run_id", []))].reset_index(drop=True)
 
     def frame(self, name: str) -> pd.DataFrame:
-        """All finished runs' rows of flows, subflows, links or queues. Raises ResultsError."""
+        """Return all finished runs' rows of flows, subflows, links or queues. Raises ResultsError."""
         frames = [self._frame_of(name, run_id) for run_id in self.runs().get("run_id", [])]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
@@ -266,14 +266,14 @@ def _unwritable(path: Path, error: OSError) -> str:
 
 
 def write_file(path: Path, text: str) -> None:
-    """A file of the caller's. Raises ResultsError."""
+    """Write a file of the caller's. Raises ResultsError."""
     with new_file(path) as file:
         file.write(text.encode())
 
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """What `path` is to be, of the caller's: all of it or nothing.
+    """Open what `path` is to be, of the caller's: all of it or nothing.
 
     Replaces nothing but a regular file. Raises ResultsError.
     """
@@ -289,7 +289,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def default_path(name: str) -> Path:
-    """A folder of its own for a run that starts now."""
+    """Return a folder of its own for a run that starts now."""
     path = first = Path("results") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     number = 1
     with as_caller():

@@ -67,7 +67,7 @@ class _Copies:
 
 
 def restored(folder: ResultsFolder) -> Experiment:
-    """The experiment that a results folder was begun with, as it reads the copies there.
+    """Return the experiment that a results folder was begun with, as it reads the copies there.
 
     Raises ResultsError where one is missing or has changed, and SpecError where the experiment is none.
     """

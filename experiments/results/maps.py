@@ -13,6 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from emulator.topology import MAX_LEAVES, MAX_SPINES
+from experiments.theory.loads import LinkBytes
+from experiments.theory.loads import over_ideal as over_each_ideal
 
 Cells = NDArray[np.float64]
 
@@ -28,23 +30,23 @@ _OPEN = '<svg xmlns="http://www.w3.org/2000/svg" role="img"'
 
 
 def over_ideal(links: pd.DataFrame) -> tuple[Cells, Cells]:
-    """Bytes of one run's fabric links, leaf x spine, up and down; over the fullest link's if each leaf spread its own.
+    """How long one run's fabric links worked, leaf x spine, up and down; over the fullest's if leaves spread theirs.
 
-    NaN where there is no link. The most of all cells is the run's congestion ratio.
+    NaN where there is no link, or it has failed. The most of all cells is the run's congestion ratio.
     """
     fabric = links[links.spine.between(0, MAX_SPINES - 1) & links.leaf.between(0, MAX_LEAVES - 1)]
     if fabric.empty:
         return NOTHING
     leaves, spines = (range(int(fabric[key].max()) + 1) for key in ("leaf", "spine"))
-    up, down = (
-        fabric[fabric.direction == direction]
-        .pivot_table(index="leaf", columns="spine", values="tx_bytes")
-        .reindex(index=leaves, columns=spines)
-        .to_numpy(float)
-        for direction in ("up", "down")
-    )
-    ideal = max(np.nan_to_num(cells).mean(axis=1).max() for cells in (up, down))
-    return (up / ideal, down / ideal) if ideal else (up * 0, down * 0)
+    if "rate_bps" not in fabric or not pd.api.types.is_numeric_dtype(fabric.rate_bps):
+        fabric = fabric.assign(rate_bps=1)
+
+    def cells(direction: str, values: str) -> Cells:
+        table = fabric[fabric.direction == direction].pivot_table(index="leaf", columns="spine", values=values)
+        return np.nan_to_num(table.reindex(index=leaves, columns=spines).to_numpy(float))
+
+    up, down = over_each_ideal(LinkBytes(cells("up", "tx_bytes"), cells("down", "tx_bytes")), cells("up", "rate_bps"))
+    return up, down
 
 
 def heat_map(up: Cells, down: Cells, scheme: str, about: str, most: float) -> str:

@@ -23,7 +23,7 @@ _MEDIANS = (
     *("step_s", "step_over_bound", "exposed_s", "overlap", "request_p99_s"),
     *("loaded_s", "duration_s", "wire_bytes"),
     *("cct_s", "predicted_cct_s", "bound_s", "size_bytes", "busbw_bps", "utilisation"),
-    *("subflows", "cut_flows", "retransmitted_segments"),
+    *("subflows", "cut_flows", "retransmitted_segments", "converged_s"),
 )
 _MOST = ("drops_packets", "timeouts", "exit_status")  # rare, and a median would hide what happened to one seed
 
@@ -143,8 +143,10 @@ COUNTS = (
     Column("retrans-\nmits", "retransmitted_segments", _counted("retransmitted_segments"), events=True),
     TIMEOUTS,
     DROPS,
+    Column("lost\nfor", "converged_s", lambda row: f"{row.converged_s:.3g} s"),
 )
-"""Of a run: TCP's connections, flows cut, segments sent again; time-outs and packets dropped, of the run with most."""
+"""Of a run: TCP's connections, flows cut, segments sent again; time-outs and packets dropped, of the run with most; for
+how long a fault took packets."""
 
 PAGE = (
     Column("CCT", "cct_s", lambda row: f"{row.cct_s:.3g} s"),

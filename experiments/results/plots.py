@@ -63,11 +63,14 @@ _STYLE = {
     "svg.fonttype": "none",
 }
 
+PRINTED = {key: "black" if value == INK else value for key, value in _STYLE.items() if "facecolor" not in key}
+"""The same on paper, where nothing is to be told apart from the page."""
+
 P = ParamSpec("P")
 
 
 def look(scheme: str) -> Look:
-    """The same for a scheme in every figure of every report, also where only another version knows the scheme."""
+    """Return how a scheme looks in every figure of every report, also where only another version knows the scheme."""
     try:
         return scheme_of(scheme).look
     except ValueError:
@@ -118,29 +121,34 @@ SENT_AGAIN = Measure("retransmitted_segments", "sent again\n(segments)", _count,
 
 @styled
 def points(runs: pd.DataFrame, measures: Sequence[Measure], schemes: Sequence[str], title: str) -> Figure:
-    """The runs of one traffic, a panel a measure and a row a scheme: a point a seed.
+    """Draw the runs of one traffic, a panel a measure and a row a scheme: a point a seed.
 
     Three trusted runs or more have a bar at their median, and its number; fewer have their own.
     """
     figure, panels = blank(0.95 + 0.22 * len(schemes), title, columns=len(measures))
     for axes, measure in zip(panels, measures, strict=True):
-        if measure.best is not None:
-            axes.axvline(measure.best, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
-        for row, scheme in enumerate(schemes):
-            _row_of_points(axes, row, runs[runs.scheme == scheme].dropna(subset=measure.column), measure)
-        axes.set_yticks(range(len(schemes)), schemes)
-        axes.set_ylim(len(schemes) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(visible=True, axis="x")
-        axes.set_xlabel(measure.label)
-        axes.set_xlim(min(axes.get_xlim()[0], measure.span[0]), max(axes.get_xlim()[1], measure.span[1]))
-        axes.locator_params(axis="x", nbins=3 if len(measures) > 1 else 6, integer=measure.whole)
-        if measure.whole:
-            axes.xaxis.set_major_formatter(_count)
+        points_on(axes, runs, measure, schemes, ticks=3 if len(measures) > 1 else 6)
     for axes in panels[1:]:
         axes.set_yticklabels([])
     return figure
+
+
+def points_on(axes: Axes, runs: pd.DataFrame, measure: Measure, schemes: Sequence[str], ticks: int = 6) -> None:
+    """Draw one panel of `points`."""
+    if measure.best is not None:
+        axes.axvline(measure.best, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), alpha=0.6)
+    for row, scheme in enumerate(schemes):
+        _row_of_points(axes, row, runs[runs.scheme == scheme].dropna(subset=measure.column), measure)
+    axes.set_yticks(range(len(schemes)), schemes)
+    axes.set_ylim(len(schemes) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=True, axis="x")
+    axes.set_xlabel(measure.label)
+    axes.set_xlim(min(axes.get_xlim()[0], measure.span[0]), max(axes.get_xlim()[1], measure.span[1]))
+    axes.locator_params(axis="x", nbins=ticks, integer=measure.whole)
+    if measure.whole:
+        axes.xaxis.set_major_formatter(_count)
 
 
 def _row_of_points(axes: Axes, row: int, mine: pd.DataFrame, measure: Measure) -> None:
@@ -179,7 +187,7 @@ def timeline(
     most_bytes: float,
     faults: pd.DataFrame | None = None,
 ) -> Figure:
-    """One run a scheme over time, a row each: what waits at the fullest fabric port, and which flows are complete.
+    """Draw one run a scheme over time, a row each: what waits at the fullest fabric port, and which flows are complete.
 
     `queues` has the samples of fabric ports (scheme, time_s, backlog_bytes): the light shade reaches to the fullest
     port, the dark one to the mean of all, and `most_bytes` fills a row. `flows` has scheme, start_s and fct_s: the line
@@ -187,6 +195,19 @@ def timeline(
     confirmed_s.
     """
     figure, (axes,) = blank(0.75 + 0.3 * len(schemes), title)
+    timeline_on(axes, queues, flows, schemes, most_bytes, faults)
+    return figure
+
+
+def timeline_on(
+    axes: Axes,
+    queues: pd.DataFrame,
+    flows: pd.DataFrame,
+    schemes: Sequence[str],
+    most_bytes: float,
+    faults: pd.DataFrame | None = None,
+) -> None:
+    """Draw what `timeline` shows."""
     unit, name = _bytes_unit(most_bytes)
     axes.set_ylim(0, len(schemes))
     for place, scheme in enumerate(reversed(schemes)):
@@ -203,7 +224,6 @@ def timeline(
     axes.text(1.02, 1, f"most ({name})", transform=axes.transAxes, va="bottom", ha="left")
     axes.set_xlabel("time since the first send (s)")
     axes.grid(visible=True, axis="x")
-    return figure
 
 
 def _queue(axes: Axes, place: int, samples: pd.DataFrame, most_bytes: float, unit: float) -> None:
@@ -249,7 +269,7 @@ def share_scale(figures: Iterable[Figure], axis: str = "x") -> None:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """As one <svg> element to put into a page. The same figure and name give the same text; other names, other ids."""
+    """Write it as an <svg> element of a page. The same figure and name give the same text; other names, other ids."""
     raw = io.StringIO()
     with _style(**{"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a letter that our font lacks: the reader's may have it
@@ -258,12 +278,12 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def css_colour(scheme: str) -> str:
-    """The scheme's colour, as a page that shows its figures writes it."""
+    """Return the scheme's colour, as a page that shows its figures writes it."""
     return css(look(scheme).colour)
 
 
 def height_in(schemes: Sequence[str]) -> float:
-    """Of a figure of lines, whose legend has three schemes a row."""
+    """Return the height of a figure of lines, whose legend has three schemes a row."""
     return 1.9 + 0.16 * -(-len(schemes) // 3)
 
 

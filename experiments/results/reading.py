@@ -48,7 +48,7 @@ _NUMBERS = (
     *("predicted_cct_s", "predicted_low_s", "predicted_high_s", "algbw_bps", "busbw_bps", "duration_s", "loaded_s"),
     *("subflows", "cut_flows", "flows", "wire_bytes", "retransmitted_segments", "out_of_order_segments", "timeouts"),
     *("drops_packets", "queue_peak_bytes", "cpu_idle_min", "size_bytes", "exit_status", "seed"),
-    *("step_s", "step_over_bound", "exposed_s", "overlap", "request_p50_s", "request_p99_s"),
+    *("converged_s", "step_s", "step_over_bound", "exposed_s", "overlap", "request_p50_s", "request_p99_s"),
 )
 _ALWAYS = ("run_id", "traffic", "scheme", "seed", "fidelity", "fidelity_reasons", "congestion_ratio")
 _OF_REPLAYS, _OF_PROGRAMS = ("cct_s", "cct_over_bound"), ("loaded_s",)

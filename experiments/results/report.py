@@ -193,6 +193,10 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "{leaves} leaves x {spines} spines x {hosts_per_leaf} hosts per leaf".format(**fabric)
     if {"host_rate", "fabric_rate"} <= fabric.keys():
         yield "host links {host_rate}, fabric links {fabric_rate}".format(**fabric)
+    if rates := fabric.get("spine_rates"):
+        yield f"but those of {_words(rates)}"
+    if failed := fabric.get("failed"):
+        yield f"failed from the start {', '.join(map(str, failed)) if isinstance(failed, list) else failed}"
     scale = fabric.get("scale")
     if isinstance(scale, int) and scale > 1:
         yield f"emulated {scale} times slower than asked for, and all times and rates here are the emulation's"

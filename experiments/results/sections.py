@@ -40,31 +40,31 @@ class Results:
 
     @cached_property
     def flows(self) -> pd.DataFrame:
-        """Of the typical runs."""
+        """Return the flows of the typical runs."""
         flows = self._frame("flows")
         return flows[flows.run_id.isin(self.typical.run_id)]
 
     @cached_property
     def links(self) -> pd.DataFrame:
-        """Of the typical runs, the ports of fabric links."""
+        """Return the ports of fabric links of the typical runs."""
         links = self._of_runs(self._links)
         return links[links.run_id.isin(self.typical.run_id) & links.spine.notna()]
 
     @cached_property
     def over_ideal(self) -> dict[Part, tuple[Cells, Cells]]:
-        """Of the typical run of every traffic and scheme, what its fabric links carried over ideal sharing."""
+        """Return what fabric links carried over ideal sharing in the typical run of every traffic and scheme."""
         groups = self.links.groupby(["traffic", "scheme"]) if len(self.links) else ()
         return {Part(*map(str, names)): over_ideal(links) for names, links in groups}
 
     @cached_property
     def queues(self) -> pd.DataFrame:
-        """Of the typical runs, the samples of fabric ports."""
+        """Return the samples of fabric ports of the typical runs."""
         queues = self._frame("queues")
         return queues[queues.run_id.isin(self.typical.run_id) & queues.port.isin(self.links.port.unique())]
 
     @cached_property
     def faults(self) -> pd.DataFrame:
-        """Of the typical runs, what faults changed and when; empty where nothing was to break."""
+        """Return what faults changed in the typical runs, and when; empty where nothing was to break."""
         if not self.manifest.get("experiment", {}).get("faults"):
             return self.typical.iloc[:0]
         faults = self._frame("faults")
@@ -88,7 +88,7 @@ def with_utilisation(runs: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
 
 
 def typical(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of every traffic and scheme the run with the median time: of the trusted ones, where there are any.
+    """Return the run with the median time of every traffic and scheme, a trusted one where there is any.
 
     Of an even number it is the slower of the two nearest the median, so that what is shown is never better than that.
     """
@@ -104,7 +104,7 @@ def typical(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def parts_of(everyone: Sequence[Results], *, each_scheme: bool) -> list[Part]:
-    """Every traffic, or every traffic and scheme, that some folder has runs of; in the order they ran."""
+    """Return every traffic, or every traffic and scheme, that some folder has runs of; in the order they ran."""
     columns = ["traffic", "scheme"] if each_scheme else ["traffic"]
     found = [Part(*row) for each in everyone if len(each.runs) for row in each.runs[columns].itertuples(index=False)]
     order = list(dict.fromkeys(part.traffic for part in found))
@@ -112,7 +112,7 @@ def parts_of(everyone: Sequence[Results], *, each_scheme: bool) -> list[Part]:
 
 
 def of_part(frame: pd.DataFrame, part: Part) -> pd.DataFrame:
-    """The rows of `frame` that are about `part`."""
+    """Return the rows of `frame` that are about `part`."""
     if frame.empty:
         return frame
     mine = frame[frame.traffic == part.traffic]
@@ -120,7 +120,7 @@ def of_part(frame: pd.DataFrame, part: Part) -> pd.DataFrame:
 
 
 def schemes_of(everyone: Sequence[Results]) -> list[str]:
-    """Every scheme that some folder has runs of, in the order they ran."""
+    """Return every scheme that some folder has runs of, in the order they ran."""
     return list(dict.fromkeys(scheme for each in everyone for scheme in each.runs.get("scheme", [])))
 
 

@@ -22,8 +22,8 @@ from experiments.results.verdict import (
 )
 from experiments.theory.prediction import EXPLAINED
 
-SPLIT = f"a single path with minimal splitting ({SPLITTING})"
-DEALT = f"a single path a connection, dealt round-robin ({SPLITTING})"
+SPLIT = "a single path with minimal splitting"
+DEALT = "a single path a connection, dealt round-robin"
 """What splitting is for unmodified programs, whose connections nobody can split."""
 
 _IN_SHORT: Mapping[Outcome, str] = {
@@ -55,7 +55,7 @@ def sentence(verdict: Verdict) -> str:
         return f"No verdict: {trusted} of {asked.runs} runs can be trusted (fidelity), two thirds are needed."
     if verdict.outcome is None:
         return f"No verdict: {'; '.join(f'on {line.traffic}, {_lacking(verdict, line)}' for line in verdict.lines)}."
-    claim = _claim(verdict, verdict.outcome, DEALT if asked.programs else SPLIT)
+    claim = _claim(verdict, verdict.outcome)
     if verdict.straddles:
         claim = f"Too close to call, as seeds lie on both sides of the limit; by the medians: {claim}"
     return f"{claim} ({'; '.join([*_basis(verdict), *caveats(verdict)])})."
@@ -65,7 +65,7 @@ def expectation(verdict: Verdict) -> str:
     """The answer that predictions give, which no run has shown yet."""
     if verdict.outcome is None:
         return sentence(verdict)
-    claim = _claim(verdict, verdict.outcome, SPLIT)
+    claim = _claim(verdict, verdict.outcome)
     doubt = " It is close: seeds lie on both sides of the limit." if verdict.straddles else ""
     return f"By theory, {claim[0].lower()}{claim[1:]}.{doubt}"
 
@@ -91,7 +91,7 @@ def line_words(verdict: Verdict, line: Line) -> tuple[str, str]:
         outcome = f'seeds disagree, from "{least}" to "{most}"; by the medians, {outcome}'
     margins = [
         f"{name} took {_times(margin, verdict)} the time of {verdict.baseline}"
-        for name, margin in ((SPLITTING, line.ethereal), (PLAIN, line.ecmp))
+        for name, margin in ((verdict.splitting, line.ethereal), (PLAIN, line.ecmp))
         if margin
     ]
     provisional = f"; {_no_spread(verdict)}" if line.provisional else ""
@@ -125,7 +125,8 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
 
     within         the threshold, as a share of the spraying scheme's time
     overall        outcome (ecmp-is-enough, splitting-is-enough, spraying-pays, or null: no verdict), sentence,
-                   straddles (another seed may turn it), provisional (no spread over seeds is known), spraying_scheme,
+                   straddles (another seed may turn it), provisional (no spread over seeds is known), spraying_scheme
+                   and splitting_scheme (what is compared; the latter is the one that `ethereal` is about below),
                    worst_collective (by the scheme the outcome is about), runs asked for, finished and trusted, seeds,
                    caveats
     collectives    for each: collective, outcome, sentence, straddles, provisional; of ecmp and ethereal the ratio of
@@ -141,6 +142,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
             "straddles": verdict.straddles,
             "provisional": verdict.provisional,
             "spraying_scheme": verdict.baseline or None,
+            "splitting_scheme": verdict.splitting,
             "worst_collective": verdict.worst.traffic if verdict.worst else None,
             "runs": verdict.asked.runs,
             "finished": verdict.finished,
@@ -170,8 +172,9 @@ def percent(share: float) -> str:
     return f"{100 * share:g} %"
 
 
-def _claim(verdict: Verdict, outcome: Outcome, single_path: str) -> str:
+def _claim(verdict: Verdict, outcome: Outcome) -> str:
     limit, spray, worst = percent(verdict.within), verdict.baseline, verdict.worst
+    single_path = f"{DEALT if verdict.asked.programs else SPLIT} ({verdict.splitting})"
     assert worst is not None, "an outcome has a line it comes from"
     if outcome is Outcome.SPRAYING:
         ecmp = f"; plain ECMP took {_times(worst.ecmp, verdict)}" if worst.ecmp else ""

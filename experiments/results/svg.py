@@ -12,7 +12,7 @@ _DIGITS = re.compile(r"(\.[0-9]{2})[0-9]+")
 
 
 def for_pages(svg: str, name: str, title: str) -> str:
-    """Without what a page has or does not want: prolog, metadata, fonts, a style for all of it, ids met elsewhere."""
+    """Leave out what a page has or does not want: prolog, metadata, fonts, a style for all of it, ids met elsewhere."""
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(svg)
@@ -43,7 +43,7 @@ def for_pages(svg: str, name: str, title: str) -> str:
 
 
 def as_file(svg: str) -> str:
-    """What a page has, as a file of its own: it brings the colours that a page would have given it."""
+    """Return what a page has, as a file of its own: it brings the colours that a page would have given it."""
     style = (
         "<style>svg{color:#1d2129;background:#fff;font-family:system-ui,sans-serif}"
         "@media(prefers-color-scheme:dark){svg{color:#e4e6eb;background:#15181d}}</style>"

@@ -34,7 +34,7 @@ def table_of_collectives(
     groups: Iterable[tuple[str, Sequence[Sequence[Cell]]]],
     caption: str | None = None,
 ) -> Table:
-    """A section for every collective: its name, and beside it its rows of `headings`, the first of which is a scheme.
+    """Make a section a collective: its name, and beside it its rows of `headings`, the first of which is a scheme.
 
     A name that is too long goes on beside the next rows.
     """
@@ -51,7 +51,7 @@ def table_of_rows(
     left: Collection[str] = (),
     gives_way: int = 0,
 ) -> Table:
-    """A line for every row; the column `gives_way`, a name, goes on below where it is too long.
+    """Make a table of a line for every row; the column `gives_way`, a name, goes on below where it is too long.
 
     It and the headings `left` are words, all others numbers.
     """

@@ -13,7 +13,7 @@ import pandas as pd
 from experiments.judge.rows import PASS
 from experiments.results.folder import ResultsError
 from experiments.spec.sweep import read_sweep
-from traffic.schemes import names_of_role
+from traffic.schemes import names_of_role, playing, scheme_of
 
 DEFAULT_WITHIN = 0.05
 """A scheme is as good as spraying if its median time is at most this much longer."""
@@ -21,7 +21,8 @@ DEFAULT_WITHIN = 0.05
 LEAST_SEEDS = 2
 """Trusted seeds that every compared scheme needs on a collective; where an experiment has one seed, that one."""
 
-PLAIN, SPLITTING, SPRAYS = names_of_role("plain")[0], names_of_role("splitting")[0], names_of_role("spraying")
+PLAIN, SPLITTING = names_of_role("plain")[0], names_of_role("splitting")[0]
+SPRAYS = [name for name in names_of_role("spraying") if not scheme_of(name).weighted]
 
 _ROUNDING = 1e-9  # a ratio that is the limit to the last digits is within it
 
@@ -122,7 +123,8 @@ class Unexplained:
 class Verdict:
     """The lines, and what follows from them for the experiment as a whole.
 
-    `missing` names the schemes without which nothing is compared; `baseline` is the spraying scheme.
+    `missing` names the schemes without which nothing is compared; `baseline` is the spraying scheme, and
+    `splitting` the one that splits.
     """
 
     within: float
@@ -133,6 +135,7 @@ class Verdict:
     trusted: int
     lines: tuple[Line, ...]
     unexplained: tuple[Unexplained, ...]
+    splitting: str = SPLITTING
     idle: int = 0
     """Runs in which no port was ever loaded: there is nothing to compare."""
     silent: int = 0
@@ -189,24 +192,25 @@ def decide(
     Runs that were asked for and have no row count as not trusted. `within` is a share: 0.05 is 5 %.
     """
     asked = asked or Asked.of(runs)
-    baseline = next((scheme for scheme in SPRAYS if scheme in asked.schemes), "")
-    missing = (*([] if SPLITTING in asked.schemes else [SPLITTING]), *([] if baseline else SPRAYS[:1]))
+    baseline, splitting = playing("spraying", asked.schemes) or "", playing("splitting", asked.schemes) or ""
+    missing = (*([] if splitting else [SPLITTING]), *([] if baseline else SPRAYS[:1]))
+    splitting = splitting or SPLITTING
     if runs.empty:
-        return Verdict(within, asked, baseline, missing, 0, 0, (), ())
+        return Verdict(within, asked, baseline, missing, 0, 0, (), (), splitting)
     runs = runs.sort_values("run_id")
     trusted = runs[runs.fidelity == PASS]
     if idle := int((runs[asked.measure] == 0).sum()):
         silent = int((runs.wire_bytes == 0).sum()) if "wire_bytes" in runs else 0
-        return Verdict(within, asked, baseline, missing, len(runs), len(trusted), (), (), idle, silent)
-    compared = [] if missing else [scheme for scheme in (PLAIN, SPLITTING, baseline) if scheme in asked.schemes]
+        return Verdict(within, asked, baseline, missing, len(runs), len(trusted), (), (), splitting, idle, silent)
+    compared = [] if missing else [scheme for scheme in (PLAIN, splitting, baseline) if scheme in asked.schemes]
     medians = trusted.groupby(["traffic", "seed", "scheme"])[asked.measure].median().unstack().reindex(columns=compared)
     by_traffic = dict(list(medians.groupby("traffic")))
     names = runs.traffic.unique() if compared else []
-    lines = [_line(name, by_traffic.get(name, medians.iloc[:0]), asked, within) for name in names]
+    lines = [_line(name, by_traffic.get(name, medians.iloc[:0]), splitting, asked, within) for name in names]
     answered = [line.traffic for line in lines if line.outcome]
     rested_on = trusted[trusted.traffic.isin(answered) & trusted.scheme.isin(compared)]
     counts = len(runs), len(trusted)
-    return Verdict(within, asked, baseline, missing, *counts, tuple(lines), _unexplained(rested_on))
+    return Verdict(within, asked, baseline, missing, *counts, tuple(lines), _unexplained(rested_on), splitting)
 
 
 def of_results(runs: pd.DataFrame, manifest: Mapping[str, Any], within: float | None = None) -> Verdict:
@@ -236,13 +240,13 @@ def _limit(within: float) -> float:
     return 1 + within + _ROUNDING
 
 
-def _line(traffic: str, by_seed: pd.DataFrame, asked: Asked, within: float) -> Line:
+def _line(traffic: str, by_seed: pd.DataFrame, splitting: str, asked: Asked, within: float) -> Line:
     """Conclude from `by_seed`: a row a seed, a column a scheme, the spraying one last; NaN where nothing is trusted."""
     needed = min(LEAST_SEEDS, len(asked.seeds))
     seeds = by_seed.notna().sum()
     if lacking := tuple((str(scheme), int(count)) for scheme, count in seeds.items() if count < needed):
         return Line(traffic, None, lacking)
-    ethereal = _margin(by_seed, SPLITTING)
+    ethereal = _margin(by_seed, splitting)
     ecmp = _margin(by_seed, PLAIN) if PLAIN in by_seed else None
     cases = zip(_extremes(ethereal), _extremes(ecmp) if ecmp else [None] * 3, strict=True)
     outcome, *others = [_outcome(*ratios, _limit(within)) for ratios in cases]

@@ -21,7 +21,7 @@ from experiments.spec.sweep import Sweep
 from experiments.theory.crossing import HALVINGS, Crossing, find_crossing
 from experiments.theory.loads import choose_spines
 from experiments.theory.prediction import without_jitter
-from traffic.schemes import Role, names_of_role
+from traffic.schemes import Role, names_of_role, playing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,5 +208,4 @@ def pair_of(experiment: Experiment) -> tuple[str, str]:
 
 def _of_role(experiment: Experiment, role: Role) -> str:
     """The scheme of the experiment that plays `role`, or the one that usually does."""
-    names = names_of_role(role)
-    return next((scheme for scheme in names if scheme in experiment.schemes), names[0])
+    return playing(role, experiment.schemes) or names_of_role(role)[0]

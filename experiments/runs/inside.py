@@ -21,7 +21,7 @@ from emulator.meters.meters import Sampler, settled_counters
 from emulator.order import FabricOrder
 from emulator.programs import furnish, put_first, register
 from experiments.judge.evidence import Built, Measured
-from experiments.runs.messages import Event, Failed, Job, Lost, Playing, Progress, Started, UnfitError
+from experiments.runs.messages import Event, Failed, Glance, Job, Lost, Playing, Progress, Started, UnfitError
 
 
 def perform(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
@@ -103,7 +103,7 @@ def _play(fabric: Fabric, sampler: Sampler, job: Job) -> Generator[Event, None, 
             sampler.start()
             try:
                 clock.start()
-                result = yield from _reported(job.run_id, play())
+                result = yield from _reported(job.run_id, play(), sampler if job.watched else None)
                 clock.halt()
                 after = settled_counters(fabric)
                 happened = clock.settle()
@@ -114,10 +114,12 @@ def _play(fabric: Fabric, sampler: Sampler, job: Job) -> Generator[Event, None, 
     yield Measured(job.run_id, result, before, after, samples, shaping, captured, happened)
 
 
-def _reported(run_id: str, playing: Playing) -> Iterator[Event] | Any:
+def _reported(run_id: str, playing: Playing, sampler: Sampler | None) -> Iterator[Event] | Any:
     while True:
         try:
             said = next(playing)
         except StopIteration as end:
             return end.value
         yield Progress(run_id, said) if isinstance(said, float | int) else said
+        if sampler and (sample := sampler.glance()):
+            yield Glance(run_id, sample)

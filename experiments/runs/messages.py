@@ -6,18 +6,22 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from emulator.dataplane import Endpoints
 from emulator.faults import Fault, Reaction
 from emulator.files import Folder
 from emulator.forwarding import Forwarding
 from emulator.meters.capture import Which
+from emulator.meters.sampler import RawSample
 from emulator.programs import Ended, Output
 from experiments.judge.evidence import Built, Measured
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
+
+Step = TypeVar("Step")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,14 @@ class Progress:
 
     run_id: str
     fraction: float
+
+
+@dataclass(frozen=True)
+class Glance:
+    """The last sample of a run that is under way and watched."""
+
+    run_id: str
+    sample: RawSample
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,17 @@ Playing = Generator[float | Output | Ended, None, Any]
 result."""
 
 
+def played(steps: Generator[Step, None, Result], seen: Callable[[Step], object] = lambda said: None) -> Result:
+    """Play a load or a replay to its end, and return its result; `seen` is told whatever it yields."""
+    while True:
+        try:
+            said = next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        seen(said)
+
+
 class Load(Protocol):
     """What is put on a fabric in one run. Pickled on its way into the sandbox."""
 
@@ -84,7 +107,10 @@ class Load(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One run, ready to be played; `faults` happen while it is, and the network reacts by `reaction`, if at all."""
+    """One run, ready to be played; `faults` happen while it is, and the network reacts by `reaction`, if at all.
+
+    While it is `watched`, there is a Glance about every second.
+    """
 
     run_id: str
     seed: int
@@ -93,6 +119,7 @@ class Job:
     capture_directory: Folder = field(default_factory=lambda: Folder(Path()))
     faults: Sequence[Fault] = ()
     reaction: Reaction | None = None
+    watched: bool = False
 
 
-Event = Built | Started | Progress | Output | Ended | Failed | Lost | Measured[Any]
+Event = Built | Started | Progress | Glance | Output | Ended | Failed | Lost | Measured[Any]

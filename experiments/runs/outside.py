@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from emulator.files import Folder
@@ -15,7 +15,7 @@ from emulator.sandbox import Sandbox
 from experiments.captures.summary import analyse
 from experiments.judge.evidence import Built, Measured
 from experiments.judge.rows import Judged
-from experiments.runs.messages import Event, Failed, Job, Lost, Progress, Started
+from experiments.runs.messages import Event, Failed, Glance, Job, Lost, Progress, Started
 from experiments.runs.plan import Run
 from experiments.runs.work import Seen, Work
 
@@ -46,7 +46,7 @@ class Done:
 Sandboxes = Callable[[BinaryIO], AbstractContextManager[Any]]
 """What makes a private world from its log, opened: `emulator.sandbox.Sandbox`, or `emulator.scripted.Scripted`."""
 
-Outcome = Preparing | Built | Started | Progress | Output | Ended | Decoding | Done | Failed | Lost
+Outcome = Preparing | Built | Started | Progress | Glance | Output | Ended | Decoding | Done | Failed | Lost
 
 
 def conducted(
@@ -56,8 +56,10 @@ def conducted(
     captures: Folder,
     userspace_limit_bps: int | None = None,
     sandbox: Sandboxes = Sandbox,
+    *,
+    watched: bool = False,
 ) -> Iterator[Outcome]:
-    """Perform `todo`, some of the runs of `work`, and yield what happens as it does.
+    """Perform `todo`, some of the runs of `work`, and yield what happens as it does; a Glance too, where `watched`.
 
     `log` is the open file that the emulation and its daemons write to, `captures` the folder of packet captures.
     `sandbox` makes the private world, one for each of the `parts` of `work`; where the fabric is lost, it is built anew
@@ -66,7 +68,7 @@ def conducted(
     for part in work.parts:
         own = {run.run_id for run in part.runs}
         if mine := [run for run in todo if run.run_id in own]:
-            yield from _on_one_fabric(part, mine, log, captures, userspace_limit_bps, sandbox)
+            yield from _on_one_fabric(part, mine, log, captures, userspace_limit_bps, sandbox, watched=watched)
 
 
 def _on_one_fabric(
@@ -76,12 +78,14 @@ def _on_one_fabric(
     captures: Folder,
     userspace_limit_bps: int | None,
     sandbox: Sandboxes,
+    *,
+    watched: bool,
 ) -> Iterator[Outcome]:
     by_id = {run.run_id: run for run in todo}
     for number, run in enumerate(todo, start=1):
         yield Preparing(number, len(todo))
         work.prepare(run)
-    jobs = [work.job(run, captures) for run in todo]
+    jobs = [replace(work.job(run, captures), watched=watched) for run in todo]
     while jobs:
         over: set[str] = set()
         lost = False

@@ -33,7 +33,7 @@ class Run:
 
 
 def plan_runs(experiment: Experiment, point: str = "") -> list[Run]:
-    """Every run, in order: all of the first seed, then all of the next.
+    """Return every run, in order: all of the first seed, then all of the next.
 
     An interruption then leaves whole comparisons: every collective under every scheme, with fewer seeds; and as a
     collective's schemes follow each other, what changes on the machine in the meantime touches them alike.

@@ -50,7 +50,7 @@ REPEATS = 10
 
 _SAME_RUN = [
     "traffic", "scheme", "seed", "collective", "algorithm", "channels", "ranks", "size_bytes", "leaves", "spines",
-    "hosts_per_leaf", "host_rate_bps", "fabric_rate_bps", "mtu_bytes", "strain",
+    "hosts_per_leaf", "host_rate_bps", "fabric_rate_bps", "uneven", "mtu_bytes", "strain",
 ]  # fmt: skip
 
 
@@ -112,8 +112,8 @@ def beside_results(predicted: pd.DataFrame, runs: pd.DataFrame, where: str = "th
 
 
 def _unstrained_too(rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` with a column `strain`, empty where there is none: runs without any need not have it."""
-    return rows.assign(strain=rows.strain.fillna("") if "strain" in rows else "")
+    """`rows` with the columns `strain` and `uneven`, empty where there is none: rows without any need not have them."""
+    return rows.assign(**{key: rows[key].fillna("") if key in rows else "" for key in ("strain", "uneven")})
 
 
 def _difference(predicted: pd.DataFrame, measured: pd.DataFrame) -> str:
@@ -230,8 +230,8 @@ def _from_counts(work: Replays, runs: Sequence[Run], unlisted: Outline) -> Itera
 def _unlisted(work: Replays, run: Run) -> Outline | None:
     """What is known of traffic that is too large for the fluid model, if counts are all there is to know of it."""
     entry, fabric = work.experiment.traffic[run.traffic], work.topology
-    if work.experiment.strains or work.experiment.faults:
-        return None  # counts know no times
+    if work.experiment.strains or work.experiment.faults or fabric.uneven:
+        return None  # counts know no times, and no links that differ
     if fabric.hosts <= MAX_HOSTS and entry.flow_count(fabric) <= MAX_FLOWS:
         return None
     return entry.outline(fabric, work.experiment.placement)

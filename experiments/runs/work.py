@@ -19,6 +19,7 @@ from experiments.runs.messages import Job
 from experiments.runs.plan import Run
 from experiments.spec.experiment import Experiment
 from experiments.spec.messages import SpecError
+from experiments.spec.units import format_rate_bps
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
 
@@ -118,6 +119,7 @@ class Work(ABC):
             "hosts_per_leaf": fabric.hosts_per_leaf,
             "host_rate_bps": fabric.host_rate_bps,
             "fabric_rate_bps": fabric.fabric_rate_bps,
+            "uneven": uneven_links(fabric),
             "mtu_bytes": fabric.mtu_bytes,
             "burst_frames": fabric.burst_frames,
             "dataplane": dataplane,
@@ -137,6 +139,18 @@ class Work(ABC):
             )
         if lacking := without_congestion_control(self.transport.congestion_control):
             refuse(f"{lacking}; write one of those, such as cubic", self.name, "transport.congestion_control")
+
+
+def uneven_links(fabric: LeafSpine) -> str:
+    """Return how links between leaves and spines differ, in words; nothing where all are up and of one rate."""
+    rates = {spine: fabric.spine_rate_bps(spine) for spine in range(fabric.spines)}
+    words = [
+        f"{fabric.spine_name(spine)} {format_rate_bps(rate_bps)}"
+        for spine, rate_bps in rates.items()
+        if rate_bps != fabric.fabric_rate_bps
+    ]
+    failed = [f"{fabric.leaf_name(leaf)}-{fabric.spine_name(spine)}" for leaf, spine in sorted(fabric.failed)]
+    return ", ".join([*words, *(f"{link} failed" for link in failed)])
 
 
 def refuse(too_much: str | None, *where: str) -> None:

@@ -85,7 +85,8 @@ class SpraylabCLI(CLI):
             for end in (number, number + 1):  # the two ends of a link follow each other
                 part = used[end] / rate_bps
                 output(f"{total[end] / 1e6:>12.3f}{part:>7.0%}{waiting[end] / 1e3:>10.1f}")
-            output("  down\n" if (port.leaf, port.spine) in self._down else "\n")
+            down = self._down | self._fabric.topology.failed
+            output("  down\n" if (port.leaf, port.spine) in down else "\n")
 
     def do_link(self, line: str) -> None:
         """Take a link out of use, or into it again. Usage: link leaf1 spine1 down
@@ -99,6 +100,9 @@ class SpraylabCLI(CLI):
         link = next((named[ends] for ends in (tuple(words[:2]), tuple(words[1::-1])) if ends in named), None)
         if link is None or words[2:] not in (["down"], ["up"]):
             super().do_link(line)
+            return
+        if link in topology.failed:
+            output(f"{'-'.join(words[:2])} has failed from the start (fabric.failed), and stays so\n")
             return
         (self._down.add if words[2] == "down" else self._down.discard)(link)
         self._program(topology.without(self._down))
@@ -145,7 +149,7 @@ class SpraylabCLI(CLI):
             output(f"one path, within {topology.leaf_name(src_leaf)}: {first} -> {last}\n")
             return
         output(f"{'tag':>4} {'DSCP':>5} {'ToS':>5}  interfaces that send\n")
-        for spine in range(topology.spines):
+        for spine in topology.live_spines(src_leaf, dst_leaf):
             up, down = ends[src_leaf, spine, None, True].name, ends[dst_leaf, spine, None, False].name
             tag = spine + 1
             output(f"{tag:>4} {tag:>5} {tag << 2:>#5x}  {first} -> {up} -> {down} -> {last}\n")

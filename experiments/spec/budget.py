@@ -73,7 +73,7 @@ def too_many_swept(flows: int, points: int) -> str | None:
 
 
 def fewest_connections(schedule: Schedule, hosts: Sequence[int], scheme: Scheme) -> Counter[int]:
-    """By sending host, the least number of connections that a plan has: found sooner than the plan."""
+    """Return, by sending host, the least number of connections that a plan has: found sooner than the plan."""
     lanes: dict[tuple[int, int, int], int] = {}
     for flow in schedule.flows:
         lane, most = (flow.src, flow.dst, flow.channel), min(flow.size_bytes, scheme.connections_per_flow)
@@ -85,7 +85,7 @@ def fewest_connections(schedule: Schedule, hosts: Sequence[int], scheme: Scheme)
 
 
 def too_many_connections(scheme: Scheme, senders: Counter[int], fabric: LeafSpine) -> str | None:
-    """Beyond what one host has ports for, or what this process may open: two sockets a connection."""
+    """Refuse more than one host has ports for, or what this process may open: two sockets a connection."""
     host, most = max(senders.items(), key=lambda item: item[1])
     if most > MAX_CONNECTIONS_PER_HOST:
         return (
@@ -102,7 +102,7 @@ def too_many_connections(scheme: Scheme, senders: Counter[int], fabric: LeafSpin
 
 
 def too_long(scale: Scale, schedule: Schedule, bound_s: float) -> str | None:
-    """Of a fabric that is slower than what was asked for, whose runs may take longer than anybody expects."""
+    """Warn of a fabric that is slower than what was asked for, whose runs may take longer than anybody expects."""
     if scale.factor == 1 or bound_s <= MAX_SCALED_S:
         return None
     fitting = int(schedule.size_bytes * MAX_SCALED_S / bound_s)

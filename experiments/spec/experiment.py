@@ -277,7 +277,7 @@ def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> 
         experiment = Experiment.model_validate(content, context={"folder": folder})
     except ValidationError as invalid:
         raise SpecError(report(_problems(invalid, content), source)) from invalid
-    problems = [*_impossible_traffic(experiment), *experiment.impossible_faults()]
+    problems = [*_impossible_traffic(experiment), *experiment.impossible_faults(), *_weights_of_nothing(experiment)]
     if problems:
         raise SpecError(report(problems, source))
     if experiment.sweep and (too_much := too_many_swept(_checked_flows(experiment), experiment.sweep.points)):
@@ -327,6 +327,20 @@ def _checked_flows(experiment: Experiment) -> int:
     topology = experiment.fabric.shape()
     listed = accumulate(entry.flow_count(topology) for entry in experiment.traffic)
     return max((flows for flows in listed if flows <= MAX_CHECKED_FLOWS), default=0)
+
+
+def _weights_of_nothing(experiment: Experiment) -> Iterator[Problem]:
+    """Schemes that go by the rates of spines where none was said, at no point of a sweep either."""
+    swept = experiment.sweep.axes if experiment.sweep else ()
+    if experiment.fabric.spine_rates or any(key.startswith("fabric.spine_rates") for key in swept):
+        return
+    for index, name in enumerate(experiment.schemes):
+        if scheme_of(name).weighted:
+            yield Problem(
+                ("schemes", index),
+                f"{name} goes by the rates of spines, and all are alike here; write such as {{spine1: 50%}} as "
+                f"fabric.spine_rates, or {name.removesuffix('-weighted')}",
+            )
 
 
 def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:

@@ -5,10 +5,8 @@ A kind is a class here, whose keys are what an experiment may say of it, and one
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
@@ -25,63 +23,16 @@ from pydantic import (
 
 from emulator.faults import Blackhole, Degrade, Down, Fault, Loss
 from emulator.faults.fault import Direction
-from emulator.inputs import quote
 from emulator.ports import least_rate_bps
 from emulator.topology import LeafSpine, Link
+from experiments.spec.amounts import Moment, PartOfRate
 from experiments.spec.fields import Keys, TimeS
+from experiments.spec.links import link_named, no_link
 from experiments.spec.messages import Problem, meant, shown
-from experiments.spec.units import format_rate_bps, format_time_s, parse_rate_bps, parse_share, parse_time_s
+from experiments.spec.units import format_rate_bps, format_time_s, parse_share
 
-_MOST_PERCENT = 100_000
 _LEAST_PERIOD_S = 0.2
 _MOST_PERIODS = 1000  # within one fault, which is more than a run lasts
-
-
-@dataclass(frozen=True)
-class Amount:
-    """An amount as an experiment has it: of its own unit, or in percent of something."""
-
-    value: float
-    percent: bool = False
-
-    def of(self, whole: float) -> float:
-        """Return the amount, if `whole` is what it is a part of."""
-        return self.value / 100 * whole if self.percent else self.value
-
-
-def _amount(parse: Callable[[str], float], example: str) -> BeforeValidator:
-    """A check that a value is a part in percent, or what `parse` takes; zero as well."""
-
-    def read(value: object) -> Amount:
-        if isinstance(value, Amount):
-            return value
-        text = "" if value is None else str(value).strip()
-        if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?%", text):
-            if float(match[1]) > _MOST_PERCENT:
-                raise ValueError(f"{quote(text)} is too large; write {example}")
-            return Amount(float(match[1]), percent=True)
-        if re.fullmatch(r"0+(\.0+)? ?(us|ms|s)", text):
-            return Amount(0.0)
-        return Amount(parse(text))
-
-    return BeforeValidator(read)
-
-
-def _written(write: Callable[[float], str]) -> PlainSerializer:
-    return PlainSerializer(lambda amount: f"{amount.value!r}%" if amount.percent else _zero_or(write, amount.value))
-
-
-def _zero_or(write: Callable[[float], str], value: float) -> str:
-    return write(value) if value else "0s"
-
-
-Moment = Annotated[Amount, _amount(parse_time_s, "a time such as 2s or 30%"), _written(format_time_s)]
-"""A time in seconds, or in percent of a run's bound."""
-
-PartOfRate = Annotated[
-    Amount, _amount(parse_rate_bps, "a rate such as 5mbit or 50%"), _written(lambda rate: format_rate_bps(int(rate)))
-]
-"""A rate in bits/s, or in percent of a link's."""
 
 
 def _share(value: object) -> float:
@@ -119,35 +70,32 @@ class FaultEntry(Keys):
 
     def wrong(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
         """Return what cannot be on this fabric: a key, and a sentence."""
-        if self.link is not None and self._link(fabric) is None:
-            links = f"leaf1-spine1 to leaf{fabric.leaves}-spine{fabric.spines}"
-            names = [f"leaf{leaf + 1}-spine{spine + 1}" for leaf, spine in fabric.links()]
-            yield "link", f"{shown(self.link)} is no link of this fabric, which has {links}{meant(self.link, names)}"
+        if self.link is not None and link_named(self.link, fabric) is None:
+            yield "link", no_link(self.link, fabric)
+            return
         for key, number, most in (("spine", self.spine, fabric.spines), ("leaf", self.leaf, fabric.leaves)):
             if number is not None and not 1 <= number <= most:
                 yield key, f"{number} is no {key} of this fabric, which has {key} 1 to {most}"
+                return
+        if not self.links(fabric):
+            key = next(key for key in ("link", "spine", "leaf") if getattr(self, key) is not None)
+            yield key, f"{getattr(self, key)} has failed from the start (fabric.failed), and cannot break again"
 
     def beyond(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
         """Return what cannot be at this fabric's rates: a key, and a sentence."""
         return iter(())
 
     def links(self, fabric: LeafSpine) -> tuple[Link, ...]:
-        """Return the links it is about."""
-        link = self._link(fabric)
-        if link is not None:
-            return (link,)
+        """Return the links it is about, of those that are there from the start."""
+        link = link_named(self.link, fabric) if self.link is not None else None
         return tuple(
             (leaf, spine)
             for leaf, spine in fabric.links()
-            if self.spine in (None, spine + 1) and self.leaf in (None, leaf + 1)
+            if (leaf, spine) not in fabric.failed
+            and link in (None, (leaf, spine))
+            and self.spine in (None, spine + 1)
+            and self.leaf in (None, leaf + 1)
         )
-
-    def _link(self, fabric: LeafSpine) -> Link | None:
-        match = re.fullmatch(r"leaf([1-9][0-9]*)-spine([1-9][0-9]*)", self.link or "")
-        if not match:
-            return None
-        leaf, spine = int(match[1]) - 1, int(match[2]) - 1
-        return (leaf, spine) if leaf < fabric.leaves and spine < fabric.spines else None
 
     @property
     def of_bound(self) -> bool:
@@ -176,14 +124,26 @@ class DegradeEntry(FaultEntry):
     rate: PartOfRate = Field(description="a rate such as 5mbit, or 50% of the link's")
 
     def beyond(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
-        rate_bps = int(self.rate.of(fabric.fabric_rate_bps))
-        least_bps, most_bps = least_rate_bps(fabric.mtu_bytes), fabric.fabric_rate_bps
-        if not least_bps <= rate_bps < most_bps:
-            span = f"from {format_rate_bps(least_bps)} to below {format_rate_bps(most_bps)}"
-            yield "rate", f"{format_rate_bps(max(rate_bps, 1))} is no slower rate of these links: write one {span}"
+        least_bps = least_rate_bps(fabric.mtu_bytes)
+        for most_bps in self._by_rate(fabric):
+            rate_bps = int(self.rate.of(most_bps))
+            if not least_bps <= rate_bps < most_bps:
+                span = f"from {format_rate_bps(least_bps)} to below {format_rate_bps(most_bps)}"
+                yield "rate", f"{format_rate_bps(max(rate_bps, 1))} is no slower rate of these links: write one {span}"
+                return
 
     def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
-        return [Degrade(**common, rate_bps=int(self.rate.of(fabric.fabric_rate_bps)))]
+        return [
+            Degrade(**{**common, "links": tuple(links)}, rate_bps=int(self.rate.of(usual_bps)))
+            for usual_bps, links in self._by_rate(fabric).items()
+        ]
+
+    def _by_rate(self, fabric: LeafSpine) -> dict[int, list[Link]]:
+        """Its links, by the rate they have without it."""
+        found: dict[int, list[Link]] = {}
+        for leaf, spine in self.links(fabric):
+            found.setdefault(fabric.spine_rate_bps(spine), []).append((leaf, spine))
+        return found
 
 
 class BlackholeEntry(FaultEntry):

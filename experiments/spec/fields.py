@@ -48,7 +48,7 @@ class Keys(BaseModel):
 
 
 def keys(model: type[Keys]) -> dict[str, str]:
-    """Every key of a mapping, and what is right for it."""
+    """Return every key of a mapping, and what is right for it."""
     return {field.alias or name: _says(field) for name, field in model.model_fields.items()}
 
 

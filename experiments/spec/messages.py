@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 
 
 def report(problems: Sequence[Problem], source: YamlFile | str) -> str:
-    """Every problem in a line of its own, in the order of the file: its place, its key, and what is wrong."""
+    """Return every problem in a line of its own, in the order of the file: its place, its key, and what is wrong."""
     if isinstance(source, YamlFile):
         problems = sorted(problems, key=lambda problem: source.line(problem.path))
     lines = [_line(problem, source) for problem in problems[:_MOST_PROBLEMS]]
@@ -46,7 +46,7 @@ def _line(problem: Problem, source: YamlFile | str) -> str:
 
 
 def explain(error: ErrorDetails, keys: Mapping[str, str]) -> str:
-    """Pydantic's finding as a sentence. `keys` are those of the mapping it is in, and what is right for each."""
+    """Put Pydantic's finding in a sentence. `keys` are those of the mapping it is in, and what is right for each."""
     *parents, key = error["loc"]
     value = shown(error["input"])
     match error["type"]:
@@ -65,13 +65,13 @@ def explain(error: ErrorDetails, keys: Mapping[str, str]) -> str:
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?', or nothing if no known word is close."""
+    """Return '; did you mean ...?', or nothing if no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def shown(value: object) -> str:
-    """A value of the file, as short as a sentence can take."""
+    """Return a value of the file, as short as a sentence can take."""
     if value is None:
         return "an empty value"
     if isinstance(value, str):

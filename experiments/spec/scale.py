@@ -102,5 +102,8 @@ def explained(scale: Scale, real: LeafSpine) -> list[str]:
 
 
 def oversubscription(topology: LeafSpine) -> float:
-    """Return what the hosts of a leaf send at most, over what its links to the spines carry."""
-    return topology.hosts_per_leaf * topology.host_rate_bps / (topology.spines * topology.fabric_rate_bps)
+    """Return what the hosts of a leaf send at most, over what its links to the spines carry, of the leaf with least."""
+    least_bps = min(
+        sum(map(topology.spine_rate_bps, topology.live_spines(leaf, leaf))) for leaf in range(topology.leaves)
+    )
+    return topology.hosts_per_leaf * topology.host_rate_bps / least_bps

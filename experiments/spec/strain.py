@@ -38,7 +38,7 @@ class StrainEntry(Keys):
         return self.kind(**dict(self))
 
     def __str__(self) -> str:
-        """The kind and its options, as in 'stragglers ranks=1 slow=2.0'."""
+        """Return the kind and its options, as in 'stragglers ranks=1 slow=2.0'."""
         written = self.model_dump(mode="json")
         return " ".join([self.kind.key, *(f"{name}={value}" for name, value in written.items())])
 
@@ -48,12 +48,12 @@ class StrainSpec(Keys):
 
     @property
     def entries(self) -> list[StrainEntry]:
-        """Those that change something."""
+        """Return those that change something."""
         entries = (getattr(self, kind.key) for kind in STRAINS)
         return [entry for entry in entries if entry is not None and not entry.strain().is_none]
 
     def strains(self) -> list[Strain]:
-        """What is put on every schedule."""
+        """Return what is put on every schedule."""
         return [entry.strain() for entry in self.entries]
 
     def __str__(self) -> str:

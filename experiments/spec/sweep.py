@@ -37,12 +37,12 @@ class Sweep:
 
     @property
     def points(self) -> int:
-        """How many settings there are."""
+        """Return how many settings there are."""
         values = [len(values) for values in self.axes.values()]
         return values[0] if self.together else prod(values)
 
     def settings(self) -> list[dict[str, Any]]:
-        """Every combination of values that is to be tried, by key; of a product, the last key varies fastest."""
+        """Return every combination of values that is to be tried, by key; of a product, the last key varies fastest."""
         values = self.axes.values()
         combined = zip(*values, strict=True) if self.together else product(*values)
         return [dict(zip(self.axes, each, strict=True)) for each in combined]
@@ -52,7 +52,7 @@ class Sweep:
         return ", ".join(f"{_SECTION.sub('', key)}={as_text(value)}" for key, value in setting.items())
 
     def as_json(self) -> dict[str, Any]:
-        """As an experiment file has it."""
+        """Return it as an experiment file has it."""
         return {
             **{key: list(values) for key, values in self.axes.items()},
             **({TOGETHER: True} if self.together else {}),
@@ -60,12 +60,12 @@ class Sweep:
 
 
 def as_text(value: object) -> str:
-    """A value as it may be written on a line."""
+    """Return a value as it may be written on a line."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def read_sweep(content: object, folder: Path = Path()) -> Sweep:
-    """The sweep that a file of `folder` has. Raises ValueError."""
+    """Return the sweep that a file of `folder` has. Raises ValueError."""
     if isinstance(content, Sweep):
         return content
     if not isinstance(content, dict):

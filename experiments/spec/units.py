@@ -122,22 +122,22 @@ RATE_PATTERN, SIZE_PATTERN, TIME_PATTERN = (quantity.pattern for quantity in _QU
 
 
 def parse_rate_bps(text: str) -> int:
-    """'20mbit', '2.5gbit', '100kbit' -> bits per second. Raises ValueError with one sentence."""
+    """Read '20mbit', '2.5gbit', '100kbit' -> bits per second. Raises ValueError with one sentence."""
     return int(_RATE.parse(text))
 
 
 def parse_size_bytes(text: str) -> int:
-    """'4MB' (4 x 10^6), '4MiB', '64KB', '512B' -> bytes. Raises ValueError with one sentence."""
+    """Read '4MB' (4 x 10^6), '4MiB', '64KB', '512B' -> bytes. Raises ValueError with one sentence."""
     return int(_SIZE.parse(text))
 
 
 def parse_time_s(text: str) -> float:
-    """'10ms', '2s', '50us' -> seconds. Raises ValueError with one sentence."""
+    """Read '10ms', '2s', '50us' -> seconds. Raises ValueError with one sentence."""
     return float(_TIME.parse(text))
 
 
 def parse_share(text: str, below: float = 1) -> float:
-    """'5%', '0.05' or '.05' -> 0.05; 0 too. Raises ValueError with one sentence."""
+    """Read '5%', '0.05' or '.05' -> 0.05; 0 too. Raises ValueError with one sentence."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)( ?%)?", text.strip())
     if match is None:
         raise ValueError(f"{quote(text)} is not a share; write 5% or 0.05")
@@ -148,20 +148,20 @@ def parse_share(text: str, below: float = 1) -> float:
 
 
 def format_rate_bps(rate_bps: int) -> str:
-    """20_000_000 -> '20mbit'."""
+    """Write 20_000_000 -> '20mbit'."""
     return _RATE.format(Decimal(rate_bps))
 
 
 def format_size_bytes(size_bytes: int) -> str:
-    """4_000_000 -> '4MB'; 4_194_304 -> '4MiB'."""
+    """Write 4_000_000 -> '4MB'; 4_194_304 -> '4MiB'."""
     return _SIZE.format(Decimal(size_bytes))
 
 
 def format_time_s(time_s: float) -> str:
-    """0.01 -> '10ms'. Exact: it has every digit that `repr` has."""
+    """Write 0.01 -> '10ms'. Exact: it has every digit that `repr` has."""
     return _TIME.format(Decimal(repr(time_s)))
 
 
 def format_share(share: float) -> str:
-    """0.05 -> '5%'. Exact: it has every digit that `repr` has."""
+    """Write 0.05 -> '5%'. Exact: it has every digit that `repr` has."""
     return f"{_plain(Decimal(repr(share)) * 100)}%"

@@ -39,7 +39,7 @@ class YamlFileError(Exception):
 
 
 def dotted(path: KeyPath) -> str:
-    """`path` as people write it, as short as a sentence can take."""
+    """Return `path` as people write it, as short as a sentence can take."""
     return ".".join(key if _plain_key(key := str(part)) else quote(key) for part in path)
 
 
@@ -110,16 +110,16 @@ class YamlFile:
         self._overrides[created] = place
 
     def plain(self) -> dict[str, Any]:
-        """The content as dict, list, str, int, float, bool and None; mapping keys as str."""
+        """Return the content as dict, list, str, int, float, bool and None; mapping keys as str."""
         return self._root
 
     def place(self, path: KeyPath) -> str:
-        """Where `path` was written, or its nearest parent: `file.yaml:7` or `--set KEY=VALUE`."""
+        """Return where `path` was written, or its nearest parent: `file.yaml:7` or `--set KEY=VALUE`."""
         override = self._override_of(path)
         return override or f"{self.name}:{self.line(path)}"
 
     def line(self, path: KeyPath) -> int:
-        """The line of `path`, or of its nearest parent; 0 where an override wrote it."""
+        """Return the line of `path`, or of its nearest parent; 0 where an override wrote it."""
         if self._override_of(path):
             return 0
         return next((self._lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._lines), 1)
@@ -281,7 +281,7 @@ class _Plain:
 
 
 def read_yaml(path: Path, name: str | None = None, overrides: Sequence[str] = ()) -> YamlFile:
-    """The file with every KEY=VALUE of `overrides` applied in order. Raises YamlFileError."""
+    """Return the file with every KEY=VALUE of `overrides` applied in order. Raises YamlFileError."""
     file = YamlFile(path, name)
     for assignment in overrides:
         file.override(assignment)

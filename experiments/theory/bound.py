@@ -15,8 +15,8 @@ The largest value over all sets is the length of Jackson's preemptive schedule o
 one-machine sequencing problem", European Journal of Operational Research 11, 1982), found without trying the sets.
 
 For flows without dependencies this is the largest of bytes sent per host / host rate, received per host / host rate,
-and leaf up (down) bytes / (spines x fabric rate); for steps that follow one another, the longest chain of such steps.
-Propagation, store-and-forward, acknowledgements and connection set-up only add to it and are not in it.
+and leaf up (down) bytes / the rates of its links together; for steps that follow one another, the longest chain of such
+steps. Propagation, store-and-forward, acknowledgements and connection set-up only add to it and are not in it.
 """
 
 from __future__ import annotations
@@ -99,21 +99,24 @@ def _fabric_resources(fabric: LeafSpine, source_leaf: int, destination_leaf: int
     """The fabric's resources between two leaves, with their rates in bits/s; none within a leaf."""
     if source_leaf == destination_leaf:
         return []
-    common = len(fabric.live_spines(source_leaf, destination_leaf))
-    if not common:
+    common_bps = _together_bps(fabric, source_leaf, destination_leaf)
+    if not common_bps:
         raise ValueError(
             f"no spine is left between {fabric.leaf_name(source_leaf)} and "
             f"{fabric.leaf_name(destination_leaf)}: fail fewer links"
         )
-    up = len(fabric.live_spines(source_leaf, source_leaf))
-    down = len(fabric.live_spines(destination_leaf, destination_leaf))
+    up_bps, down_bps = (_together_bps(fabric, leaf, leaf) for leaf in (source_leaf, destination_leaf))
     resources: list[tuple[Resource, float]] = [
-        (("up", source_leaf, 0), up * fabric.fabric_rate_bps),
-        (("down", destination_leaf, 0), down * fabric.fabric_rate_bps),
+        (("up", source_leaf, 0), up_bps),
+        (("down", destination_leaf, 0), down_bps),
     ]
-    if common < min(up, down):  # the two leaves lost different links
-        resources.append((("pair", source_leaf, destination_leaf), common * fabric.fabric_rate_bps))
+    if common_bps < min(up_bps, down_bps):  # the two leaves lost different links
+        resources.append((("pair", source_leaf, destination_leaf), common_bps))
     return resources
+
+
+def _together_bps(fabric: LeafSpine, one_leaf: int, other_leaf: int) -> float:
+    return sum(map(fabric.spine_rate_bps, fabric.live_spines(one_leaf, other_leaf)))
 
 
 def _least_span_s(jobs: Iterable[tuple[float, Demand, float]]) -> float:

@@ -51,7 +51,7 @@ def bound_under_s(
     live, shape = live_links(fabric), (fabric.leaves, fabric.spines)
     first_uplink, each_way = 2 * fabric.hosts, fabric.leaves * fabric.spines
     times_s = np.array([change.at_s for change in changes])
-    gift_bits = 8 * shaping_for(fabric.fabric_rate_bps, fabric).burst_bytes * live.sum(axis=1) * full_buckets
+    gift_bits = 8 * shaping_for(fabric.slowest_bps, fabric).burst_bytes * live.sum(axis=1) * full_buckets
     longest_s = 0.0
     for first, wire_bytes in ((first_uplink, between.sum(axis=1)), (first_uplink + each_way, between.sum(axis=0))):
         rates = np.array([change.rates_bps[first : first + each_way].reshape(shape) for change in changes])
@@ -81,5 +81,5 @@ def _rates_at(moment_s: float, fabric: LeafSpine, faults: Sequence[Fault]) -> Fl
             uplink = first_uplink + leaf * fabric.spines + spine
             for way, link in (("up", uplink), ("down", uplink + each_way)):
                 if fault.direction in ("both", way):
-                    rates_bps[link] = min(rates_bps[link], fault.left_bps(fabric.fabric_rate_bps))
+                    rates_bps[link] = min(rates_bps[link], fault.left_bps(fabric.spine_rate_bps(spine)))
     return rates_bps

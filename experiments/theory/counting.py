@@ -25,7 +25,7 @@ from traffic.schemes import Scheme
 class CountedTraffic:
     """In each of `rounds` rounds, `flows[host, leaf]` flows of `flow_bytes` payload go from a host to a leaf.
 
-    All rounds use the same connections. Every host receives as much as it sends.
+    All rounds use the same connections, and all links are alike. Every host receives as much as it sends.
     """
 
     fabric: LeafSpine
@@ -70,7 +70,7 @@ class CountedTraffic:
 
     def congestion_ratio(self, scheme: Scheme, seed: int) -> float:
         """See `experiments.theory.loads`."""
-        return ratio_to_ideal(self.link_bytes(scheme, seed), self.ideal_link_bytes())
+        return ratio_to_ideal(self.link_bytes(scheme, seed), self.ideal_link_bytes(), self.fabric)
 
     def bound_s(self) -> float:
         """The bound of such traffic: its rounds keep the same links busy, so their sum is what counts."""

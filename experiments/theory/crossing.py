@@ -62,7 +62,7 @@ class Crossing:
 
     @property
     def unclear_at(self) -> list[float]:
-        """The values at which all seeds that were allowed did not tell."""
+        """Return the values at which all seeds that were allowed did not tell."""
         return [each.value for each in self.tried if each.side is Side.UNCLEAR]
 
 
@@ -137,7 +137,7 @@ def _decided(observe: Observe, value: float, limit: float, worth: float, most_se
 
 
 def bet(above: int, seeds: int) -> float:
-    """What the bet of this page is worth when `above` of `seeds` are above the limit.
+    """Return what the bet of this page is worth when `above` of `seeds` are above the limit.
 
     The integral is the tail of a beta distribution, which is a sum of binomial coefficients.
     """

@@ -29,7 +29,7 @@ class Sharing(Protocol):
 
 
 def max_min_rates(crossed: Routes, capacities_bps: Floats) -> Floats:
-    """Max-min fair rate in bits/s of every subflow; infinite for those that cross no link.
+    """Return the max-min fair rate in bits/s of every subflow; infinite for those that cross no link.
 
     A subflow of rate x takes weight * x of each link it crosses. In every round all links are settled whose subflows
     could not get more elsewhere, rather than the slowest link alone: the result is the same, in far fewer rounds.

@@ -1,6 +1,8 @@
 """Which links a plan's bytes cross, and how far the fullest is from ideal packet spraying.
 
-The congestion ratio is the most loaded fabric link's bytes over that load under ideal spraying; 1.00 is optimal.
+The congestion ratio is how long the most loaded fabric link is at work, over the same under ideal spraying, which loads
+paths in proportion of their rates; 1.00 is optimal, but where leaves have lost different links: spraying is by pairs of
+leaves, and what knows of other pairs could do better. Where all links are of one rate, it is a ratio of bytes.
 Bytes are of the wire throughout (`LeafSpine.wire_bytes`), so measured and modelled loads compare.
 """
 
@@ -44,8 +46,17 @@ class Routes(NamedTuple):
 def link_capacities_bps(fabric: LeafSpine) -> Floats:
     """The rate of every link as `Routes` numbers them; the last one, which is none, is infinitely fast."""
     hosts = np.full(2 * fabric.hosts, fabric.host_rate_bps, dtype=float)
-    fabric_links = np.full(2 * fabric.leaves * fabric.spines, fabric.fabric_rate_bps, dtype=float)
-    return np.concatenate([hosts, fabric_links, [np.inf]])
+    return np.concatenate([hosts, np.tile(spine_rates_bps(fabric), 2 * fabric.leaves), [np.inf]])
+
+
+def spine_rates_bps(fabric: LeafSpine) -> Floats:
+    """The rate of every spine's links, failed or not."""
+    return np.array([fabric.spine_rate_bps(spine) for spine in range(fabric.spines)], dtype=float)
+
+
+def live_rates_bps(fabric: LeafSpine) -> Floats:
+    """The rate of every fabric link, at [leaf, spine]; 0 where it has failed."""
+    return live_links(fabric) * spine_rates_bps(fabric)
 
 
 def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Ints:
@@ -67,8 +78,9 @@ def choose_spines(plan: TrafficPlan, fabric: LeafSpine, seed: int) -> Ints:
 
 
 def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> Routes:
-    """The links of every subflow whose spine is given; of others, if the scheme spreads, equal shares of all live ones.
+    """The links of every subflow whose spine is given; of others, if the scheme spreads, its shares of all live ones.
 
+    These are equal, or in proportion of the links' rates if the scheme is weighted.
     `spines` is as `choose_spines` returns it, or what was seen on a real fabric.
     """
     src, dst = _ends(plan)
@@ -80,7 +92,8 @@ def routes(plan: TrafficPlan, fabric: LeafSpine, spines: Ints) -> Routes:
         usable = live[src_leaf] & live[dst_leaf] & (src_leaf != dst_leaf)[:, None]
         pinned = spines != NO_SPINE
         usable[pinned] = np.eye(fabric.spines, dtype=bool)[spines[pinned]]
-        share = usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)
+        weighed = usable * (spine_rates_bps(fabric) if plan.scheme.weighted else 1.0)
+        share = weighed / np.maximum(weighed.sum(axis=1, keepdims=True), 1.0)
         via = np.broadcast_to(np.arange(fabric.spines), usable.shape)
     else:
         usable = (spines != NO_SPINE)[:, None]
@@ -131,23 +144,41 @@ def leaf_bytes(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> F
 
 
 def ideal_link_bytes(between: Floats, fabric: LeafSpine) -> LinkBytes:
-    """Loads under ideal packet spraying: `between[source leaf, destination leaf]` spread equally over live spines."""
-    live = live_links(fabric)
-    usable = (live[:, None, :] & live[None, :, :]).sum(axis=2)
-    each = np.divide(between, usable, out=np.zeros_like(between), where=usable > 0)
+    """Loads under ideal spraying: `between[source leaf, destination leaf]` over live spines, in proportion of rates."""
+    live, rates_bps = live_links(fabric), live_rates_bps(fabric)
+    usable_bps = rates_bps @ live.T
+    each_s = np.divide(between, usable_bps, out=np.zeros_like(between), where=usable_bps > 0)
     # sum over the other leaf of each[src, dst] where both links are up
-    return LinkBytes(live * (each @ live), live * (each.T @ live))
+    return LinkBytes(rates_bps * (each_s @ live), rates_bps * (each_s.T @ live))
 
 
 def congestion_ratio(loads: LinkBytes, schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> float:
-    """Most loaded fabric link's bytes / that load under ideal spraying; 1.0 where no flow leaves its leaf."""
-    return ratio_to_ideal(loads, ideal_link_bytes(leaf_bytes(schedule, fabric, hosts), fabric))
+    """How long the fullest fabric link is at work / that under ideal spraying; 1.0 where no flow leaves its leaf."""
+    return ratio_to_ideal(loads, ideal_link_bytes(leaf_bytes(schedule, fabric, hosts), fabric), fabric)
 
 
-def ratio_to_ideal(loads: LinkBytes, ideal: LinkBytes) -> float:
-    """The largest of `loads` / the largest of `ideal`, over all links both ways; 1.0 where nothing is to cross."""
-    most = max(ideal.up.max(), ideal.down.max())
-    return float(max(loads.up.max(), loads.down.max()) / most) if most else 1.0
+def ratio_to_ideal(loads: LinkBytes, ideal: LinkBytes, fabric: LeafSpine) -> float:
+    """How long the fullest link is at work under `loads` / under `ideal`; 1.0 where nothing is to cross."""
+    rates_bps = spine_rates_bps(fabric)
+    full, least = (max((up / rates_bps).max(), (down / rates_bps).max()) for up, down in (loads, ideal))
+    return float(full / least) if least else 1.0
+
+
+def over_ideal(loads: LinkBytes, rates_bps: Floats) -> LinkBytes:
+    """How long every link was at work, over the fullest link's time had each leaf spread what it sent and received.
+
+    A leaf would spread it by `rates_bps`, which is 0 where there is no link, over the spines that lead to another leaf.
+    NaN where there is no link; the most of all cells is the congestion ratio by counters.
+    """
+    live = rates_bps > 0
+    leads_bps = rates_bps * (live.sum(axis=0) > 1)
+    could_bps = leads_bps.sum(axis=1)
+    ideal_s = max(
+        np.divide(load.sum(axis=1), could_bps, out=np.zeros(len(could_bps)), where=could_bps > 0).max()
+        for load in loads
+    )
+    up, down = (np.divide(load, rates_bps, out=np.full(load.shape, np.nan), where=live) for load in loads)
+    return LinkBytes(up / ideal_s, down / ideal_s) if ideal_s else LinkBytes(up * 0, down * 0)
 
 
 def _ends(plan: TrafficPlan) -> tuple[Ints, Ints]:

@@ -83,12 +83,12 @@ def without_jitter(
 ) -> FluidResult | None:
     """The fluid model of `plan` as it is; None beyond MAX_PIECES, and where it cannot tell (a scheme, `faults`).
 
-    It knows no losses; nor what becomes of equal shares over links that differ, which hangs on how TCP takes packets
-    that overtake each other.
+    It knows no losses; nor what becomes of equal shares over links that differ, from the start or by faults, as that
+    hangs on how TCP takes packets that overtake each other.
     """
     if len(plan.pieces) > MAX_PIECES or plan.scheme.unpredicted or not all(fault.predictable for fault in faults):
         return None
-    if faults and plan.scheme.spreads:
+    if plan.scheme.spreads and (faults or (fabric.rates_differ and not plan.scheme.weighted)):
         return None
     return simulate(plan, fabric, spines, changes=capacity_changes(fabric, faults))
 

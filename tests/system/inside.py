@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from emulator.netlink import interface_up
 from emulator.nic import PerPacket, at_work
 from emulator.topology import LeafSpine, Link
 from experiments.runs.loads.replays import ReplayLoad
+from experiments.runs.messages import played
 from traffic.connections import NamespaceSockets
 from traffic.outcome import ReplayResult
 from traffic.payload import RealData
@@ -72,17 +73,6 @@ def play(fabric: Fabric, plan: TrafficPlan, transport: Transport | None = None) 
         before = settled_counters(fabric)
         result = played(replay.run())
         return result.cct_s, uplink_bytes(fabric, before, settled_counters(fabric))
-
-
-def played(steps: Iterator[float], meanwhile: Callable[[], None] = lambda: None) -> ReplayResult:
-    """What came of a replay, played to its end; `meanwhile` is done whenever it reports."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: ReplayResult = end.value
-            return result
-        meanwhile()
 
 
 def verified(topology: LeafSpine, dataplane: str, schedule: Schedule, scheme: str) -> tuple[list[str], int, int]:
@@ -337,7 +327,7 @@ def reprogrammed(topology: LeafSpine, dataplane: str) -> tuple[int, int, int]:
     with Replay(plan, topology, NamespaceSockets(topology, fabric.host_pids), Transport()) as replay:
         times = 0
 
-        def again() -> None:
+        def again(_progress: float) -> None:
             nonlocal times
             for links in ([(0, 0)], []):
                 fabric.avoid(links)

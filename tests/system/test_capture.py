@@ -9,6 +9,7 @@ import inside_capture
 import pandas as pd
 import pytest
 
+from controllers.dataplane import PLANES
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
 from experiments.captures.decode import read_capture
@@ -29,7 +30,7 @@ def _address(host: int) -> int:
     return int(ipaddress.IPv4Address(SMALL.host_ip(host)))
 
 
-@pytest.mark.parametrize("dataplane", ["ovs", "linux"])
+@pytest.mark.parametrize("dataplane", PLANES)
 def test_captures_hold_what_the_interfaces_count(sandbox: Sandbox, tmp_path: Path, dataplane: str) -> None:
     directory = tmp_path / "captures"
     arguments = (SMALL, dataplane, "all", 400_000, directory)
@@ -49,7 +50,7 @@ def test_captures_hold_what_the_interfaces_count(sandbox: Sandbox, tmp_path: Pat
             assert sorted(frame.tcp_flags[frame.tcp_flags & SYN > 0]) == [SYN, SYN, SYN | ACK, SYN | ACK]
 
 
-@pytest.mark.parametrize("dataplane", ["ovs", "linux"])
+@pytest.mark.parametrize("dataplane", PLANES)
 def test_a_packet_is_seen_leaving_after_the_queue_and_arriving_before_it(
     sandbox: Sandbox, tmp_path: Path, dataplane: str
 ) -> None:

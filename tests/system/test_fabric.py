@@ -9,6 +9,7 @@ import inside
 import numpy as np
 import pytest
 
+from controllers.dataplane import PLANES
 from emulator.sandbox import Sandbox
 from emulator.topology import ETHERNET_HEADER_BYTES, LeafSpine
 from experiments.theory.loads import choose_spines
@@ -19,7 +20,7 @@ FLOW_BYTES = 240_000
 TIMEOUT_S = 60
 
 
-@pytest.fixture(params=["ovs", "linux"])
+@pytest.fixture(params=PLANES)
 def plane(request: pytest.FixtureRequest) -> str:
     asked: str = request.param
     return asked

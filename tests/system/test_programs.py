@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from test_command import COMMAND, alive, descendants, experiment, host_state, run, started, wait_until
 
+from controllers.dataplane import PLANES
 from emulator.programs import OUTPUT_LIMIT_BYTES, TIMED_OUT
 from emulator.sandbox import Sandbox
 
@@ -30,7 +31,7 @@ def shell(script: str) -> list[str]:
     return ["/bin/sh", "-c", script]
 
 
-@pytest.mark.parametrize("dataplane", ["linux", "ovs"])
+@pytest.mark.parametrize("dataplane", PLANES)
 @pytest.mark.parametrize("scheme", ["spray", "ethereal"])
 def test_the_nics_spread_what_programs_send(sandbox: Sandbox, scheme: str, dataplane: str) -> None:
     """Connections of equal size, a multiple of the spines: every uplink carries the same, there and back."""
@@ -190,7 +191,7 @@ def test_what_is_in_run_is_there_but_not_what_daemons_are_met_by(tmp_path: Path)
     assert "h1-eth0.pcap" in captured
 
 
-@pytest.mark.parametrize("plane", ["linux", "ovs"])
+@pytest.mark.parametrize("plane", PLANES)
 def test_a_link_that_is_down_is_shown_and_avoided(tmp_path: Path, plane: str) -> None:
     """Connections open and carry before, while all links of one spine are down, and after."""
     lines = "iperf h1 h3\nlink leaf1 spine1 down\nlinks\n" + "iperf h1 h3\n" * 3 + "link leaf1 spine1 up\nlinks\n"

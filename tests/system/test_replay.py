@@ -5,6 +5,7 @@ from __future__ import annotations
 import inside
 import pytest
 
+from controllers.dataplane import PLANES
 from emulator.sandbox import Sandbox
 from emulator.topology import LeafSpine
 from traffic.collectives import build_schedule
@@ -25,7 +26,7 @@ def test_an_unknown_congestion_control_is_named(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["ecmp", "ethereal"])
-@pytest.mark.parametrize("plane", ["ovs", "linux"])
+@pytest.mark.parametrize("plane", PLANES)
 def test_a_ring_allreduce_ends_with_its_sums(sandbox: Sandbox, plane: str, scheme: str) -> None:
     """Every step reduces what the one before brought: one flow too early, or lost, and the sums are wrong."""
     schedule = build_schedule("allreduce", "ring", ranks=SMALL.hosts, size_bytes=400_000, channels=2)

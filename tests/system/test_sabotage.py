@@ -15,7 +15,8 @@ import inside_sabotage
 import pytest
 from neighbours import Neighbours
 
-from controllers.dataplane import kernel_datapath
+from controllers.dataplane import PLANES
+from controllers.ovs.plane import kernel_datapath
 from emulator.files import Folder
 from emulator.meters.capture import Which, capture_points
 from emulator.sandbox import Sandbox
@@ -102,7 +103,7 @@ def excuse_machine(failed: dict[str, list[str]], run: ReplayEvidence, neighbours
             warnings.warn(f"run {run.measured.run_id}: {name} is not judged, {beside}: {reasons}", stacklevel=3)
 
 
-@pytest.fixture(params=["ovs", "linux"])
+@pytest.fixture(params=PLANES)
 def plane(request: pytest.FixtureRequest) -> str:
     asked: str = request.param
     return asked

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from emulator.topology import LeafSpine
+from experiments.runs.messages import played
 from traffic.abreast import Abreast
 from traffic.loopback import LoopbackSockets
 from traffic.outcome import ReplayResult
@@ -46,19 +47,14 @@ def play(
     processes: int = 1,
 ) -> tuple[ReplayResult, list[float]]:
     """What came of a replay, and the progress that it reported."""
-    progress = []
+    progress: list[float] = []
     sockets = sockets or LoopbackSockets(FABRIC)
     with (
         Abreast(plan, FABRIC, sockets, transport, payload, processes)
         if processes > 1
         else Replay(plan, FABRIC, sockets, transport, payload)
     ) as replay:
-        steps = replay.run()
-        while True:
-            try:
-                progress.append(next(steps))
-            except StopIteration as end:
-                return end.value, progress
+        return played(replay.run(), progress.append), progress
 
 
 def carried(plan: TrafficPlan) -> list[int]:

@@ -175,7 +175,7 @@ def test_no_run_at_all_is_no_verdict_in_the_file_as_well(work: Replays, folder: 
 def resumed(folder: ResultsFolder, *options: str, monkeypatch: pytest.MonkeyPatch) -> Result:
     """What `run --resume` says of a folder to which nothing is added."""
     monkeypatch.setattr(performing, "become_root", lambda: None)
-    monkeypatch.setattr(performing, "conduct", lambda *_: [])
+    monkeypatch.setattr(performing, "conduct", lambda *_, **__: [])
     return CliRunner().invoke(cli.main, ["run", "--resume", str(folder.path), *options])
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from typing import TextIO
 
 import pytest
 
 from controllers import dataplane
-from controllers.dataplane import USERSPACE_LIMIT_BPS, choose
+from controllers.dataplane import choose
+from controllers.linux.plane import LINUX
+from controllers.ovs import plane as ovs
+from controllers.ovs.plane import OVS, USERSPACE_LIMIT_BPS
+from controllers.plane import Offer, Plane
+from emulator.dataplane import Dataplane
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 
@@ -21,7 +27,7 @@ BURSTS = LeafSpine(4, 4, 4, host_rate_bps=USERSPACE_LIMIT_BPS // 16, burst_frame
 def machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     installed, module = request.param
     monkeypatch.setattr(shutil, "which", lambda name, path=None: f"/usr/sbin/{name}" if installed else None)
-    monkeypatch.setattr(dataplane, "kernel_datapath", lambda: module)
+    monkeypatch.setattr(ovs, "kernel_datapath", lambda: module)
 
 
 WITH_MODULE, USERSPACE_ONLY, NO_SWITCH = (True, True), (True, False), (False, False)
@@ -66,3 +72,31 @@ def test_bursts_cannot_be_had_of_a_switch_in_user_space(machine: None) -> None:
 def test_a_limit_that_was_measured_counts(machine: None) -> None:
     assert choose("auto", FAST, 2 * USERSPACE_LIMIT_BPS).name == "ovs-user"
     assert choose("auto", SLOW, USERSPACE_LIMIT_BPS - 16).name == "linux"
+
+
+# A data plane that is registered
+
+
+def toy(**offered: str) -> Plane:
+    def made(_topology: LeafSpine, _name: str, _why: str, _log: TextIO) -> Dataplane:
+        raise NotImplementedError
+
+    return Plane("toy", "a toy", lambda _topology, _limit_bps: Offer("toy-1", **offered), made)
+
+
+@pytest.mark.parametrize("machine", [NO_SWITCH], indirect=True)
+def test_auto_takes_the_first_that_fits_and_says_what_it_passed_over(
+    machine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataplane, "PLANES", {"ovs": OVS, "toy": toy(passed_over="toys are slow"), "linux": LINUX})
+    assert choose("auto", SLOW)[1:] == ("linux", "Open vSwitch is not installed; toys are slow")
+    assert choose("toy", SLOW)[1:] == ("toy-1", "as asked"), "who asks for what is slow gets it"
+    monkeypatch.setattr(dataplane, "PLANES", {"toy": toy(fits="it is fun"), "linux": LINUX})
+    assert choose("auto", SLOW)[1:] == ("toy-1", "it is fun")
+
+
+@pytest.mark.parametrize("machine", [NO_SWITCH], indirect=True)
+def test_a_machine_on_which_none_fits_is_told_why(machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataplane, "PLANES", {"ovs": OVS, "toy": toy(passed_over="toys are slow")})
+    with pytest.raises(EmulatorError, match=r"no data plane fits .*: Open vSwitch is not installed; toys are slow"):
+        choose("auto", SLOW)

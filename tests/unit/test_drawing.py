@@ -34,6 +34,15 @@ def test_links_that_faults_name_are_dashed() -> None:
     assert "dasharray" not in drawn(2, 2, 2, "leaf11-spine2")
 
 
+def test_links_that_have_failed_are_dotted_and_a_spine_has_its_rate() -> None:
+    counts = {"leaves": 2, "spines": 3, "hosts_per_leaf": 2}
+    uneven = fabric_drawing({**counts, "failed": ["spine3", "leaf1-spine2"], "spine_rates": {"spine1": "50%"}})
+    assert uneven.count('stroke-dasharray="1 3"') == 3
+    assert [text.text for text in ElementTree.fromstring(uneven).iter() if text.text == "50%"] == ["50%"]
+    for damaged in ({"failed": 5, "spine_rates": "all"}, {"failed": [{}], "spine_rates": {"spine9": {}}}):
+        assert "dasharray" not in fabric_drawing({**counts, **damaged})
+
+
 @pytest.mark.parametrize("count", [None, 0, "four", True, 2.5])
 def test_no_drawing_of_what_is_not_known(count: object) -> None:
     assert drawn(count, 2, 2) == ""

@@ -289,6 +289,26 @@ def test_what_a_fault_took_is_booked_to_it_to_the_packet() -> None:
         assert ("conservation" not in failed) is believed
 
 
+def test_a_fault_has_converged_once_its_last_packet_is_lost() -> None:
+    """On the port where that takes longest, of the fault that takes longest; what takes no packet says nothing."""
+    run = healthy_run()
+    begun_s, ports = run.start_s + 0.2, [place(run, name) for name in ("leaf1-eth3", "spine1-eth1", "leaf2-eth3")]
+    begun = [Change(port, begun_s, begun_s + 0.01) for port in ports]
+    lost_s = (begun_s + 0.03, begun_s + 0.26, None)
+    ended = [
+        Change(port, begun_s + 0.5, begun_s + 0.5, last_destroyed_s=last_s)
+        for port, last_s in zip(ports, lost_s, strict=True)
+    ]
+    longest = Happened(slower(at_s=0.2, for_s=0.5), begun_s, begun, ended)
+    assert longest.converged_s == pytest.approx(0.25)
+    spotless = Happened(slower(at_s=0.2, for_s=0.5), begun_s, begun, begun)
+    judged = judge_replay(planted(run, faults=[spotless, longest]), {"run_id": "1"})
+    assert spotless.converged_s is None and judged.row["converged_s"] == pytest.approx(0.25)
+    frame = judged.frames["faults"]
+    assert list(frame.converged_s[(frame.fault == 1) & (frame.event == "end")]) == pytest.approx([0.25] * 3)
+    assert frame.converged_s.count() == 3
+
+
 # What is shown of them
 
 

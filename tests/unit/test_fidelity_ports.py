@@ -11,16 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from synthetic import (
-    FABRIC,
-    OFFERED,
-    PERIOD_S,
-    START_S,
-    place,
-    planted,
-    sample_times,
-    with_samples,
-)
+from synthetic import FABRIC, OFFERED, PERIOD_S, START_S, place, planted, sample_times, with_samples
 
 from emulator.ports import Shaping, shaping_for
 from experiments.judge.evidence import ReplayEvidence

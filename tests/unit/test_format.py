@@ -23,13 +23,13 @@ from experiments.spec.experiment import experiment_file, load_experiment
 
 RUNS_COLUMNS = (
     "run_id experiment scheme traffic collective algorithm channels ranks leaves spines hosts_per_leaf host_rate_bps "
-    "fabric_rate_bps mtu_bytes burst_frames dataplane size_bytes seed "
+    "fabric_rate_bps uneven mtu_bytes burst_frames dataplane size_bytes seed "
     "flows subflows cut_flows cct_s bound_s cct_over_bound "
     "predicted_cct_s predicted_low_s predicted_high_s emulated_over_predicted explained "
     "step_s step_over_bound exposed_s exposed_mean_s overlap job_steps request_p50_s request_p99_s "
     "algbw_bps busbw_bps congestion_ratio fct_p50_s fct_p99_s "
-    "retransmitted_segments timeouts out_of_order_segments drops_packets faults destroyed_packets queue_peak_bytes "
-    "cpu_idle_min verified fidelity fidelity_reasons"
+    "retransmitted_segments timeouts out_of_order_segments drops_packets faults destroyed_packets converged_s "
+    "queue_peak_bytes cpu_idle_min verified fidelity fidelity_reasons"
 )
 
 FRAMES_COLUMNS = {

@@ -13,7 +13,8 @@ import pytest
 from emulator.inputs import InputError, quote, read_input
 from experiments.spec.experiment import load_experiment
 from experiments.spec.messages import SpecError
-from traffic.formats.htsim import MatrixError, load_matrix
+from traffic.formats.format import FormatError
+from traffic.formats.htsim import load_matrix
 
 
 def fifo(path: Path) -> Path:
@@ -63,7 +64,7 @@ def test_experiments_and_matrices_are_opened_so(make: Callable[[Path], Path], tm
     began = time.monotonic()
     with pytest.raises(SpecError, match=f"^{path}: is [^\\n]*$"):
         load_experiment(str(path))
-    with pytest.raises(MatrixError, match=f"^{path}: is [^\\n]*$"):
+    with pytest.raises(FormatError, match=f"^{path}: is [^\\n]*$"):
         load_matrix(path)
     assert time.monotonic() - began < 1
 
@@ -79,7 +80,7 @@ def test_a_file_of_just_that_size_is_read(tmp_path: Path) -> None:
 def test_a_matrix_that_is_none_shows_a_short_quote_only(tmp_path: Path) -> None:
     secret = tmp_path / "shadow"
     secret.write_text("root:$6$" + "s" * 80 + ":19000:0:99999:7:::\n")
-    with pytest.raises(MatrixError, match="unknown keyword") as refused:
+    with pytest.raises(FormatError, match="unknown keyword") as refused:
         load_matrix(secret)
     assert "s" * 20 not in str(refused.value)
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.topology import LeafSpine
 from experiments.results.maps import heat_map, over_ideal, scale_of
 from experiments.theory.loads import LinkBytes, ratio_to_ideal
 
@@ -36,7 +37,7 @@ EVEN = np.full((3, 2), 100)
 def test_the_fullest_cell_is_the_congestion_ratio(bytes_: list[int]) -> None:
     up, down = np.reshape(bytes_, (2, 3, 2))
     ideal = LinkBytes(*(np.array(cells).mean(axis=1, keepdims=True) for cells in (up, down)))
-    wanted = ratio_to_ideal(LinkBytes(up.astype(float), down.astype(float)), ideal)
+    wanted = ratio_to_ideal(LinkBytes(up.astype(float), down.astype(float)), ideal, LeafSpine(3, 2, 1))
     assert np.nanmax(over_ideal(links(up, down))) == pytest.approx(wanted)
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from emulator.topology import LeafSpine
 from experiments.spec.traffic import read_entry
 from traffic.collectives import build_schedule
-from traffic.formats.htsim import MatrixError, load_matrix
+from traffic.formats.format import FormatError
+from traffic.formats.htsim import load_matrix
 from traffic.schedule import Flow, Schedule
 
 DATA = Path(__file__).parent / "data"
@@ -217,7 +218,7 @@ TWO_WITH_TRIGGER = "Nodes 4\nConnections 2\nTriggers 1\n0->1 id 1 start 0 size 1
 )
 def test_a_bad_matrix_is_refused_with_file_and_line(tmp_path: Path, text: str, line: int | None, says: str) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(MatrixError) as raised:
+    with pytest.raises(FormatError) as raised:
         load_matrix(path)
     message = str(raised.value)
     assert says in message
@@ -228,17 +229,17 @@ def test_a_bad_matrix_is_refused_with_file_and_line(tmp_path: Path, text: str, l
 def test_a_circle_of_triggers_names_its_connections(tmp_path: Path) -> None:
     text = "Nodes 3\nConnections 2\nTriggers 2\n0->1 trigger 1 size 1 send_done_trigger 2\n"
     text += "1->2 trigger 2 size 1 send_done_trigger 1\ntrigger id 1 oneshot\ntrigger id 2 oneshot\n"
-    with pytest.raises(MatrixError) as raised:
+    with pytest.raises(FormatError) as raised:
         load_matrix(write(tmp_path, text))
     assert "0->1 (line 4)" in str(raised.value)
     assert "1->2 (line 5)" in str(raised.value)
 
 
 def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MatrixError, match=r"nowhere.cm: cannot be read: No such file"):
+    with pytest.raises(FormatError, match=r"nowhere.cm: cannot be read: No such file"):
         load_matrix(tmp_path / "nowhere.cm")
     (tmp_path / "binary.cm").write_bytes(b"\xff\xfe\x00N")
-    with pytest.raises(MatrixError, match=r"binary.cm: is not text"):
+    with pytest.raises(FormatError, match=r"binary.cm: is not text"):
         load_matrix(tmp_path / "binary.cm")
 
 
@@ -248,5 +249,5 @@ def test_any_text_is_read_or_refused(lines: list[str], tmp_path_factory: pytest.
     path = write(tmp_path_factory.getbasetemp(), "Nodes 4\nConnections 1\n" + " ".join(lines))
     try:
         assert load_matrix(path).flows
-    except MatrixError as error:
+    except FormatError as error:
         assert str(error).startswith(str(path))

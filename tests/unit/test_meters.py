@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import select
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -198,22 +200,41 @@ def test_counters_that_stand_still_while_a_frame_is_sent_have_not_settled(monkey
 def test_reading_that_takes_long_makes_the_next_sample_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """By as much as it came after it was due; the ones after are on time again."""
     clock = SimpleNamespace(now=100.0)
-    reading_s = [0.0, 0.01, 0.3, 0.0, 0.0, 0.0]
+    reading_s = [0.0, 0.01, 0.3, 0.0, 0.0, 0.0, 0.0]
 
     def read() -> tuple[float, bytes]:
         clock.now += reading_s.pop(0)
         return clock.now, b""
 
     def sleep(reading: list[object], _: object, __: object, timeout_s: float) -> tuple[list[object], ...]:
-        clock.now += timeout_s
-        return [], [], []
+        clock.now += timeout_s if reading_s[1:] else 0.0
+        return [] if reading_s[1:] else reading, [], []
 
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(select, "select", sleep)
-    connection = SimpleNamespace(poll=lambda _: not reading_s)
+    connection = SimpleNamespace(recv=lambda: "stop")
     samples = sampler._sample(connection, [SimpleNamespace(read=read)], [], 0.05)  # type: ignore[arg-type, list-item]
+    *samples, _at_the_end = samples
     assert [taken.woke_s - taken.due_s for taken in samples] == pytest.approx([0, 0, 0, 0.25, 0, 0])
     assert [taken.woke_s for taken in samples] == pytest.approx([100.0, 100.05, 100.1, 100.4, 100.45, 100.5])
+
+
+def test_a_glance_shows_the_last_sample_and_sampling_goes_on() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    taken: list[object] = []
+    asking = threading.Thread(
+        target=lambda: taken.extend(
+            sampler._sample(theirs, [SimpleNamespace(read=lambda: (time.monotonic(), b""))], [], 0.01)  # type: ignore[list-item]
+        )
+    )
+    asking.start()
+    ours.send(sampler.GLANCE)
+    assert ours.poll(10)
+    seen = ours.recv()
+    time.sleep(0.1)
+    ours.send("stop")
+    asking.join(10)
+    assert seen in taken and len(taken) > taken.index(seen) + 2
 
 
 class OneHost:

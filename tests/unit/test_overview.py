@@ -126,3 +126,13 @@ def test_where_no_run_can_be_trusted_no_number_is_shown() -> None:
 
 def test_names_are_shown_as_they_are() -> None:
     assert "[red]odd[/red] file.cm" in shown(runs_of("[red]odd[/red] file.cm"), width=140)
+
+
+def test_ratios_have_three_digits_and_a_single_seed_no_range() -> None:
+    text = shown(pd.concat([runs_of("one", ratios=(9.994,)), runs_of("two", ratios=(10.0, 12.0))]))
+    assert "9.99 " in text and "9.99 (" not in text
+    assert "11.0 (10.0-12.0)" in text
+
+
+def test_the_slowest_requests_are_shown_in_milliseconds() -> None:
+    assert "124 ms" in shown(runs_of(request_p99_s=0.1244))

@@ -130,6 +130,27 @@ def test_names_that_differ_in_their_middle_stay_apart() -> None:
     assert "first" in text and "second" in text and text.count("1.25 s") == 2
 
 
+def lines_of(names: list[str], columns: int, digits: int = 7) -> list[str]:
+    """A table of a row a name, with so many numbers of so many digits behind it."""
+    row = ["9" * digits] * columns
+    text = printed(table_of_rows("", ["run", *"abcdefghij"[:columns]], [[name, *row] for name in names]), 80)
+    return [line.rstrip() for line in text.splitlines() if "9" in line]
+
+
+def test_columns_are_two_spaces_apart_where_there_is_room_for_a_name_of_twelve() -> None:
+    """Nine numbers of five digits leave 80 - 9 x (5 + 2) = 17 columns, nine of six leave 8 of 80."""
+    assert lines_of(["x" * 17], 9, 5) == [f"{'x' * 17}{'  99999' * 9}"]
+    assert lines_of(["x" * 18], 9, 5) == [f"{'x' * 17}{'  99999' * 9}"], "no further than the 80th column"
+    assert lines_of(["x" * 12], 4, 15) == [f"{'x' * 12}{'  999999999999999' * 4}"], "80 columns exactly"
+    assert lines_of(["x" * 30], 9, 6) == [f"{'x' * 17}{' 999999' * 9}"], "a space apart, and the name has the rest"
+    assert lines_of(["x"], 9, 6) == [f"{'x':3}{'  999999' * 9}"], "a short name needs no more than it is long"
+
+
+def test_only_the_name_goes_on_below() -> None:
+    text = printed(table_of_rows("", ["run", "time"], [["one two " * 15, "1.25 s 2.50 s"]]), 80)
+    assert text.count("1.25 s 2.50 s") == 1 and len(re.findall("one", text)) == 15
+
+
 MARKUP = ("[bold]", "[/red]", "[/]", "[link=x]y", ":smile:")
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from controllers.dataplane import PLANES
+from controllers.plane import Plane
 from emulator.topology import LeafSpine
 from experiments.runs.loads.replays import Replays
 from experiments.runs.predict import predict
@@ -209,3 +211,8 @@ def test_the_readme_lists_every_collective_and_algorithm() -> None:
 @pytest.mark.parametrize("form", FORMATS.values(), ids=lambda form: form.key)
 def test_the_readme_shows_every_format(form: Format) -> None:
     assert re.search(rf"- \{{{form.key}: \S+\{form.suffix}\}} +# {re.escape(form.says)}\n", README)
+
+
+@pytest.mark.parametrize("plane", PLANES.values(), ids=lambda plane: plane.name)
+def test_the_readme_lists_every_data_plane(plane: Plane) -> None:
+    assert f"| `{plane.name}` | {plane.says} |\n" in README

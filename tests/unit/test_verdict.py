@@ -345,3 +345,10 @@ def test_threshold_of_the_manifest_holds_unless_another_is_given() -> None:
 def test_what_made_it_worse_is_part_of_the_sentence(strain: str, faults: list[Any], said: str) -> None:
     runs = planted(on("ring", ecmp=(1.0, 1.0), spray=(1.0, 1.0), ethereal=(1.0, 1.0)))
     assert said in sentence(of_results(runs.assign(strain=strain), {"experiment": {"faults": faults}}))
+
+
+def test_a_program_is_one_load_whatever_traffic_its_experiment_lists() -> None:
+    runs = planted(on("nccl", spray=[1.0] * 3, ethereal=[1.01] * 3))
+    listed = {"traffic": [{}, {}, {}], "seeds": [1, 2, 3], "schemes": ["spray", "ethereal"]}
+    assert Asked.of(runs, {"experiment": listed, "program": {"schemes": ["spray"]}}).collectives == 1
+    assert Asked.of(runs, {"experiment": listed}).collectives == 3

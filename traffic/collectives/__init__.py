@@ -63,7 +63,7 @@ def build_schedule(
     channels: int = 1,
     **options: int | str | None,
 ) -> Schedule:
-    """The schedule of `collective` by `algorithm` (None: its first in `COLLECTIVES`).
+    """Return the schedule of `collective` by `algorithm` (None: its first in `COLLECTIVES`).
 
     `size_bytes` is counted as nccl-tests does: AllReduce, Broadcast: the buffer; AllGather, ReduceScatter, AllToAll:
     rank count x one rank's piece; permutation: what one rank sends. `channels` parallel connections a pair share it.

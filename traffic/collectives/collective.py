@@ -32,12 +32,12 @@ class Promise:
 
 
 def summed_message(schedule: Schedule, ranks: range) -> Holding:
-    """The whole message, summed over `ranks`."""
+    """Return the whole message, summed over `ranks`."""
     return [(range(schedule.size_bytes), frozenset((rank, 0) for rank in ranks))]
 
 
 def own_message(schedule: Schedule, rank: int) -> Holding:
-    """The whole message of `rank` alone."""
+    """Return the whole message of `rank` alone."""
     return summed_message(schedule, range(rank, rank + 1))
 
 
@@ -95,7 +95,7 @@ class Algorithm:
 
     @cached_property
     def options(self) -> Mapping[str, Option]:
-        """The options that it takes, by name."""
+        """Return the options that it takes, by name."""
         hints = get_type_hints(self.draw_up, include_extras=True)
         return {
             name: _option(hints[name], parameter.default)
@@ -104,11 +104,11 @@ class Algorithm:
         }
 
     def with_defaults(self, options: Mapping[str, int | str | None]) -> dict[str, int | str | None]:
-        """All of its options: those given, and the defaults of the others."""
+        """Return all of its options: those given, and the defaults of the others."""
         return {name: option.default for name, option in self.options.items()} | dict(options)
 
     def flow_count(self, ranks: int, channels: int = 1, **options: int | str | None) -> int:
-        """How many flows its schedule lists, found without listing them."""
+        """Return how many flows its schedule lists, found without listing them."""
         return channels * max(0, self.flows(ranks, **self.with_defaults(options)))
 
 

@@ -80,7 +80,7 @@ class Draft:
         return len(self._sends) - 1
 
     def flows(self) -> list[Flow]:
-        """All sends as flows in order of step, each with what it waits for."""
+        """Return all sends as flows in order of step, each with what it waits for."""
         order = sorted(range(len(self._sends)), key=lambda handle: self._sends[handle].step)
         flow_id = {handle: place for place, handle in enumerate(order)}
         arrived: list[SpanMap[tuple[int, ...]]] = [SpanMap(()) for _ in range(self.ranks)]

@@ -6,6 +6,9 @@ rank r ends with, or begins from, piece r, and every exchange moves one consecut
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 from traffic.collectives.collective import algorithm
 from traffic.collectives.draft import Draft
 from traffic.collectives.kinds import ALLGATHER, ALLREDUCE, REDUCESCATTER
@@ -32,26 +35,25 @@ def allreduce(draft: Draft) -> None:
 def allgather(draft: Draft) -> None:
     """By doubling; each block is divided among the channels. (n-1)/n of the message from every rank."""
     exchanges = _exchanges(draft.ranks, "recursive-doubling")
-    draft.require_pieces(ranks=draft.ranks, channels=draft.channels)
-    pieces = draft.divide(draft.message, draft.ranks)
-    for step in range(exchanges):
-        for rank in range(draft.ranks):
-            partner, block = _double(pieces, rank, step)
-            for channel, part in enumerate(draft.divide(block, draft.channels)):
-                draft.send(step, rank, partner, part, channel=channel)
+    _in_pairs(draft, [partial(_double, bit=step) for step in range(exchanges)], reduce=False)
 
 
 @algorithm(REDUCESCATTER, "recursive-halving", flows=lambda n: n * (n.bit_length() - 1))
 def reducescatter(draft: Draft) -> None:
     """By halving; each block is divided among the channels. (n-1)/n of the message from every rank."""
     exchanges = _exchanges(draft.ranks, "recursive-halving")
+    _in_pairs(draft, [partial(_halve, bit=bit) for bit in reversed(range(exchanges))], reduce=True)
+
+
+def _in_pairs(draft: Draft, exchanges: Sequence[Callable[..., tuple[int, Span]]], *, reduce: bool) -> None:
+    """Send in each exchange what it says: of the pieces and a rank, the partner and the block."""
     draft.require_pieces(ranks=draft.ranks, channels=draft.channels)
     pieces = draft.divide(draft.message, draft.ranks)
-    for step in range(exchanges):
+    for step, exchange in enumerate(exchanges):
         for rank in range(draft.ranks):
-            partner, block = _halve(pieces, rank, exchanges - 1 - step)
+            partner, block = exchange(pieces, rank)
             for channel, part in enumerate(draft.divide(block, draft.channels)):
-                draft.send(step, rank, partner, part, channel=channel, reduce=True)
+                draft.send(step, rank, partner, part, channel=channel, reduce=reduce)
 
 
 def _exchanges(ranks: int, algorithm: str) -> int:

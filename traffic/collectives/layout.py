@@ -28,12 +28,12 @@ class ScheduleError(ValueError):
 
 
 def element_bytes(size_bytes: int) -> int:
-    """The unit a message of this size is cut in: 4 bytes where it divides the size, else 1."""
+    """Return the unit a message of this size is cut in: 4 bytes where it divides the size, else 1."""
     return 1 if size_bytes % ELEMENT_BYTES else ELEMENT_BYTES
 
 
 def divide(span: Span, parts: int, unit_bytes: int) -> list[Span]:
-    """`span` in `parts` consecutive spans that differ by at most `unit_bytes`, the larger ones first."""
+    """Cut `span` in `parts` consecutive spans that differ by at most `unit_bytes`, the larger ones first."""
     quotient, remainder = divmod(len(span) // unit_bytes, parts)
     cuts = [span.start + (part * quotient + min(part, remainder)) * unit_bytes for part in range(parts + 1)]
     return [range(cuts[part], cuts[part + 1]) for part in range(parts)]
@@ -41,7 +41,7 @@ def divide(span: Span, parts: int, unit_bytes: int) -> list[Span]:
 
 @lru_cache(maxsize=16)  # asked for once a pair of ranks
 def pieces(size_bytes: int, ranks: int) -> tuple[Span, ...]:
-    """Rank r's piece of a message that is one piece a rank."""
+    """Return rank r's piece of a message that is one piece a rank."""
     return tuple(divide(range(size_bytes), ranks, element_bytes(size_bytes)))
 
 
@@ -59,7 +59,7 @@ class SpanMap(Generic[T]):
         self._values = [value]
 
     def get(self, span: Span) -> list[tuple[Span, T]]:
-        """The parts of `span` and their values, in order of offset."""
+        """Return the parts of `span` and their values, in order of offset."""
         found = []
         index = bisect_right(self._starts, span.start) - 1
         start = span.start

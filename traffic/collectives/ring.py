@@ -6,6 +6,8 @@ whose pieces are cut in `chunks` forwards each chunk as soon as it is there, ins
 
 from __future__ import annotations
 
+from functools import partial
+
 from traffic.collectives.collective import Chunks, Pattern, algorithm
 from traffic.collectives.draft import PIPELINE_CHUNKS, Draft
 from traffic.collectives.kinds import ALLGATHER, ALLREDUCE, BROADCAST, REDUCESCATTER
@@ -14,6 +16,15 @@ from traffic.collectives.layout import Span
 
 def _to_the_next(rounds: int, ranks: int, chunks: int) -> Pattern | None:
     return Pattern(to=1, rounds=rounds, pieces=ranks) if chunks == 1 else None
+
+
+_once_around = partial(
+    algorithm,
+    name="ring",
+    flows=lambda n, chunks: n * (n - 1) * chunks,
+    pattern=lambda n, chunks: _to_the_next(n - 1, n, chunks),
+)
+"""Declares the function below it as the algorithm of a collective whose pieces go around the ring once."""
 
 
 @algorithm(
@@ -31,24 +42,14 @@ def allreduce(draft: Draft, *, chunks: Chunks = 1) -> None:
         _all_gather(draft, pieces, channel, first_step=(draft.ranks - 1) * chunks)
 
 
-@algorithm(
-    ALLGATHER,
-    "ring",
-    flows=lambda n, chunks: n * (n - 1) * chunks,
-    pattern=lambda n, chunks: _to_the_next(n - 1, n, chunks),
-)
+@_once_around(ALLGATHER)
 def allgather(draft: Draft, *, chunks: Chunks = 1) -> None:
     """(n-1)/n of the message from every rank."""
     for channel, pieces in enumerate(_pieces_by_channel(draft, chunks)):
         _all_gather(draft, pieces, channel, first_step=0)
 
 
-@algorithm(
-    REDUCESCATTER,
-    "ring",
-    flows=lambda n, chunks: n * (n - 1) * chunks,
-    pattern=lambda n, chunks: _to_the_next(n - 1, n, chunks),
-)
+@_once_around(REDUCESCATTER)
 def reducescatter(draft: Draft, *, chunks: Chunks = 1) -> None:
     """(n-1)/n of the message from every rank."""
     for channel, pieces in enumerate(_pieces_by_channel(draft, chunks)):

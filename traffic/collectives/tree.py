@@ -23,7 +23,7 @@ class Tree:
 
     @cached_property
     def edges_down(self) -> list[tuple[int, int, int]]:
-        """(parent, child, hops from the root to the parent), nearest the root first."""
+        """Return (parent, child, hops from the root to the parent), nearest the root first."""
         children: list[list[int]] = [[] for _ in self.parents]
         for rank, parent in enumerate(self.parents):
             if parent is not None:
@@ -37,7 +37,7 @@ class Tree:
 
     @cached_property
     def heights(self) -> list[int]:
-        """Hops from each rank to the furthest leaf below it."""
+        """Return hops from each rank to the furthest leaf below it."""
         heights = [0] * len(self.parents)
         for parent, child, _ in reversed(self.edges_down):
             heights[parent] = max(heights[parent], heights[child] + 1)
@@ -60,7 +60,7 @@ def binary_tree(ranks: int) -> Tree:
 
 
 def double_binary_tree(ranks: int) -> tuple[Tree, Tree]:
-    """The binary tree, and the one whose inner ranks are the first one's leaves."""
+    """Return the binary tree, and the one whose inner ranks are the first one's leaves."""
     first = binary_tree(ranks)
     new_rank = [(rank + 1) % ranks for rank in range(ranks)] if ranks % 2 else list(reversed(range(ranks)))
     parents: list[int | None] = [None] * ranks

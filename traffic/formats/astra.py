@@ -300,7 +300,7 @@ class Play:
             self._at[rank] = [*self._at[rank], task]
 
     def groups(self, layer: int, part: str) -> list[range]:
-        """Whom a layer's collective is among: all, the inner ranks, or those at the same place of the inner ones."""
+        """Return whom a layer's collective joins: all, the inner ranks, or those at the same place in them."""
         ranks, inner, policy = self.graph.ranks, self._inner, self.workload.layers[layer].policy
         if policy in ("MICRO", "DATA", "MODEL", "DISTRIBUTED_INFERENCE", *_DLRM):
             return [range(ranks)]

@@ -44,7 +44,7 @@ class Format:
 
     @cached_property
     def options(self) -> Mapping[str, Option]:
-        """The keys that an entry may have besides the file's, by name."""
+        """Return the keys that an entry may have besides the file's, by name."""
         hints = get_type_hints(self.read, include_extras=True)
         own = self._parameters.keys() - set(_OF_THE_FABRIC)
         return {

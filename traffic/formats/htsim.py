@@ -27,40 +27,23 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
-from emulator.inputs import InputError, quote, read_input
+from emulator.inputs import quote
 from traffic.formats.format import Format, FormatError
 from traffic.formats.htsim_writer import write_matrix
+from traffic.formats.text import Line, read_lines
 from traffic.schedule import Flow, Schedule
-
-MOST_BYTES = 16 * 1024 * 1024
-"""A few hundred thousand connections, which already take seconds to read."""
 
 _PICOSECONDS = 10**12
 _HEADER = ("Nodes", "Connections", "Triggers", "Failures")
 _CONNECTION_KEYS = ("id", "start", "size", "trigger", "send_done_trigger", "recv_done_trigger", "prio")
 _TRIGGER_KINDS = ("oneshot", "multishot", "barrier")
 _ENDS = re.compile(r"([0-9]{1,18})->([0-9]{1,18})")
-_WHOLE = re.compile(r"[0-9]{1,18}")
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
-
-
-class MatrixError(FormatError):
-    """A connection matrix that cannot be read or never ends; the message says file, line and what would be right."""
-
-
-@dataclass(frozen=True)
-class _Line:
-    path: Path
-    number: int
-    words: Sequence[str]
-
-    def error(self, message: str) -> MatrixError:
-        return MatrixError(f"{self.path}:{self.number}: {message}")
 
 
 @dataclass(frozen=True)
 class _Connection:
-    line: _Line
+    line: Line
     src: int
     dst: int
     size_bytes: int
@@ -75,7 +58,7 @@ class _Connection:
 
 @dataclass(frozen=True)
 class _Trigger:
-    line: _Line
+    line: Line
     id: int
     kind: str
     count: int | None
@@ -89,7 +72,7 @@ def load_matrix(
     `size_bytes` is the most that any one rank sends. Connections of one pair of ranks are channels of their own, as
     each is a connection of its own in htsim. `step` counts the triggers a connection waits for, one after the other.
 
-    Raises MatrixError.
+    Raises FormatError.
     """
     path = Path(path)
     ranks, connections, triggers = _parse(path)
@@ -131,97 +114,83 @@ def _active(flows: Sequence[Flow]) -> tuple[int, list[Flow]]:
 FORMAT = Format(key="matrix", suffix=".cm", says="an htsim connection matrix", read=load_matrix, write=write_matrix)
 
 
-def _lines(path: Path) -> Iterator[_Line]:
-    """The lines that say something, as words."""
-    try:
-        text = read_input(path, MOST_BYTES).decode("utf-8-sig")
-    except InputError as error:
-        raise MatrixError(f"{path}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise MatrixError(f"{path}: is not text: a connection matrix begins with a line 'Nodes N'") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.partition("#")[0].split()
-        if words:
-            yield _Line(path, number, words)
-
-
 def _parse(path: Path) -> tuple[int, list[_Connection], dict[int, _Trigger]]:
     """Nodes, connections and triggers of a file, each line right by itself and all as many as the header says."""
-    header: dict[str, tuple[int, _Line]] = {}
+    header: dict[str, tuple[int, Line]] = {}
     connections: list[_Connection] = []
     triggers: dict[int, _Trigger] = {}
-    ids: dict[int, _Line] = {}
-    for line in _lines(path):
+    ids: dict[int, Line] = {}
+    for line in read_lines(path, "a connection matrix", comment="#"):
         word = line.words[0]
         if word in _HEADER:
             if word in header:
-                raise line.error(f"a second '{word}' line; the first is line {header[word][1].number}")
+                line.fail(f"a second '{word}' line; the first is line {header[word][1].number}")
             if len(line.words) != 2:
-                raise line.error(f"'{word}' takes one number, as in '{word} 16'")
-            header[word] = _whole(line, word, line.words[1]), line
+                line.fail(f"'{word}' takes one number, as in '{word} 16'")
+            header[word] = line.whole(word, line.words[1]), line
         elif "->" in word:
             if "Nodes" not in header:
-                raise line.error("a connection before the line 'Nodes N', which belongs to the header")
+                line.fail("a connection before the line 'Nodes N', which belongs to the header")
             connection = _parse_connection(line, header["Nodes"][0])
             if connection.id is not None:
                 if connection.id in ids:
-                    raise line.error(f"id {connection.id} is already taken by line {ids[connection.id].number}")
+                    line.fail(f"id {connection.id} is already taken by line {ids[connection.id].number}")
                 ids[connection.id] = line
             connections.append(connection)
         elif word == "trigger":
             trigger = _parse_trigger(line)
             if trigger.id in triggers:
-                raise line.error(f"trigger {trigger.id} is already defined in line {triggers[trigger.id].line.number}")
+                line.fail(f"trigger {trigger.id} is already defined in line {triggers[trigger.id].line.number}")
             triggers[trigger.id] = trigger
         elif word == "failure":
-            raise line.error("link failures are not traffic: take this line and the 'Failures' line out")
+            line.fail("link failures are not traffic: take this line and the 'Failures' line out")
         else:
             starts = ", ".join(_HEADER[:-1])
-            raise line.error(f"unknown keyword {quote(word)}: a line begins with src->dst, trigger, {starts}")
+            line.fail(f"unknown keyword {quote(word)}: a line begins with src->dst, trigger, {starts}")
 
     _check_header(path, header, {"Connections": len(connections), "Triggers": len(triggers)})
     return header["Nodes"][0], connections, triggers
 
 
-def _check_header(path: Path, header: Mapping[str, tuple[int, _Line]], found: Mapping[str, int]) -> None:
+def _check_header(path: Path, header: Mapping[str, tuple[int, Line]], found: Mapping[str, int]) -> None:
     if "Nodes" not in header:
-        raise MatrixError(f"{path}: no line 'Nodes N': a connection matrix begins with it")
+        raise FormatError(f"{path}: no line 'Nodes N': a connection matrix begins with it")
     for name, count in found.items():
         if name in header:
             said, line = header[name]
             if said != count:
-                raise line.error(f"the header says {name} {said}, but the file has {count}")
+                line.fail(f"the header says {name} {said}, but the file has {count}")
         elif count or name == "Connections":
-            raise MatrixError(f"{path}: the header has no line '{name} {count}'")
+            raise FormatError(f"{path}: the header has no line '{name} {count}'")
     if "Failures" in header and header["Failures"][0]:
-        raise header["Failures"][1].error("link failures are not traffic: take this line out")
+        header["Failures"][1].fail("link failures are not traffic: take this line out")
     if not found["Connections"]:
-        raise MatrixError(f"{path}: has no connection: add a line such as '0->1 id 1 start 0 size 2000000'")
+        raise FormatError(f"{path}: has no connection: add a line such as '0->1 id 1 start 0 size 2000000'")
 
 
-def _parse_connection(line: _Line, nodes: int) -> _Connection:
+def _parse_connection(line: Line, nodes: int) -> _Connection:
     ends = _ENDS.fullmatch(line.words[0])
     if not ends:
-        raise line.error(f"{quote(line.words[0])} is no connection: write src->dst without spaces, as in 0->13")
+        line.fail(f"{quote(line.words[0])} is no connection: write src->dst without spaces, as in 0->13")
     src, dst = int(ends[1]), int(ends[2])
     for rank in (src, dst):
         if rank >= nodes:
-            raise line.error(f"rank {rank} is out of range: with Nodes {nodes}, ranks are 0 to {nodes - 1}")
+            line.fail(f"rank {rank} is out of range: with Nodes {nodes}, ranks are 0 to {nodes - 1}")
     if src == dst:
-        raise line.error(f"{src}->{dst} sends to itself: source and destination must differ")
+        line.fail(f"{src}->{dst} sends to itself: source and destination must differ")
     fields = _fields(line, line.words[1:], _CONNECTION_KEYS)
-    numbers = {key: _whole(line, key, value) for key, value in fields.items() if key != "start"}
+    numbers = {key: line.whole(key, value) for key, value in fields.items() if key != "start"}
     if "size" not in numbers:
-        raise line.error("no size: add 'size BYTES'")
+        line.fail("no size: add 'size BYTES'")
     if not numbers["size"]:
-        raise line.error("size 0 never ends: give the number of bytes to send, 1 or more")
+        line.fail("size 0 never ends: give the number of bytes to send, 1 or more")
     if "start" in fields and "trigger" in fields:
-        raise line.error("both a start time and a trigger: keep one")
+        line.fail("both a start time and a trigger: keep one")
     if "start" not in fields and "trigger" not in fields:
-        raise line.error("nothing starts it: add 'start PICOSECONDS' or 'trigger ID'")
+        line.fail("nothing starts it: add 'start PICOSECONDS' or 'trigger ID'")
     start = fields.get("start", "0")
     if not _DECIMAL.fullmatch(start) or not isfinite(float(start)):
-        raise line.error(f"start must be a number of picoseconds, 0 or more, not {quote(start)}")
+        line.fail(f"start must be a number of picoseconds, 0 or more, not {quote(start)}")
     return _Connection(
         line=line,
         src=src,
@@ -234,37 +203,31 @@ def _parse_connection(line: _Line, nodes: int) -> _Connection:
     )
 
 
-def _parse_trigger(line: _Line) -> _Trigger:
+def _parse_trigger(line: Line) -> _Trigger:
     kinds = [word for word in line.words[1:] if word in _TRIGGER_KINDS]
     fields = _fields(line, [word for word in line.words[1:] if word not in _TRIGGER_KINDS], ("id", "count"))
     if len(kinds) != 1:
-        raise line.error(f"a trigger is one of {', '.join(_TRIGGER_KINDS)}, as in 'trigger id 1 oneshot'")
+        line.fail(f"a trigger is one of {', '.join(_TRIGGER_KINDS)}, as in 'trigger id 1 oneshot'")
     if "id" not in fields:
-        raise line.error("a trigger without an id: write it as in 'trigger id 1 oneshot'")
-    count = _whole(line, "count", fields["count"]) if "count" in fields else None
+        line.fail("a trigger without an id: write it as in 'trigger id 1 oneshot'")
+    count = line.whole("count", fields["count"]) if "count" in fields else None
     if kinds[0] == "barrier" and not count:
-        raise line.error("a barrier needs the number of connections that fire it, as in 'trigger id 1 barrier count 4'")
-    return _Trigger(line, _whole(line, "id", fields["id"]), kinds[0], count)
+        line.fail("a barrier needs the number of connections that fire it, as in 'trigger id 1 barrier count 4'")
+    return _Trigger(line, line.whole("id", fields["id"]), kinds[0], count)
 
 
-def _fields(line: _Line, words: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
+def _fields(line: Line, words: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
     """`words` as keys and values that follow them."""
     fields: dict[str, str] = {}
     for key, value in zip(words[::2], [*words[1::2], None], strict=False):
         if key not in keys:
-            raise line.error(f"unknown keyword {quote(key)}: use {', '.join(keys)}")
+            line.fail(f"unknown keyword {quote(key)}: use {', '.join(keys)}")
         if value is None:
-            raise line.error(f"'{key}' has no value: the line seems cut short")
+            line.fail(f"'{key}' has no value: the line seems cut short")
         if key in fields:
-            raise line.error(f"'{key}' is given twice")
+            line.fail(f"'{key}' is given twice")
         fields[key] = value
     return fields
-
-
-def _whole(line: _Line, key: str, word: str) -> int:
-    if not _WHOLE.fullmatch(word):
-        raise line.error(f"{key} must be a whole number, 0 or more, not {quote(word)}")
-    return int(word)
 
 
 def _waits(connections: Sequence[_Connection], triggers: Mapping[int, _Trigger]) -> list[set[int]]:
@@ -279,7 +242,7 @@ def _waits(connections: Sequence[_Connection], triggers: Mapping[int, _Trigger])
     for trigger_id, indices in (*firing.items(), *started.items()):
         if trigger_id not in triggers:
             line = connections[indices[0]].line
-            raise line.error(f"trigger {trigger_id} is not defined: add a line 'trigger id {trigger_id} oneshot'")
+            line.fail(f"trigger {trigger_id} is not defined: add a line 'trigger id {trigger_id} oneshot'")
     waits: list[set[int]] = [set() for _ in connections]
     for trigger in triggers.values():
         fired_by, starts = firing[trigger.id], started[trigger.id]
@@ -290,18 +253,18 @@ def _waits(connections: Sequence[_Connection], triggers: Mapping[int, _Trigger])
 
 
 def _check_fired(trigger: _Trigger, firings: int, starts: int) -> None:
-    """Raise MatrixError unless the trigger fires as often as its kind needs."""
+    """Raise FormatError unless the trigger fires as often as its kind needs."""
     name = f"trigger {trigger.id}"
     if not firings:
-        raise trigger.line.error(f"{name} never fires: add 'send_done_trigger {trigger.id}' to a connection")
+        trigger.line.fail(f"{name} never fires: add 'send_done_trigger {trigger.id}' to a connection")
     if trigger.kind == "oneshot" and firings > 1:
-        raise trigger.line.error(
+        trigger.line.fail(
             f"{name} is oneshot but {firings} connections fire it: make it 'multishot' or 'barrier count {firings}'"
         )
     if trigger.kind == "barrier" and firings != trigger.count:
-        raise trigger.line.error(f"{name} is a barrier of count {trigger.count} but {firings} connections fire it")
+        trigger.line.fail(f"{name} is a barrier of count {trigger.count} but {firings} connections fire it")
     if trigger.kind == "multishot" and firings < starts:
-        raise trigger.line.error(f"{name} starts one connection each time, but fires {firings} times for {starts}")
+        trigger.line.fail(f"{name} starts one connection each time, but fires {firings} times for {starts}")
 
 
 def _startable_order(connections: Sequence[_Connection], waits: Sequence[set[int]]) -> Iterator[int]:
@@ -311,9 +274,9 @@ def _startable_order(connections: Sequence[_Connection], waits: Sequence[set[int
         sorter.prepare()
     except CycleError as error:
         circle = [connections[index] for index in error.args[1]]
-        raise circle[0].line.error(
+        circle[0].line.fail(
             f"triggers go round in a circle, so none of these ever starts: {', '.join(map(str, circle))}"
-        ) from error
+        )
     ready = list(sorter.get_ready())
     heapq.heapify(ready)
     while ready:

@@ -38,7 +38,7 @@ class Training:
 
     @property
     def batch_s(self) -> float:
-        """The forward and the backward pass."""
+        """Return the forward and the backward pass."""
         return self.compute_s * (1 - self.update)
 
     def forward_s(self, layers: Iterable[Layer]) -> float:

@@ -48,7 +48,7 @@ class Model:
 
     @property
     def active(self) -> float:
-        """The parameters that a token meets."""
+        """Return the parameters that a token meets."""
         idle = [layer.experts * (1 - self.chosen / 8) for layer in self.layers if layer.experts]
         return self.parameters - sum(idle)
 

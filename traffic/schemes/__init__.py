@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from emulator.inputs import quote
 from traffic.schemes.ecmp import ECMP
-from traffic.schemes.ethereal import ETHEREAL
+from traffic.schemes.ethereal import ETHEREAL, ETHEREAL_WEIGHTED
 from traffic.schemes.flowlets import FLOWLETS
 from traffic.schemes.hedera import HEDERA
 from traffic.schemes.mptcp import MPTCP
 from traffic.schemes.scheme import INK, Family, ForPrograms, Look, Needs, Role, Scheme, Split, spare_look
-from traffic.schemes.spray import SPRAY, SPRAY_RANDOM, SWITCH_SPRAY
+from traffic.schemes.spray import SPRAY, SPRAY_RANDOM, SPRAY_WEIGHTED, SWITCH_SPRAY
 from traffic.schemes.subflows import SUBFLOWS
 
 __all__ = [
@@ -28,11 +30,12 @@ __all__ = [
     "names_for_programs",
     "names_not_for_programs",
     "names_of_role",
+    "playing",
     "scheme_of",
     "spare_look",
 ]
 
-SCHEMES: tuple[Scheme, ...] = (ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL, SWITCH_SPRAY)
+SCHEMES: tuple[Scheme, ...] = (ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL, SWITCH_SPRAY, SPRAY_WEIGHTED, ETHEREAL_WEIGHTED)
 FAMILIES: tuple[Family, ...] = (SUBFLOWS, MPTCP, FLOWLETS, HEDERA)
 
 
@@ -47,8 +50,14 @@ def scheme_of(name: str) -> Scheme:
 
 
 def names_of_role(role: Role) -> list[str]:
-    """Return the schemes that play a role in the verdict; where an experiment has several, the first one plays it."""
+    """Return the schemes that play a role in the verdict; where an experiment has several, see `playing`."""
     return [scheme.name for scheme in SCHEMES if scheme.role == role]
+
+
+def playing(role: Role, schemes: Sequence[str]) -> str | None:
+    """Return which of `schemes` plays a role in the verdict: one that knows links' rates, else the first there is."""
+    able = [name for name in names_of_role(role) if name in schemes]
+    return min(able, key=lambda name: not scheme_of(name).weighted, default=None)
 
 
 def clauses() -> dict[str, str]:

@@ -14,6 +14,11 @@ It splits per step, sender and destination leaf, without coordination, over the 
   would do only where some of the flows add up to whole shares. A cut that may fall on a flow's end does.
 
 No piece is empty, a flow of no bytes has none, and no flow has two on one spine.
+
+**Weighted**, for spines of rates that differ, is our addition too. Spine i, of weight w(i) out of W, is to carry its
+share w(i)/W. Of n equal flows, floor(n w(i) / W) go whole to it, dealt in a turn of all spines by weight; the rest,
+fewer than s, are laid end to end and cut where a spine has what is left of its share, as flows of other sizes all are:
+s - 1 cuts at most, and every spine has its share to the byte or two. Where all weights are equal, it is as above.
 """
 
 from __future__ import annotations
@@ -23,10 +28,11 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, cycle, pairwise
 
 from emulator.nic import PerConnection
 from emulator.topology import LeafSpine
+from emulator.weights import turn
 from traffic.collectives.layout import ELEMENT_BYTES
 from traffic.schedule import Schedule
 from traffic.schemes.scheme import ForPrograms, Look, Scheme, Split, equal_pieces
@@ -47,8 +53,9 @@ class Ethereal(Scheme):
                 )
             # Senders begin at different spines: they start together, and would all send their first packet to the same.
             first = hosts[src] % len(spines)
+            order = [*spines[first:], *spines[:first]]
             sizes_bytes = [schedule.flows[flow_id].size_bytes for flow_id in flow_ids]
-            splits = split(sizes_bytes, [*spines[first:], *spines[:first]])
+            splits = split(sizes_bytes, order, fabric.weights(order) if self.weighted else None)
             for flow_id, pieces in zip(flow_ids, splits, strict=True):
                 assigned[flow_id] = [(spine + 1, size_bytes) for spine, size_bytes in pieces]
         return assigned
@@ -72,6 +79,18 @@ ETHEREAL = Ethereal(
     acts="in senders, which split and tag connections",
     source="arXiv 2407.00550 (Ethereal)",
     for_programs=ForPrograms("each connection gets the next path to its leaf in turn", PerConnection()),
+)
+
+
+ETHEREAL_WEIGHTED = Ethereal(
+    name="ethereal-weighted",
+    says="as ethereal, with spines dealt and filled as the rates of their links say",
+    look=Look("#2E5E4E", "<", (0, (6, 1, 1, 1))),
+    role="splitting",
+    acts="in senders, which split and tag connections, and know the fabric's rates",
+    source="this project; by the rule of arXiv 2407.00550 (Ethereal)",
+    for_programs=ForPrograms("each connection gets a path in turn, by weight", PerConnection(weighted=True)),
+    weighted=True,
 )
 
 
@@ -100,21 +119,40 @@ def deal(flows: int, spines: Sequence[int]) -> list[list[int]]:
     return paths
 
 
-def split(sizes_bytes: Sequence[int], spines: Sequence[int]) -> list[Split]:
-    """The pieces of each of the flows from one sender to one leaf, and the spines they take."""
+def split(sizes_bytes: Sequence[int], spines: Sequence[int], weights: Sequence[int] | None = None) -> list[Split]:
+    """The pieces of each of the flows from one sender to one leaf, and the spines they take; alike, or by `weights`."""
+    weights = weights or [1] * len(spines)
     if max(sizes_bytes) - min(sizes_bytes) > ELEMENT_BYTES:
-        return _end_to_end(sizes_bytes, spines)
+        return _end_to_end(sizes_bytes, spines, weights)
+    if len(set(weights)) > 1:
+        return _by_weight(sizes_bytes, spines, weights)
     paths = deal(len(sizes_bytes), spines)
     return [equal_pieces(size_bytes, path) for size_bytes, path in zip(sizes_bytes, paths, strict=True)]
 
 
-def _end_to_end(sizes_bytes: Sequence[int], spines: Sequence[int]) -> list[Split]:
+def _by_weight(sizes_bytes: Sequence[int], spines: Sequence[int], weights: Sequence[int]) -> list[Split]:
+    """Of equal flows, so many whole ones to each spine as its share holds; what is left, end to end over what is."""
+    count, total = len(sizes_bytes), sum(weights)
+    room = {spine: count * weight // total for spine, weight in zip(spines, weights, strict=True)}
+    left = [count * weight % total for weight in weights]
+    whole: list[int] = []
+    turns = cycle(turn(spines, weights))
+    while any(room.values()):
+        if room[spine := next(turns)]:
+            room[spine] -= 1
+            whole.append(spine)
+    splits: list[Split] = [[(spine, size)] if size else [] for spine, size in zip(whole, sizes_bytes, strict=False)]
+    rest = sizes_bytes[len(whole) :]
+    return splits + (_end_to_end(rest, spines, left) if rest else [])
+
+
+def _end_to_end(sizes_bytes: Sequence[int], spines: Sequence[int], shares: Sequence[int]) -> list[Split]:
     """Flows laid end to end and cut where the next spine's share begins."""
-    s, ends = len(spines), list(accumulate(sizes_bytes))
+    ends, of_all = list(accumulate(sizes_bytes)), sum(shares)
     total, flow_ends = ends[-1], set(ends)
     cuts = []
-    for spine in range(1, s):
-        before, after = total * spine // s, -(-total * spine // s)  # the bytes that the exact place lies between
+    for share in accumulate(shares[:-1]):
+        before, after = total * share // of_all, -(-total * share // of_all)  # the exact place lies between these bytes
         cuts.append(after if after in flow_ends else before)
     splits: list[Split] = [[] for _ in sizes_bytes]
     for start, stop in pairwise(sorted({0, *ends, *cuts})):

@@ -86,7 +86,8 @@ class Scheme:
 
     `says` is one clause: what happens to packets, and where. `nic` is what the hosts' NICs do to the packets of a
     replay, and `switch` what leaves do instead of hashing those that have no tag; `for_programs` is None where only the
-    program itself could do it. `spreads`: every packet may take any live path, and all paths share alike.
+    program itself could do it. `spreads`: every packet may take any live path, and all paths share alike; if
+    `weighted`, as the rates of their links.
     `connections_per_flow` carry a flow that stays within its leaf, and every flow unless `assign` and `tags` say
     otherwise; each is of TCP, or of MPTCP with `kernel_subflows`.
 
@@ -102,6 +103,7 @@ class Scheme:
     switch: Forwarding | None = None
     for_programs: ForPrograms | None = None
     spreads: bool = False
+    weighted: bool = False
     connections_per_flow: int = 1
     kernel_subflows: int = 0
     acts: str = "in switches"
@@ -132,7 +134,8 @@ class Scheme:
     @property
     def about(self) -> dict[str, str]:
         """What there is to know of it besides what it does to packets: headings, each with a clause."""
-        way = "all live paths share its bytes alike" if self.spreads else "each connection's bytes on its path"
+        alike = "by the rates of their links" if self.weighted else "alike"
+        way = f"all live paths share its bytes {alike}" if self.spreads else "each connection's bytes on its path"
         facts = {
             "acts": self.acts,
             "source": self.source,

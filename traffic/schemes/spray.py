@@ -41,6 +41,19 @@ SPRAY_RANDOM = Spray(
     spreads=True,
 )
 
+SPRAY_WEIGHTED = Spray(
+    name="spray-weighted",
+    says="the sender's NIC gives packets the spines in turn, each as often as the rate of its links says",
+    look=Look("#56B4E9", "d", (0, (4, 1.5))),
+    role="spraying",
+    acts="in the sender's NIC, which knows the fabric's rates",
+    source="as weighted ECMP (WCMP, EuroSys 2014), for packets",
+    nic=PerPacket("round-robin", but_tagged=True, weighted=True),
+    for_programs=ForPrograms("each packet gets a path in turn, by weight", PerPacket("round-robin", weighted=True)),
+    spreads=True,
+    weighted=True,
+)
+
 SWITCH_SPRAY = Spray(
     name="switch-spray",
     says="the leaf gives every packet of a connection the next spine in turn",

@@ -22,7 +22,7 @@ STRAINS: tuple[type[Strain], ...] = (Order, Sizes, StartJitter, Stragglers, Back
 
 
 def strained(schedule: Schedule, strains: Sequence[Strain], *, bound_s: float, seed: int) -> Schedule:
-    """`schedule` with all of `strains` on it, and its times counted from its first send.
+    """Return `schedule` with all of `strains` on it, and its times counted from its first send.
 
     Each kind draws from `seed` what it would draw alone. `bound_s` is the bound of `schedule`. Raises StrainError where
     one cannot be put on it.

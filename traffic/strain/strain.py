@@ -51,7 +51,7 @@ class Strain(ABC):
     @property
     @abstractmethod
     def is_none(self) -> bool:
-        """Whether it changes nothing."""
+        """Return whether it changes nothing."""
 
     @abstractmethod
     def strained(self, schedule: Schedule, bound_s: float, random: np.random.Generator) -> Schedule:
@@ -63,13 +63,13 @@ class Strain(ABC):
 
 
 def delayed(schedule: Schedule, delays_s: Sequence[float]) -> Schedule:
-    """`schedule` with every flow allowed to start later by its delay."""
+    """Return `schedule` with every flow allowed to start later by its delay."""
     flows = schedule.flows
     return replace(schedule, flows=[_later(flow, delay) for flow, delay in zip(flows, delays_s, strict=True)])
 
 
 def from_first_send(schedule: Schedule) -> Schedule:
-    """`schedule` with its times counted from its first send, as completion times are.
+    """Return `schedule` with its times counted from its first send, as completion times are.
 
     The first send is of a flow that waits for none: one that waits may be allowed to start before it can. What computes
     as well has its times from the first computation on already.

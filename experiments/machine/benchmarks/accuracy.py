@@ -35,7 +35,7 @@ class Case:
 
 
 def run(seeds: Sequence[int] = _SEEDS) -> list[dict[str, Any]]:
-    """A row for every fabric, traffic and scheme: medians over the seeds whose fidelity is "pass".
+    """Return a row for every fabric, traffic and scheme: medians over the seeds whose fidelity is "pass".
 
     `predicted_low` to `predicted_high` is the range of predictions over the exact one: where it is wide, a small change
     of sizes, or of how connections share a link, changes the time by as much, and no single number can be expected.
@@ -61,7 +61,7 @@ def run(seeds: Sequence[int] = _SEEDS) -> list[dict[str, Any]]:
 
 
 def cases() -> Iterator[Case]:
-    """Every fabric and what is tried on it."""
+    """Return every fabric and what is tried on it."""
     wide, square = (LeafSpine(8, 8, 2, 20_000_000, 20_000_000), LeafSpine(4, 4, 4, 50_000_000, 50_000_000))
     yield Case(wide, "linux", "packed", [_alltoall(2_000_000), _alltoall(6_000_000)])
     for placement in ("packed", "interleaved"):

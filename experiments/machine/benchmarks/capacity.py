@@ -51,7 +51,7 @@ def capacities(hosts: int) -> list[dict[str, Any]]:
 
 
 def point(dataplane: str, hosts: int, rate_bps: int, burst_frames: int) -> list[dict[str, Any]]:
-    """One row a collective and scheme, all on one fabric."""
+    """Return one row a collective and scheme, all on one fabric."""
     fabric = fabric_of(hosts, rate_bps, burst_frames)
     schedules = [permutation(fabric), alltoall(fabric)]
     where = {"hosts": hosts, "burst_frames": burst_frames, "link_mbps": rate_bps / 1e6}

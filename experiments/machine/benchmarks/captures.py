@@ -12,11 +12,12 @@ from experiments.machine.probe import Traffic, available, fabric_of, permutation
 
 REPEATS = 5
 _RATES_BPS = {"ovs": 10_000_000, "linux": 50_000_000}
+_UNKNOWN_BPS = 10_000_000  # on a data plane of which nothing is known
 _SECONDS = 2.0
 
 
 def run(kinds: Sequence[Which] = ("none", "uplinks", "all"), repeats: int = REPEATS) -> list[dict[str, Any]]:
-    """A row for every data plane and kind of capture: median CCT, and its ratio to the one without captures.
+    """Return a row for every data plane and kind of capture: median CCT, and its ratio to the one without captures.
 
     A permutation of 16 hosts under ethereal; kinds take turns, so that what else the machine does touches them alike.
     """
@@ -27,7 +28,7 @@ def run(kinds: Sequence[Which] = ("none", "uplinks", "all"), repeats: int = REPE
             found.append(
                 {
                     "dataplane": dataplane,
-                    "host_rate_bps": _RATES_BPS[dataplane],
+                    "host_rate_bps": _RATES_BPS.get(dataplane, _UNKNOWN_BPS),
                     "captures": kind,
                     "runs": repeats,
                     "cct_s": cct_s,
@@ -38,7 +39,7 @@ def run(kinds: Sequence[Which] = ("none", "uplinks", "all"), repeats: int = REPE
 
 
 def _measured(dataplane: str, kinds: Sequence[Which], repeats: int) -> dict[Which, pd.DataFrame]:
-    fabric = fabric_of(16, _RATES_BPS[dataplane])
+    fabric = fabric_of(16, _RATES_BPS.get(dataplane, _UNKNOWN_BPS))
     schedule = permutation(fabric, _SECONDS)
     traffic = [Traffic(schedule, captures=kind) for _ in range(repeats) for kind in kinds]
     frame = pd.DataFrame(rows(fabric, dataplane, traffic))

@@ -23,7 +23,7 @@ _TIMEOUT_S = 600.0
 
 
 def run(hosts: Sequence[int] = HOSTS) -> list[dict[str, Any]]:
-    """A row for every fabric size and traffic: what it was, by which model, `time_s` and `peak_memory_bytes`.
+    """Return a row for every fabric size and traffic: what it was, by which model, `time_s` and `peak_memory_bytes`.
 
     Sizes are squares of a whole number: as many leaves as hosts a leaf, and as many spines, up to 63. Time is of the
     prediction of three schemes with one seed; memory is the most the whole process ever held, libraries included.

@@ -19,7 +19,7 @@ from emulator.sandbox import Sandbox, raise_open_files
 from emulator.topology import LeafSpine
 from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of, permutation, process_counts
 from experiments.runs.loads.replays import ReplayLoad
-from experiments.runs.messages import Playing
+from experiments.runs.messages import played
 from experiments.theory.bound import bound_s
 from traffic.outcome import ReplayResult
 from traffic.placement import place
@@ -104,7 +104,7 @@ def measure(
     with load.ready(built, seed) as play:
         opened = time.monotonic()
         machine = _machine_s()
-        result = _played(play())
+        result = played(play())
         spent = _machine_s() - machine
     return {
         "setup_s": built.timings["ready"],
@@ -114,15 +114,6 @@ def measure(
         "system_s": sum(system_s for _, system_s in result.cpu_s),
         "machine_s": spent,
     }
-
-
-def _played(steps: Playing) -> ReplayResult:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: ReplayResult = end.value
-            return result
 
 
 def _machine_s() -> float:

@@ -23,7 +23,7 @@ _TIMEOUT_S = 900.0
 
 
 def run(hosts: Sequence[int] = HOSTS) -> list[dict[str, Any]]:
-    """A row for every number of hosts, on 8 leaves and 8 spines.
+    """Return a row for every number of hosts, on 8 leaves and 8 spines.
 
     `linux_s` and `ovs_s` are of `emulator.fabric`: up, shaped, programmed, a packet seen over every link, shaping read
     back. `mininet_s` is of `mn --custom` with `--link tc,bw=10 --switch ovs`: up and shaped, with no controller to wait
@@ -58,7 +58,7 @@ def _in_sandbox(function: Any, *arguments: Any) -> float:
 
 
 def set_up(topology: LeafSpine, dataplane: str) -> float:
-    """Seconds. Runs in a sandbox."""
+    """Return the seconds that it takes. Runs in a sandbox."""
     from controllers.dataplane import build
 
     started = time.monotonic()
@@ -72,7 +72,7 @@ def set_up(topology: LeafSpine, dataplane: str) -> float:
 
 
 def set_up_plainly(topology: LeafSpine) -> float:
-    """Seconds that Mininet takes with its own classes. Runs in a sandbox."""
+    """Return seconds that Mininet takes with its own classes. Runs in a sandbox."""
     from functools import partial
 
     from mininet.link import TCLink

@@ -164,7 +164,7 @@ class Programs(Work):
         return judge_program(evidence, identity)
 
     def estimate_s(self, run: Run) -> float:
-        """Nobody knows: a minute, or what the program may take at most."""
+        """Guess, as nobody knows: a minute, or what the program may take at most."""
         return min(60.0, self.program.timeout_s) + RUN_OVERHEAD_S
 
     def columns(self, run: Run) -> dict[str, str]:
@@ -172,7 +172,7 @@ class Programs(Work):
 
 
 def parse_hosts(text: str | None, fabric: LeafSpine) -> tuple[int, ...]:
-    """'h1,h5-h8' -> hosts in the order of their ranks; None: all. Raises SpecError."""
+    """Read 'h1,h5-h8' as hosts in the order of their ranks; None: all. Raises SpecError."""
     if text is None:
         return tuple(range(fabric.hosts))
     hosts: list[int] = []

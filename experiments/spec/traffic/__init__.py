@@ -23,7 +23,7 @@ __all__ = ["Traffic", "TrafficEntry", "kind_of", "kinds", "read_entry"]
 
 
 def kinds() -> dict[str, type[TrafficEntry]]:
-    """Every kind, by the key that tells it."""
+    """Return every kind, by the key that tells it."""
     return {
         CollectiveTraffic.key: collective_traffic(),
         JobTraffic.key: JobTraffic,
@@ -34,7 +34,7 @@ def kinds() -> dict[str, type[TrafficEntry]]:
 
 
 def kind_of(entry: object) -> type[TrafficEntry]:
-    """The kind that an entry is meant to be of: a collective, unless it says otherwise. Raises ValueError."""
+    """Return the kind that an entry is meant to be of: a collective, unless it says otherwise. Raises ValueError."""
     known = kinds()
     if not isinstance(entry, dict):
         example, *others = known.values()
@@ -49,7 +49,7 @@ def kind_of(entry: object) -> type[TrafficEntry]:
 
 
 def read_entry(entry: object, folder: Path = Path()) -> TrafficEntry:
-    """An entry as an experiment file of `folder` has it. Raises ValueError."""
+    """Return an entry as an experiment file of `folder` has it. Raises ValueError."""
     if isinstance(entry, TrafficEntry):
         return entry
     return kind_of(entry).model_validate(entry, context={"folder": folder, "read": read_entry})

@@ -57,7 +57,7 @@ class CollectiveTraffic(TrafficEntry):
 
     @property
     def label(self) -> str:
-        """A collective of one algorithm needs no second name."""
+        """Return the collective's name, and the algorithm's where there are several."""
         only = len(COLLECTIVES[self.collective].algorithms) == 1
         return self.collective if only else f"{self.collective}-{self.algorithm}"
 
@@ -73,7 +73,7 @@ class CollectiveTraffic(TrafficEntry):
         return algorithm_of(*self.names()).flow_count(topology.hosts, self.channels, **self._given())
 
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
-        """Among as many ranks as the fabric has hosts. Raises ScheduleError where the algorithm cannot."""
+        """Schedule it for as many ranks as the fabric has hosts. Raises ScheduleError where the algorithm cannot."""
         options = self._placed(topology, placement)
         if _SEED in algorithm_of(*self.names()).options:
             options[_SEED] = seed
@@ -114,7 +114,7 @@ class CollectiveTraffic(TrafficEntry):
 
 
 def collective_traffic() -> type[CollectiveTraffic]:
-    """Entries whose keys are the options of every algorithm there is."""
+    """Return entries whose keys are the options of every algorithm there is."""
     algorithms = [each for kind in COLLECTIVES.values() for each in kind.algorithms.values()]
     options = {name: option for each in algorithms for name, option in each.options.items() if name != _SEED}
     return _with_options(tuple((name, option.kind, option.says) for name, option in options.items()))

@@ -26,21 +26,21 @@ class TrafficEntry(Keys):
     @property
     @abstractmethod
     def label(self) -> str:
-        """What people call it, where `settings` need not tell it from another."""
+        """Return what people call it, where `settings` need not tell it from another."""
 
     @property
     def file(self) -> Path | None:
-        """The file that it is read from, under `key`, if it is."""
+        """Return the file that it is read from, under `key`, if it is."""
         return None
 
     @property
     def parts(self) -> Sequence[TrafficEntry]:
-        """The entries that it is made of, written as a list under `key`, if it is."""
+        """Return the entries that it is made of, written as a list under `key`, if it is."""
         return ()
 
     @property
     def seeded(self) -> bool:
-        """Whether what is sent depends on the seed."""
+        """Return whether what is sent depends on the seed."""
         return False
 
     def settings(self) -> dict[str, Any]:

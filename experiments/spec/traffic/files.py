@@ -41,7 +41,7 @@ class FileTraffic(TrafficEntry):
         return self.model_dump(mode="json", exclude={"path"})
 
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
-        """Among as many ranks as the file has. Raises FormatError where the file is not right."""
+        """Schedule it for as many ranks as the file has. Raises FormatError where the file is not right."""
         collective, algorithm = self.names()
         given = {name: getattr(self, name) for name in self.format.options}
         if self.format.takes("ranks"):
@@ -57,7 +57,7 @@ class JobFileTraffic(FileTraffic, ScaledTraffic):
 
 @cache
 def file_traffic(form: Format) -> type[FileTraffic]:
-    """Entries that name a file of this format."""
+    """Return entries that name a file of this format."""
     example = f"perm{form.suffix}"
 
     def beside_the_experiment(value: object, info: ValidationInfo) -> Path:

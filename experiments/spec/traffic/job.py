@@ -76,7 +76,7 @@ class JobTraffic(ScaledTraffic):
         return self.model_dump(mode="json", exclude={"job", "model"})
 
     def training(self) -> Training:
-        """The job as it is on the real network."""
+        """Return the job as it is on the real network."""
         model = MODELS[self.model]
         if self.compute_s is None and not model.blocks:
             raise JobError(f"nothing says how long {self.model} computes: write compute, a time such as 250ms")
