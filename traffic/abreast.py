@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
-from typing import Any
+from typing import Any, Literal
 
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
@@ -37,6 +37,13 @@ _TELL_TIMEOUT_S = 20.0
 _SEEN_WITHIN_S = 0.5  # that a process has ended is known a moment after its connections are
 _LEAD_S = 0.02  # from the word to start until the start, for the word to reach all
 _PR_SET_PDEATHSIG = 1
+
+
+Processes = int | Literal["auto"]
+"""How many replay; "auto": as many as fit the machine and the data plane."""
+
+DEFAULT_PROCESSES: Processes = 1
+"""What two processes carry more of is known, and what they change at rates that one carries is not yet."""
 
 
 def owners(plan: TrafficPlan, hosts: int, processes: int) -> list[int]:

@@ -20,6 +20,7 @@ from experiments.machine.calibration import rounded
 from experiments.machine.probe import HOST_COUNTS, Traffic, available, fabric_of, faithful, permutation, rows
 from experiments.results.tables import table_of_rows
 from experiments.spec.units import format_rate_bps
+from traffic.abreast import DEFAULT_PROCESSES, Processes
 
 MOST_OVER_BOUND = 1.05
 GRAIN = 1.15
@@ -36,7 +37,7 @@ def calibrate(
     dataplanes: Sequence[str] | None = None,
     burst_frames: int = 1,
     say: Callable[[str], None] = print,
-    processes: int | None = None,
+    processes: Processes = DEFAULT_PROCESSES,
 ) -> list[dict[str, Any]]:
     """One row for every data plane and number of hosts: dataplane, hosts, burst_frames, rate_bps, total_bps, measured
     (a date).
@@ -65,7 +66,7 @@ def busy_part(seconds: float = 1.0) -> float:
 
 
 def _row(
-    dataplane: str, hosts: int, burst_frames: int, say: Callable[[str], None], processes: int | None
+    dataplane: str, hosts: int, burst_frames: int, say: Callable[[str], None], processes: Processes
 ) -> dict[str, Any]:
     name: str = dataplane
     burst = f", bursts of {burst_frames}" if burst_frames > 1 else ""

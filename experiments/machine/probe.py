@@ -21,6 +21,7 @@ from experiments.runs.messages import Failed, Job
 from experiments.runs.outside import Done, conducted
 from experiments.runs.plan import Run
 from experiments.theory.bound import bound_s
+from traffic.abreast import DEFAULT_PROCESSES, Processes
 from traffic.collectives import build_schedule
 from traffic.placement import place
 from traffic.schedule import Schedule
@@ -54,7 +55,7 @@ class Trials(ReplayWork):
         dataplane: str,
         *,
         predicted: bool,
-        processes: int | None = None,
+        processes: Processes = DEFAULT_PROCESSES,
     ) -> None:
         super().__init__()
         self.topology, self.transport, self.dataplane = topology, Transport(), dataplane
@@ -119,7 +120,7 @@ def rows(
     traffic: Sequence[Traffic],
     *,
     predicted: bool = False,
-    processes: int | None = None,
+    processes: Processes = DEFAULT_PROCESSES,
 ) -> Iterator[dict[str, Any]]:
     """Return the row of `runs.csv` of each run in turn, and what building the fabric took as `setup_s`.
 

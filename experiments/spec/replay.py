@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from experiments.spec.fields import Keys
 from experiments.spec.messages import shown
+from traffic.abreast import DEFAULT_PROCESSES, Processes
 
 MAX_PROCESSES = 256
 _SAYS = f"auto, or a whole number from 1 to {MAX_PROCESSES}"
@@ -23,12 +24,7 @@ class ReplaySpec(Keys):
     """How the traffic is replayed: see `traffic.abreast`."""
 
     processes: Annotated[
-        int | Literal["auto"],
+        Processes,
         BeforeValidator(_read),
         WithJsonSchema({"anyOf": [{"enum": ["auto"]}, {"type": "integer", "minimum": 1, "maximum": MAX_PROCESSES}]}),
-    ] = Field(default="auto", description=_SAYS)
-
-    @property
-    def count(self) -> int | None:
-        """How many processes replay a run; None: as many as fit the data plane."""
-        return self.processes if isinstance(self.processes, int) else None
+    ] = Field(default=DEFAULT_PROCESSES, description=_SAYS)

@@ -22,7 +22,6 @@ from emulator.topology import LeafSpine, Link
 from experiments.runs.loads.replays import ReplayLoad
 from experiments.runs.messages import played
 from traffic.connections import NamespaceSockets
-from traffic.outcome import ReplayResult
 from traffic.payload import RealData
 from traffic.plan import Connection, Piece, TrafficPlan, plan_traffic
 from traffic.replay import Replay

@@ -21,7 +21,7 @@ from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of,
 from experiments.runs.loads.replays import ReplayLoad
 from experiments.runs.messages import played
 from experiments.theory.bound import bound_s
-from traffic.outcome import ReplayResult
+from traffic.abreast import DEFAULT_PROCESSES, Processes
 from traffic.placement import place
 from traffic.plan import TrafficPlan, plan_traffic
 from traffic.schemes import scheme_of
@@ -67,7 +67,7 @@ def _many(fabric: LeafSpine, dataplane: str) -> dict[str, Any]:
 
 
 def _row(
-    what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic, processes: int | None = None
+    what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic, processes: Processes = DEFAULT_PROCESSES
 ) -> dict[str, Any]:
     hosts = place("packed", fabric, fabric.hosts)
     plan = plan_traffic(traffic.schedule, fabric, hosts, scheme_of(traffic.scheme))
@@ -93,7 +93,7 @@ def _row(
 
 
 def measure(
-    fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int, processes: int | None = None
+    fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int, processes: Processes = DEFAULT_PROCESSES
 ) -> dict[str, float]:
     """Runs in the sandbox: one replay and what it cost."""
     transport = Transport()

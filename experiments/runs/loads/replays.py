@@ -39,7 +39,7 @@ from experiments.spec.yamlfile import dotted
 from experiments.theory.bound import bound_s
 from experiments.theory.capacity import bound_under_s
 from experiments.theory.prediction import Predicted, predict_run
-from traffic.abreast import Abreast, most_processes
+from traffic.abreast import DEFAULT_PROCESSES, Abreast, Processes, most_processes
 from traffic.connections import NamespaceSockets, Sockets
 from traffic.multipath import MultipathSockets
 from traffic.outcome import ReplayResult
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 class ReplayLoad:
     """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`.
 
-    By `repath`, hosts move connections that bring nothing any more. `processes` replay it; None: one a core where hosts
-    and routers are all that there is, and one beside Open vSwitch. Where connections are moved, or are MPTCP's, it is
+    By `repath`, hosts move connections that bring nothing any more. `processes` replay it; "auto": one a core where
+    hosts and routers are all that there is, and one beside Open vSwitch. Where connections are moved, or are MPTCP's, it is
     one whatever is asked.
     """
 
@@ -68,7 +68,7 @@ class ReplayLoad:
     transport: Transport
     verify: bool = False
     repath: Repath | None = None
-    processes: int | None = None
+    processes: Processes = DEFAULT_PROCESSES
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
@@ -110,7 +110,7 @@ class ReplayLoad:
     def _played_by(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay | Abreast:
         # A switch that is a process has a core to itself, and is what limits a replay.
         fitting = 1 if fabric.plane.watched_pids else len(os.sched_getaffinity(0))
-        processes = most_processes(self.processes or fitting, self.plan)
+        processes = most_processes(fitting if self.processes == "auto" else self.processes, self.plan)
         if processes == 1 or self.repath:
             return self._replay(fabric, sockets, payload)
         return Abreast(self.plan, fabric.topology, sockets, self.transport, payload, processes)
@@ -135,8 +135,8 @@ class ReplayWork(Work):
     """
 
     predicts = True
-    processes: int | None = None
-    """How many processes replay a run; None: as many as fit the data plane."""
+    processes: Processes = DEFAULT_PROCESSES
+    """How many processes replay a run."""
 
     repath: Repath | None = None
     """When hosts move connections that bring nothing any more, if they do."""
@@ -222,7 +222,7 @@ class Replays(ReplayWork):
             {"point": point.label, **{key: as_text(value) for key, value in point.setting.items()}} if point else {}
         )
         self.take(experiment)
-        self.processes = experiment.replay.count
+        self.processes = experiment.replay.processes
         self.verify, self.repath, self.reaction = experiment.verify, experiment.repath(), experiment.network_reaction()
         refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
         self.runs = plan_runs(experiment, point.label if point else "")
