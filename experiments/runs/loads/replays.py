@@ -60,8 +60,8 @@ class ReplayLoad:
     """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`.
 
     By `repath`, hosts move connections that bring nothing any more. `processes` replay it; "auto": one a core where
-    hosts and routers are all that there is, and one beside Open vSwitch. Where connections are moved, or are MPTCP's, it is
-    one whatever is asked.
+    hosts and routers are all that there is, and one beside Open vSwitch. Where connections are moved, or are MPTCP's,
+    it is one whatever is asked.
     """
 
     plan: TrafficPlan
