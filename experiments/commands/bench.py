@@ -31,6 +31,7 @@ BENCHMARKS = {
     "capacity": _Benchmark("the most traffic that each data plane carries faithfully"),
     "captures": _Benchmark("completion times with packet captures and without"),
     "bursts": _Benchmark("what it costs in truth to have frames travel together"),
+    "sweep": _Benchmark("what a run takes longer on the workers of a Dask cluster"),
     "replay": _Benchmark("CPU seconds a gigabyte, and how they grow with hosts"),
 }
 _BROKEN = {"predicted": "pre-\ndicted", "explained": "ex-\nplained", "emulated": "emu-\nlated"}

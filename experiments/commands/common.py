@@ -33,8 +33,9 @@ class How:
     resume: Path | None
     within: float | None
     fail_on: tuple[str, ...]
-    junit: Path | None
     dry_run: bool
+    junit: Path | None = None
+    on: str | None = None
 
 
 def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -65,6 +66,11 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
             type=FILE,
             metavar="FILE",
             help="Write the runs and the verdict as JUnit's XML too, which CI systems show",
+        ),
+        click.option(
+            "--on",
+            metavar="SCHEDULER",
+            help="Perform the runs on the machines of a Dask cluster: its address, as in tls://head:8786, or its file",
         ),
         click.option("--dry-run", is_flag=True, help=f"Print {dry_run}, and stop"),
     )

@@ -225,6 +225,7 @@ def _emulated(find: Find, folder: ResultsFolder, console: Console) -> list[Front
 
     def measure(work: Replays) -> Times:
         work.check_emulable()
+        work.check_kernel()
         conduct(work, folder, console)
         return measured(work, folder.runs())
 

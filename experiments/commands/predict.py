@@ -103,4 +103,4 @@ def _notes(experiment: Experiment, frame: pd.DataFrame) -> Iterator[str]:
     links = f"links of {rates} (hosts, fabric){uneven}{slower}"
     yield f"{fabric.hosts} hosts, {links}; a leaf is oversubscribed {over:.3g}:1"
     if frame.predicted_cct_s.isna().any():
-        yield "without a CCT, flows were counted, not listed, and compared is congestion"
+        yield "without a CCT, flows were counted, not listed, or theory cannot tell it: compared is congestion"

@@ -26,8 +26,9 @@ def shown(
                 case Preparing(number, total):
                     progress.now(f"preparing run {number} of {total}")
                 case Built() as built:
+                    on = f"{built.machine}: " if built.machine else ""
                     console.say(
-                        f"fabric up in {built.setup_s['ready']:.1f} s; data plane {built.dataplane}: {built.why}"
+                        f"{on}fabric up in {built.setup_s['ready']:.1f} s; data plane {built.dataplane}: {built.why}"
                     )
                     progress.built(built)
                 case messages.Started(run_id):
@@ -43,6 +44,12 @@ def shown(
                 case messages.Failed(run_id, reason):
                     console.say(reason, "red", f"{run_id} did not finish:")
                     progress.done(run_id, None)
+                case messages.Joined(machine, _, warnings):
+                    console.say(f"{machine} performs runs")
+                    for warning in warnings:
+                        console.warn(f"{machine}: {warning}")
+                case messages.Gone(machine, reason):
+                    console.say(reason, "yellow", f"{machine} performs no further runs:")
                 case messages.Lost(reason):
                     console.say(reason, "yellow", "the fabric is built anew:")
             yield outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,8 +125,13 @@ class Work(ABC):
             "dataplane": dataplane,
         }
 
+    @property
+    def congestion_controls(self) -> Collection[str]:
+        """Return the kernel's names of all that the hosts' TCP is to use."""
+        return {self.transport.congestion_control}
+
     def check_emulable(self) -> None:
-        """Raises SpecError for a fabric that only a model can hold, and for what this kernel lacks."""
+        """Raises SpecError for a fabric that only a model can hold."""
         if self.topology.hosts > MAX_EMULATED_HOSTS:
             raise SpecError(
                 f"{self.name}: {self.topology.hosts} hosts are more than a machine emulates "
@@ -137,8 +142,12 @@ class Work(ABC):
                 f"{self.name}: {self.topology.leaves} leaves are more than can be emulated "
                 f"(at most {MAX_EMULATED_LEAVES}); predict takes them"
             )
-        if lacking := without_congestion_control(self.transport.congestion_control):
-            refuse(f"{lacking}; write one of those, such as cubic", self.name, "transport.congestion_control")
+
+    def check_kernel(self) -> None:
+        """Raises SpecError for what the kernel lacks where this is called."""
+        for name in sorted(self.congestion_controls):
+            if lacking := without_congestion_control(name):
+                refuse(f"{lacking}; write one of those, such as cubic", self.name, "transport.congestion_control")
 
 
 def uneven_links(fabric: LeafSpine) -> str:

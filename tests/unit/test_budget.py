@@ -204,8 +204,8 @@ def test_everything_of_the_catalog_has_room(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_congestion_control_that_this_kernel_lacks_is_refused_before_anything_is_built() -> None:
     experiment = load_experiment("quick", ["transport.congestion_control=foo"])
     with pytest.raises(SpecError, match=r"^quick: transport\.congestion_control: this kernel has .*cubic.* no foo to"):
-        Replays(experiment).check_emulable()
-    Replays(load_experiment("quick")).check_emulable()
+        Replays(experiment).check_kernel()
+    Replays(load_experiment("quick")).check_kernel()
     assert len(list(predictions(experiment, jitter=0))) == len(Replays(experiment).runs), "a model has no kernel"
 
 

@@ -59,7 +59,7 @@ def moved(mine: Path, tmp_path: Path) -> ResultsFolder:
 
 def resumed(path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.setattr(performing, "become_root", lambda: None)
-    monkeypatch.setattr(performing, "conduct", lambda *_: [])
+    monkeypatch.setattr(performing, "conduct", lambda *_, **__: [])
     return CliRunner().invoke(cli.main, ["run", "--resume", str(path)])
 
 
@@ -197,7 +197,7 @@ def test_a_name_that_is_no_text_does_not_spoil_the_manifest(mine: Path, tmp_path
 @pytest.mark.parametrize("command", ["run", "exec"])
 def test_both_commands_copy(command: str, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(performing, "become_root", lambda: None)
-    monkeypatch.setattr(performing, "conduct", lambda *_: [])
+    monkeypatch.setattr(performing, "conduct", lambda *_, **__: [])
     words = [command, "--out", str(tmp_path / "out"), str(mine), *(["--", "true"] if command == "exec" else [])]
     done = CliRunner().invoke(cli.main, words)
     assert done.exit_code == 0, done.output

@@ -283,7 +283,7 @@ def test_a_program_that_fails_is_in_failed_runs_and_is_tried_again(tmp_path: Pat
 def asked(monkeypatch: pytest.MonkeyPatch) -> How:
     """A new run, as root and on a machine that nobody calibrated."""
     monkeypatch.setattr(performing, "become_root", lambda: None)
-    return How(out=None, resume=None, within=None, fail_on=(), junit=None, dry_run=False)
+    return How(out=None, resume=None, within=None, fail_on=(), dry_run=False)
 
 
 @pytest.mark.parametrize("closed", [False, True])
