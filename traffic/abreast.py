@@ -43,7 +43,8 @@ Processes = int | Literal["auto"]
 """How many replay; "auto": as many as fit the machine and the data plane."""
 
 DEFAULT_PROCESSES: Processes = 1
-"""What two processes carry more of is known, and what they change at rates that one carries is not yet."""
+"""On two cores, two carry no more: at 150 Mb/s (16 hosts, single frames) 1.05 and 1.06 of the bound beside 1.04 and 1.06
+by one, with 1 to 4 % of the machine idle under either."""
 
 
 def owners(plan: TrafficPlan, hosts: int, processes: int) -> list[int]:
