@@ -43,8 +43,7 @@ Processes = int | Literal["auto"]
 """How many replay; "auto": as many as fit the machine and the data plane."""
 
 DEFAULT_PROCESSES: Processes = 1
-"""On two cores, two carry no more: 16 hosts at 150 Mb/s, single frames, came to 1.05 and 1.06 of the bound beside 1.04
-and 1.06 by one, with 1 to 4 % of the machine idle under either."""
+"""What several change of completion times is not known yet."""
 
 
 def owners(plan: TrafficPlan, hosts: int, processes: int) -> list[int]:
