@@ -67,7 +67,7 @@ class Work(ABC):
         return [self]
 
     @property
-    def processes(self) -> Sequence[int]:
+    def program_hosts(self) -> Sequence[int]:
         """The hosts on which a run starts programs, whose output is kept."""
         return ()
 

@@ -31,6 +31,7 @@ from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible
 from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
 from experiments.spec.reaction import HostsSpec, ReactionSpec
+from experiments.spec.replay import ReplaySpec
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.sweep import Sweep, Swept
 from experiments.spec.traffic import Traffic, kind_of
@@ -112,6 +113,7 @@ class Experiment(Keys):
         default=_COMPARED, description=f"a list such as [{', '.join(_COMPARED)}]"
     )
     transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {reordering: tolerant}")
+    replay: ReplaySpec = Field(default=ReplaySpec(), description="a mapping such as {processes: 1}")
     placement: Placement = "packed"
     seeds: Annotated[tuple[Seed, ...], AfterValidator(one_of_each)] = Field(
         default=(1, 2, 3), description="a list of whole numbers such as [1, 2, 3]"
@@ -348,6 +350,8 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return FabricSpec
         case ["transport", *_]:
             return TransportSpec
+        case ["replay", *_]:
+            return ReplaySpec
         case ["reaction", "hosts", *_]:
             return HostsSpec
         case ["reaction", *_]:

@@ -19,8 +19,8 @@ from emulator.ports import Port, shaping_for
 from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.theory.bound import bound_s
+from traffic.outcome import ReplayResult
 from traffic.plan import Connection, TrafficPlan, plan_traffic
-from traffic.replay import ReplayResult
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import SCHEMES, scheme_of
 from traffic.tcpinfo import ConnectionResult

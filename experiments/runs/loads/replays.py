@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -37,12 +38,14 @@ from experiments.spec.yamlfile import dotted
 from experiments.theory.bound import bound_s
 from experiments.theory.capacity import bound_under_s
 from experiments.theory.prediction import Predicted, predict_run
+from traffic.abreast import DEFAULT_PROCESSES, Abreast, Processes, most_processes
 from traffic.connections import NamespaceSockets, Sockets
 from traffic.multipath import MultipathSockets
+from traffic.outcome import ReplayResult
 from traffic.payload import Anything, RealData
 from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
 from traffic.repath import Repath
-from traffic.replay import Replay, ReplayResult
+from traffic.replay import Replay
 from traffic.schedule import Schedule
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
@@ -55,13 +58,16 @@ if TYPE_CHECKING:
 class ReplayLoad:
     """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`.
 
-    By `repath`, hosts move connections that bring nothing any more.
+    By `repath`, hosts move connections that bring nothing any more. `processes` replay it; "auto": one a core where
+    hosts and routers are all that there is, and one beside Open vSwitch. Where connections are moved, or are MPTCP's,
+    it is one whatever is asked.
     """
 
     plan: TrafficPlan
     transport: Transport
     verify: bool = False
     repath: Repath | None = None
+    processes: Processes = DEFAULT_PROCESSES
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
@@ -85,7 +91,7 @@ class ReplayLoad:
                 yield replay.run
             return
         sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
-        with at_work(self.plan.scheme.nic, fabric, seed), self._replay(fabric, sockets, payload) as replay:
+        with at_work(self.plan.scheme.nic, fabric, seed), self._played_by(fabric, sockets, payload) as replay:
             yield replay.run
 
     @contextmanager
@@ -99,6 +105,14 @@ class ReplayLoad:
         ):
             sockets.join(replay.connections)
             yield replay
+
+    def _played_by(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay | Abreast:
+        # A switch that is a process has a core to itself, and is what limits a replay.
+        fitting = 1 if fabric.plane.watched_pids else len(os.sched_getaffinity(0))
+        processes = most_processes(fitting if self.processes == "auto" else self.processes, self.plan)
+        if processes == 1 or self.repath:
+            return self._replay(fabric, sockets, payload)
+        return Abreast(self.plan, fabric.topology, sockets, self.transport, payload, processes)
 
     def _replay(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay:
         return Replay(self.plan, fabric.topology, sockets, self.transport, payload, self.repath)
@@ -120,6 +134,9 @@ class ReplayWork(Work):
     """
 
     predicts = True
+    processes: Processes = DEFAULT_PROCESSES
+    """How many processes replay a run."""
+
     repath: Repath | None = None
     """When hosts move connections that bring nothing any more, if they do."""
 
@@ -177,7 +194,7 @@ class ReplayWork(Work):
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
     def job(self, run: Run, captures: Folder) -> Job:
-        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.repath)
+        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.repath, self.processes)
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run), self.reaction)
 
     def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
@@ -211,6 +228,7 @@ class Replays(ReplayWork):
         super().__init__()
         self._setting = {"point": point.label, **point.setting} if point else {}
         self.take(experiment)
+        self.processes = experiment.replay.processes
         self.verify, self.repath, self.reaction = experiment.verify, experiment.repath(), experiment.network_reaction()
         refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
         self.runs = plan_runs(experiment, point.label if point else "")
