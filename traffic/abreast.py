@@ -168,7 +168,7 @@ class Abreast:
         try:
             said = worker.channel.recv()
         except (EOFError, OSError) as error:
-            said = EmulatorError(f"{self._name(worker)} {_how(worker.process.exitcode)}")
+            said = EmulatorError(f"{self._name(worker)} {_how(worker.process)}")
             said.__cause__ = error
         if isinstance(said, EmulatorError):
             raise self._ended() or said
@@ -179,7 +179,7 @@ class Abreast:
         by_sentinel = {worker.process.sentinel: worker for worker in self._workers}
         ended = wait(list(by_sentinel), _SEEN_WITHIN_S)
         worker = next((worker for sentinel, worker in by_sentinel.items() if sentinel in ended), None)
-        return EmulatorError(f"{self._name(worker)} {_how(worker.process.exitcode)}") if worker else None
+        return EmulatorError(f"{self._name(worker)} {_how(worker.process)}") if worker else None
 
     def _name(self, worker: _Worker) -> str:
         return f"process {worker.number + 1} of {len(self._workers)} that replay the traffic"
@@ -207,7 +207,9 @@ class Abreast:
             connections.close()
 
 
-def _how(status: int | None) -> str:
+def _how(process: ForkProcess) -> str:
+    process.join(_SEEN_WITHIN_S)
+    status = process.exitcode
     if status is None:
         return "does not answer any more"
     if status < 0:

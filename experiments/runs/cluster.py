@@ -233,18 +233,19 @@ class _Runs:
     def _hand_out(self) -> None:
         """Give every idle machine a share of what waits."""
         busy = {id(attempt.machine) for attempt in self._attempts.values()}
-        for machine in self.cluster.machines:
-            if self._waiting and id(machine) not in busy:
-                self._start(machine, self._share(len(self.cluster.machines)))
+        idle = [machine for machine in self.cluster.machines if id(machine) not in busy]
+        for number, machine in enumerate(idle):
+            if self._waiting:
+                self._start(machine, self._share(len(self.cluster.machines), len(idle) - number))
 
-    def _share(self, machines: int) -> list[Run]:
-        """Take what is to be done next, on one fabric, from what waits.
+    def _share(self, machines: int, idle: int) -> list[Run]:
+        """Take what is to be done next, on one fabric, from what waits; `idle` of the `machines` have nothing to do.
 
         It is half of what each machine would get if all were shared out now, so that all are busy to the end, but no
-        less than what is worth a fabric of its own.
+        less than what is worth a fabric of its own, if there is so much for each that is idle.
         """
-        each_s = sum(map(self._estimate_s, self._waiting)) / machines
-        left_s = max(each_s / 2, min(each_s, _WORTH_A_FABRIC_S))
+        waiting_s = sum(map(self._estimate_s, self._waiting))
+        left_s = max(waiting_s / machines / 2, min(waiting_s / idle, _WORTH_A_FABRIC_S))
         ids = (frozenset(run.run_id for run in part.runs) for part in self.work.parts)
         own = next(each for each in ids if self._waiting[0][0].run_id in each)
         runs: list[Run] = []

@@ -115,7 +115,7 @@ def test_copies_overwrite_and_reductions_add(reduce: bool) -> None:
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_a_flow_waits_for_all_that_it_waits_for(processes: int) -> None:
     flows = [
-        Flow(0, 0, 1, 3 * MB),
+        Flow(0, 0, 1, 3 * MB, start_s=0.5),
         Flow(1, 2, 3, 4),
         Flow(2, 1, 2, 4, waits_for=(0, 1)),
         Flow(3, 3, 0, 4, waits_for=(1,)),
