@@ -37,9 +37,10 @@ def table(heading: list[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _keys() -> str:
     rows = (
-        (f"`{key.path}`", key.means, key.takes, f"`{key.default}`" if key.default else "") for key in described_keys()
+        (f"`{key.path}`", key.means, key.takes + (f"; default `{key.default}`" if key.default else ""))
+        for key in described_keys()
     )
-    return table(["key", "what it is for", "takes", "default"], rows)
+    return table(["key", "what it is for", "takes"], rows)
 
 
 def _columns() -> str:
