@@ -1,4 +1,4 @@
-"""The first hour of three people, by the commands of docs/start.md as they are typed; fabrics are planned, not built."""
+"""The first hour of three people, by the commands of docs/start.md as they are typed; no fabric is built."""
 
 from __future__ import annotations
 
