@@ -94,6 +94,10 @@ class Child:
         self.send(what)
         return self.receive(timeout_s)
 
+    def kill(self) -> None:
+        """Have it end at once, whatever it is doing; whoever waits for its answer gets ChildEnded."""
+        self._process.kill()
+
     def end(self, grace_s: float = _END_TIMEOUT_S) -> None:
         """Close the channel, upon which the process ends; kill it after `grace_s`."""
         self._channel.close()

@@ -25,6 +25,9 @@ class Scripted:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def kill(self) -> None:
+        """Nothing is under way but the script, which ends by itself."""
+
     def stream(self, _function: Callable[..., Any], *args: Any, timeout_s: float | None = None) -> Iterator[Any]:
         """Yield what the script does; `timeout_s` is of no use."""
         del timeout_s

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from experiments.commands.options import FILE, FOLDER, within_option
+from experiments.commands.options import FILE, FOLDER, quiet_option, within_option
 from experiments.commands.streams import BAD_INPUT, complain, end
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ class How:
     resume: Path | None
     within: float | None
     fail_on: tuple[str, ...]
-    junit: Path | None
     dry_run: bool
+    junit: Path | None = None
+    on: str | None = None
+    quiet: bool = False
 
 
 def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -66,7 +68,13 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
             metavar="FILE",
             help="Write the runs and the verdict as JUnit's XML too, which CI systems show",
         ),
+        click.option(
+            "--on",
+            metavar="SCHEDULER",
+            help="Perform the runs on the machines of a Dask cluster: its address, as in tls://head:8786, or its file",
+        ),
         click.option("--dry-run", is_flag=True, help=f"Print {dry_run}, and stop"),
+        quiet_option,
     )
 
     def give(command: Callable[..., None]) -> Callable[..., None]:

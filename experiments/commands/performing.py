@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -22,7 +24,8 @@ from experiments.machine import calibration
 from experiments.results.folder import CAPTURES, ResultsFolder, default_path, new_file
 from experiments.results.inputs import begun
 from experiments.results.junit import as_xml
-from experiments.results.manifest import manifest, note_machine
+from experiments.results.machines import effect
+from experiments.results.manifest import here, manifest, note_machine
 from experiments.results.overview import render
 from experiments.results.sentences import as_json, lines, sentence
 from experiments.results.tables import table_of_rows
@@ -31,7 +34,12 @@ from experiments.runs.messages import Failed
 from experiments.runs.outside import Sandboxes, conducted
 from experiments.runs.recorded import recorded
 from experiments.runs.work import Work
+from experiments.spec.messages import SpecError
 from experiments.spec.scale import Scale, explained
+
+if TYPE_CHECKING:
+    from experiments.runs.cluster import Cluster
+    from experiments.runs.worker import Asked
 
 _MOST_NAMED = 3  # of the runs that one reason ended; all are in their file
 
@@ -55,28 +63,29 @@ def perform(
     for `conducted`, `watch` as for `conduct`. Raises SpecError, ResultsError, EmulatorError.
     """
     work.check_emulable()
+    if not how.on:  # elsewhere, each machine says what it lacks, and it is for its owner to be root
+        work.check_kernel()
+        if not how.dry_run:
+            become_root()
     if not how.dry_run:
-        become_root()
         console.go_on("the runs go on without it")
-    _warn(work, console)
+    if not how.on:
+        _warn(work, console)
     fabric = work.experiment.fabric
     for said in explained(fabric.slower, fabric.at_scale(1).topology()):
-        console.say(said)
+        console.note(said)
     if how.dry_run:
         _print_plan(work, console)
         return
-    if resumed is None:
-        new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **(about or {})}
-        folder = begun(how.out or default_path(work.name + kind), new, work.experiment, file)
-    else:
-        folder = resumed
-        if how.within is not None:
-            folder.write_manifest({**folder.manifest(), "within": how.within})
-    try:
-        failed = conduct(work, folder, console, sandbox, watch=watch)
-    except (KeyboardInterrupt, EmulatorError):
-        answer(folder, work, console)
-        raise
+    if resumed is not None:
+        check_where(resumed, how)
+    with _machines(how, work, console) as cluster:
+        folder = _begun(work, how, resumed, file, about or {}, kind)
+        try:
+            failed = conduct(work, folder, console, sandbox, cluster, watch=watch)
+        except (KeyboardInterrupt, EmulatorError):
+            answer(folder, work, console)
+            raise
     verdict = answer(folder, work, console)
     refused = refusal(verdict, how.fail_on)
     if how.junit:
@@ -86,6 +95,43 @@ def perform(
         sys.exit(failed[-1].status or FAILED)
     if refused:
         end(refused, REFUSED)
+
+
+def _begun(
+    work: Work, how: How, resumed: ResultsFolder | None, file: Path | None, about: Mapping[str, Any], kind: str
+) -> ResultsFolder:
+    """The folder of results, new or to go on with."""
+    if resumed is None:
+        new = {**manifest(work.experiment, DEFAULT_WITHIN if how.within is None else how.within), **about}
+        return begun(how.out or default_path(work.name + kind), new, work.experiment, file)
+    if how.within is not None:
+        resumed.write_manifest({**resumed.manifest(), "within": how.within})
+    return resumed
+
+
+def check_where(resumed: ResultsFolder, how: How) -> None:
+    """Raises SpecError where a folder's runs were made in the other way: of some it would not say where."""
+    runs = resumed.runs()
+    if len(runs) and ("machine" in runs) != bool(how.on):
+        elsewhere = "on a cluster: go on with --on SCHEDULER" if "machine" in runs else "here: go on without --on"
+        raise SpecError(f"{resumed.path} was begun {elsewhere}")
+
+
+def _machines(how: How, work: Work, console: Console) -> AbstractContextManager[Cluster | None]:
+    """The machines that `--on` names, asked what they are; None: this one performs the runs."""
+    if not how.on:
+        return nullcontext()
+    from experiments.runs.cluster import Cluster
+    from experiments.runs.scheduler import Address
+    from experiments.runs.worker import Needs, unfit
+
+    address = Address.of(how.on)
+    schemes = list(dict.fromkeys(run.scheme for run in work.runs))
+    versions = {name: version for name, version in here()["versions"].items() if name != "python"}
+    warn = partial(calibration.warning, work.experiment)
+    console.note(f"asking the machines of {address} what they are")
+    needs = Needs(versions, work.congestion_controls, schemes, work.dataplane, warn, unfit)
+    return Cluster(address, needs)
 
 
 def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
@@ -104,11 +150,17 @@ def one_after_another(performances: Sequence[Callable[[], None]]) -> None:
 
 
 def conduct(
-    work: Work, folder: ResultsFolder, console: Console, sandbox: Sandboxes = Sandbox, *, watch: bool = False
+    work: Work,
+    folder: ResultsFolder,
+    console: Console,
+    sandbox: Sandboxes = Sandbox,
+    cluster: Cluster | None = None,
+    *,
+    watch: bool = False,
 ) -> list[Failed]:
-    """Perform the runs that `folder` does not hold yet; `watch` shows the fabric meanwhile, if that is a terminal.
+    """Perform the runs that `folder` does not hold yet, here or on a cluster. Returns those that did not finish.
 
-    Returns the runs that did not finish.
+    `watch` shows the fabric meanwhile, if it is here and there is a terminal.
 
     Raises EmulatorError when the fabric cannot be built and ResultsError when a result cannot be written; what had
     finished before is in the folder, and so are the runs that did not finish, with the reason.
@@ -118,18 +170,34 @@ def conduct(
     if not todo:
         return []
     with folder.in_use() as log:
-        if changed := note_machine(folder):
+        if changed := [] if cluster else note_machine(folder):
             console.warn(
                 f"{folder.path} goes on elsewhere than it was begun: {'; '.join(changed)}. Its manifest.json tells "
                 "which runs are from where"
             )
-        limit_bps = calibration.userspace_limit_bps(work.topology.hosts)
-        captures = Folder(folder.path.absolute()) / CAPTURES
-        watched = watch and console.interactive
-        outcomes = conducted(work, todo, log, captures, limit_bps, sandbox, watched=watched)
+        captures, limit_bps = Folder(folder.path.absolute()) / CAPTURES, calibration.userspace_limit_bps
+        watched = watch and console.interactive and not console.quiet and not cluster
+        if cluster:
+            asked = asked_of(folder, work)
+            outcomes = cluster.conducted(asked, work, todo, log, captures, limit_bps, sandbox)
+        else:
+            here_bps = limit_bps(work.topology.hosts)
+            outcomes = conducted(work, todo, log, captures, here_bps, sandbox, watched=watched)
         bar = Watched if watched else Bar
         seen = shown(recorded(folder, work, todo, outcomes, console.say), work, todo, console, bar)
         return [outcome for outcome in seen if isinstance(outcome, Failed)]
+
+
+def asked_of(folder: ResultsFolder, work: Work) -> Asked:
+    """Return what the runs of `work` are made from on other machines: what `folder` holds."""
+    from experiments.runs.loads.programs import Programs
+    from experiments.runs.loads.sweeps import replay_work
+    from experiments.runs.worker import Asked
+
+    manifest = folder.manifest()
+    files = {place: folder.input(place) or b"" for place in manifest.get("inputs", {})}
+    make = partial(Programs, program=work.program) if isinstance(work, Programs) else replay_work
+    return Asked(manifest["experiment"], files, make)
 
 
 def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
@@ -141,7 +209,7 @@ def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
             from experiments.results.report import report_path, write_report  # matplotlib takes a while to import
 
             write_report([folder], report_path([folder]))
-        console.say(f"report:  {report_path([folder])}")
+        console.note(f"report:  {report_path([folder])}")
     else:
         folder.write_verdict(as_json(verdict))
     if len(runs) < len(work.runs):
@@ -166,6 +234,8 @@ def tell(folder: ResultsFolder, console: Console, within: float | None = None) -
     for line in lines(verdict):
         console.say(line)
     console.say(sentence(verdict), "" if verdict.missing else "bold")
+    if machines := effect(runs):
+        console.say(machines)
     if (factor := folder.scale()) > 1:
         console.say(f"Emulated at {Scale(factor)}: a time here is {factor} times the cluster's, ratios are its own.")
     for reason, failed in folder.failed_runs().groupby("reason", sort=False):

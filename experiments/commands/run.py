@@ -92,10 +92,15 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How, *, w
         raise click.UsageError("name an experiment, such as: spraylab run quick")
     if how.out and len(works) > 1:
         raise click.UsageError("--out names one folder: give it with one experiment, or none with several")
+    if watch and how.on:
+        raise click.UsageError("--watch shows the fabric of this machine: give it without --on")
     if how.junit and len(works) > 1:
         raise click.UsageError("--junit names one file: give it with one experiment, or none with several")
     for work, _ in works[1:]:
         work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
+        if not how.on:
+            work.check_kernel()
+    console = Console(quiet=how.quiet)
     one_after_another(
-        [functools.partial(perform, work, Console(), how, folder, file=file, watch=watch) for work, file in works]
+        [functools.partial(perform, work, console, how, folder, file=file, watch=watch) for work, file in works]
     )

@@ -18,8 +18,8 @@ from emulator.topology import LeafSpine
 from experiments.captures.summary import CaptureSummary
 from experiments.judge.programs import loaded_span_s
 from experiments.judge.timeline import Timeline
+from traffic.outcome import ReplayResult
 from traffic.plan import TrafficPlan
-from traffic.replay import ReplayResult
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Built:
     """The fabric is up, on this data plane and why. `setup_s` says when each stage of building it ended, in seconds
-    from its start.
+    from its start. `machine` names the one of a cluster that it is on.
     """
 
     dataplane: str
@@ -37,6 +37,7 @@ class Built:
     packet_buffer_bytes: int | None
     ports: Sequence[Port]
     shaping: dict[str, Shaping | None]
+    machine: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,9 @@ from experiments.results.folder import ResultsFolder
 from experiments.results.verdict import DEFAULT_WITHIN
 from experiments.spec.experiment import Experiment
 
+MACHINES = "machines"
+"""Where a manifest has what `here` says on each machine of a cluster, by name."""
+
 _CHECKOUT = Path(__file__).parents[2]
 
 
@@ -31,7 +35,7 @@ def manifest(experiment: Experiment, within: float = DEFAULT_WITHIN) -> dict[str
         "within": within,
         "command": shlex.join(["spraylab", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        **_here(),
+        **here(),
         "sysctls": experiment.tcp().sysctls(),
     }
 
@@ -49,7 +53,8 @@ def _cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _here() -> dict[str, Any]:
+def here() -> dict[str, Any]:
+    """Return what a manifest says of this machine and of what is installed on it."""
     packages = ("spraylab", "os-ken", "numpy", "pandas", "pyarrow")
     return {
         "machine": {
@@ -91,17 +96,17 @@ def note_machine(folder: ResultsFolder) -> list[str]:
 
     `resumed` there is by the time it went on; the rows of runs.csv after the first `runs_before` are from then.
     """
-    manifest, here = folder.manifest(), _here()
+    manifest, now_here = folder.manifest(), here()
     last = _latest_machine(manifest)
     changed = [
         f"{key} was {last[part][key]}, is {now}"
-        for part, values in here.items()
+        for part, values in now_here.items()
         for key, now in values.items()
         if key != "memory_bytes"  # a kernel takes more or less for itself
         and last.get(part, {}).get(key) not in (now, None)
     ]
     if changed:
-        entry = {**here, "runs_before": len(folder.runs())}
+        entry = {**now_here, "runs_before": len(folder.runs())}
         manifest["resumed"] = {**manifest.get("resumed", {}), time.strftime("%Y-%m-%dT%H:%M:%S%z"): entry}
         folder.write_manifest(manifest)
     return changed
@@ -112,10 +117,18 @@ def _latest_machine(manifest: dict[str, Any]) -> dict[str, Any]:
     return list(manifest.get("resumed", {}).values() or [manifest])[-1]
 
 
+def record_machine(folder: ResultsFolder, name: str, about: Mapping[str, Any]) -> None:
+    """Add to the manifest a machine of a cluster, which `about` describes, or describe it anew."""
+    manifest = folder.manifest()
+    manifest[MACHINES] = {**manifest.get(MACHINES, {}), name: dict(about)}
+    folder.write_manifest(manifest)
+
+
 def record_fabric(folder: ResultsFolder, built: Built) -> None:
     """Add to the manifest the fabric that the runs to come are made on."""
     manifest = folder.manifest()
-    _latest_machine(manifest)["fabric"] = {
+    where = manifest[MACHINES][built.machine] if built.machine else _latest_machine(manifest)
+    where["fabric"] = {
         "dataplane": built.dataplane,
         "openvswitch": built.ovs_version,
         "setup_s": built.setup_s,

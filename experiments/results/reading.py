@@ -40,7 +40,7 @@ _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _NAMES = ("run_id", "traffic", "scheme")
 _WORDS = {"fidelity": (PASS, FAIL), "explained": ("yes", "no", ""), "verified": ("right", "wrong", "")}
 _TEXT = (
-    *(*_NAMES, *_WORDS, "experiment", "collective", "algorithm", "dataplane"),
+    *(*_NAMES, *_WORDS, "experiment", "collective", "algorithm", "dataplane", "machine"),
     *("job_steps", "faults", "fidelity_reasons"),
 )
 _NUMBERS = (
@@ -123,6 +123,7 @@ class _Manifest(_Ran):
     started: str = ""
     sysctls: dict[str, Any] = {}
     resumed: dict[str, _Ran] = {}
+    machines: dict[str, _Ran] = {}
     inputs: dict[str, _Input] = {}
 
 

@@ -21,6 +21,7 @@ from experiments.results.drawing import fabric_drawing
 from experiments.results.drawn import Figure
 from experiments.results.failures import failures_of
 from experiments.results.folder import ResultsError, ResultsFolder
+from experiments.results.machines import effect
 from experiments.results.overview import EXPLANATION
 from experiments.results.page_table import page_table
 from experiments.results.sections import SECTIONS, Part, Results, Section, parts_of, schemes_of
@@ -161,6 +162,7 @@ def _side(results: Results, mark: str, within: float | None) -> dict[str, Any]:
         "again": "exec" if verdict.asked.programs else "run",
         "planned": verdict.asked.runs,
         "trusted": verdict.trusted,
+        "machines": effect(runs),
         "failures": failures_of(runs, manifest),
         "unfinished": {str(reason): list(group.run_id) for reason, group in unfinished.groupby("reason", sort=False)},
         "unfinished_runs": len(unfinished),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,23 @@ class Failed:
 class Lost:
     """The fabric is none any more, for the `reason` given: it is to be built anew for the runs that are left."""
 
+    reason: str
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A machine of a cluster will perform runs. `about` is what a manifest says of it, `warnings` what to know."""
+
+    machine: str
+    about: Mapping[str, Any]
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A machine of a cluster performs no further runs, for the `reason` given; others do what it had left."""
+
+    machine: str
     reason: str
 
 

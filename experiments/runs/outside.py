@@ -15,7 +15,7 @@ from emulator.sandbox import Sandbox
 from experiments.captures.summary import analyse
 from experiments.judge.evidence import Built, Measured
 from experiments.judge.rows import Judged
-from experiments.runs.messages import Event, Failed, Glance, Job, Lost, Progress, Started
+from experiments.runs.messages import Event, Failed, Glance, Gone, Job, Joined, Lost, Progress, Started
 from experiments.runs.plan import Run
 from experiments.runs.work import Seen, Work
 
@@ -46,7 +46,9 @@ class Done:
 Sandboxes = Callable[[BinaryIO], AbstractContextManager[Any]]
 """What makes a private world from its log, opened: `emulator.sandbox.Sandbox`, or `emulator.scripted.Scripted`."""
 
-Outcome = Preparing | Built | Started | Progress | Glance | Output | Ended | Decoding | Done | Failed | Lost
+Outcome = (
+    Preparing | Built | Started | Progress | Glance | Output | Ended | Decoding | Done | Failed | Lost | Joined | Gone
+)
 
 
 def conducted(

@@ -9,9 +9,9 @@ from emulator.errors import EmulatorError
 from emulator.programs import Ended, Output
 from experiments.judge.evidence import Built
 from experiments.results.folder import OUTPUT, ResultsFolder
-from experiments.results.manifest import record_fabric
+from experiments.results.manifest import record_fabric, record_machine
 from experiments.results.output import OutputLogs
-from experiments.runs.messages import Failed, Started
+from experiments.runs.messages import Failed, Joined, Started
 from experiments.runs.outside import Done, Outcome
 from experiments.runs.plan import Run
 from experiments.runs.work import Work
@@ -31,10 +31,12 @@ def recorded(
         try:
             for outcome in outcomes:
                 match outcome:
+                    case Joined(machine, about):
+                        record_machine(folder, machine, about)
                     case Built():
                         record_fabric(folder, outcome)
-                    case Started(run_id) if work.processes:
-                        logs.begin(run_id, work.processes)
+                    case Started(run_id) if work.program_hosts:
+                        logs.begin(run_id, work.program_hosts)
                     case Output(pieces):
                         logs.write(pieces.items())
                     case Ended():

@@ -82,6 +82,8 @@ MEANINGS = {
     "transport.windows": "fitted: cutting a flow does not multiply what is in flight; default: the kernel's",
     "transport.acknowledgements": "whether they overtake data at every port",
     "transport.reordering": "tolerant: TCP waits for late packets; default: it takes them for lost",
+    "replay": "how what sends the traffic is run",
+    "replay.processes": "how many processes drive the sockets",
     "placement": "which rank is on which host",
     "seeds": "each fixes every path that is hashed; several show how far results spread",
     "captures": "which ports' packet headers are written to files",

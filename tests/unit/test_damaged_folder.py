@@ -221,7 +221,7 @@ def test_a_last_line_without_its_end_is_whole_and_gets_it(folder: Path) -> None:
 
 def command(*words: str, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.setattr(performing, "become_root", lambda: None)
-    monkeypatch.setattr(performing, "conduct", lambda *_: [])
+    monkeypatch.setattr(performing, "conduct", lambda *_, **__: [])
     return CliRunner().invoke(cli.main, list(words))
 
 

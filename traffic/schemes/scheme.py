@@ -37,18 +37,20 @@ class Look:
 
 
 _SPARE_COLOURS = ("#E69F00", "#56B4E9", INK, "#999999")  # what ecmp, spray, ethereal, spray-random leave of Okabe-Ito
-_SPARE_MARKERS = ("v", "P", "X", "<", ">", "p", "*", "d", "8", "H")
-_SPARE_DASHES: tuple[tuple[float, ...], ...] = tuple((long, 1, *(1, 1) * dots) for long in (6, 10) for dots in range(4))
+_SPARE_MARKERS = ("v", "P", "X", ">", "p", "*", "8", "H")
+_SPARE_DASHES: tuple[tuple[float, ...], ...] = tuple(
+    (long, 1, *(1, 1) * dots) for long in (6, 8, 10) for dots in range(3)
+)
 
 
 def spare_look(number: int) -> Look:
     """Return a look that no single scheme has: for a member of a family, or of a name that nobody knows.
 
-    No two numbers from 0 to 69 look alike, as pairs of marker and dashes are 10 x 7; powers of two, which are compared
+    No two numbers from 0 to 71 look alike, as pairs of marker and dashes are 8 x 9; powers of two, which are compared
     most, differ most.
     """
     colour = _SPARE_COLOURS[number.bit_length() % 4]
-    return Look(colour, _SPARE_MARKERS[number % 10], (0, _SPARE_DASHES[number % 7]))
+    return Look(colour, _SPARE_MARKERS[number % 8], (0, _SPARE_DASHES[number % 9]))
 
 
 @dataclass(frozen=True)

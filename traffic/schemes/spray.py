@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emulator.forwarding import Spraying
-from emulator.nic import PerPacket, SingleFrames
+from emulator.nic import PerPacket, SingleFrames, Unstamped
 from traffic.schemes.scheme import ForPrograms, Look, Scheme
 
 
@@ -44,7 +44,7 @@ SPRAY_RANDOM = Spray(
 SPRAY_WEIGHTED = Spray(
     name="spray-weighted",
     says="the sender's NIC gives packets the spines in turn, each as often as the rate of its links says",
-    look=Look("#56B4E9", "d", (0, (4, 1.5))),
+    look=Look("#7A6FD0", "d", (0, (2.5, 1.5))),
     role="spraying",
     acts="in the sender's NIC, which knows the fabric's rates",
     source="as weighted ECMP (WCMP, EuroSys 2014), for packets",
@@ -61,8 +61,8 @@ SWITCH_SPRAY = Spray(
     role="spraying",
     acts="in the leaf, which counts a connection's packets in its connection tracker",
     source="Dixit et al., INFOCOM 2013; by switches as adaptive or per-packet load balancing",
-    nic=SingleFrames(),
+    nic=Unstamped(SingleFrames()),
     switch=Spraying(),
-    for_programs=ForPrograms("leaves give each packet the next path in turn", SingleFrames()),
+    for_programs=ForPrograms("leaves give each packet the next path in turn", Unstamped(SingleFrames())),
     spreads=True,
 )

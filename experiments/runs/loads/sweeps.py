@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from emulator.files import Folder
@@ -46,6 +46,10 @@ class Sweep(Work):
 
     def too_short(self) -> dict[str, str]:
         return {label: reason for work in self.works for label, reason in work.too_short().items()}
+
+    @property
+    def congestion_controls(self) -> Collection[str]:
+        return {name for work in self.works for name in work.congestion_controls}
 
     def check_emulable(self) -> None:
         refuse(too_many_in_all(sum(work.pieces_in_all() for work in self.works), len(self.runs)), self.name)
