@@ -108,6 +108,21 @@ def _invariants() -> Entries:
     return ((invariant.name, invariant.says) for invariant in INVARIANTS)
 
 
+def _keys() -> Entries:
+    from experiments.spec.described import described_keys
+
+    for key in described_keys():
+        yield key.path, f"{key.means}: {key.takes}" + (f" [default: {key.default}]" if key.default else "")
+
+
+def _columns() -> Entries:
+    from experiments.results.columns import files
+
+    for file, columns in files().items():
+        place = "" if file == "runs.csv" else f", of {file}"
+        yield from ((name, f"{says}{place}") for name, says in columns.items())
+
+
 KINDS = {
     "catalog": _Kind("experiments that come along, for run, predict and show", _catalog),
     "collectives": _Kind("algorithms of each, the default first, and their options", _collectives),
@@ -120,6 +135,8 @@ KINDS = {
     "faults": _Kind("what breaks on links while a run is under way", _faults),
     "dataplanes": _Kind("what forwards packets, of fabric.dataplane", _dataplanes),
     "benchmarks": _Kind("what bench measures", _benchmarks),
+    "keys": _Kind("every key of an experiment file", _keys),
+    "columns": _Kind("every column of a results folder", _columns),
     "invariants": _Kind("what must hold for a run to be trusted", _invariants),
 }
 

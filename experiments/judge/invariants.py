@@ -1,7 +1,7 @@
 """Can a run's numbers be trusted? Invariants that hold on any real network, checked on what was measured.
 
 To add one, write a check that takes evidence and returns the reasons it fails, a line each with the amount, and list it
-here: the README, the report and the tests follow.
+here: the documentation, the report and the tests follow.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from synthetic import FABRIC, healthy_run, ports_of
 from emulator.ports import Shaping
 from experiments.judge.evidence import Built
 from experiments.judge.rows import judge_replay
+from experiments.results.columns import FRAMES, RUNS, files
 from experiments.results.folder import ResultsFolder
 from experiments.results.inputs import begun
 from experiments.results.manifest import manifest, record_fabric
@@ -67,6 +68,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ResultsFolder:
 def test_the_columns_of_runs_csv(folder: ResultsFolder) -> None:
     with (folder.path / "runs.csv").open() as file:
         assert next(csv.reader(file)) == RUNS_COLUMNS.split()
+
+
+def test_every_column_is_explained() -> None:
+    assert [name for name in RUNS if name != "strain"] == RUNS_COLUMNS.split()
+    assert {name: " ".join(FRAMES[name]) for name in FRAMES_COLUMNS} == FRAMES_COLUMNS
+    assert all(says for columns in files().values() for says in columns.values())
 
 
 @pytest.mark.parametrize("name", FRAMES_COLUMNS)

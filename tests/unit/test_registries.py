@@ -1,4 +1,4 @@
-"""What is registered is known everywhere: to experiment files, errors, runs, predictions and the README."""
+"""What is registered is known everywhere: to experiment files, errors, runs, predictions and the documentation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from controllers.dataplane import PLANES
-from controllers.plane import Plane
 from emulator.topology import LeafSpine
 from experiments.runs.loads.replays import Replays
 from experiments.runs.predict import predict
@@ -22,7 +20,7 @@ from traffic.collectives.draft import Draft
 from traffic.formats import FORMATS, Format, FormatError
 from traffic.schedule import Flow, Schedule
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
 FABRIC = "fabric: {leaves: 2, spines: 2, hosts_per_leaf: 2}\n"
 
 
@@ -198,21 +196,16 @@ def test_an_outline_sends_a_permutation_where_its_schedule_does(placement: str, 
     assert entry.flow_count(topology) == 48
 
 
-# The README
+# The documentation
 
 
-def test_the_readme_lists_every_collective_and_algorithm() -> None:
-    listed = re.search(r"Collectives:\n?(.*?)\.\n", README, re.DOTALL)
+def test_the_documentation_lists_every_collective_and_algorithm() -> None:
+    listed = re.search(r"Collectives:\n?(.*?)\.\n", PAGE, re.DOTALL)
     assert listed is not None
     known = [f"{name} ({', '.join(kind.algorithms)})" for name, kind in COLLECTIVES.items()]
     assert " ".join(listed[1].split()).lower() == ", ".join(known)
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=lambda form: form.key)
-def test_the_readme_shows_every_format(form: Format) -> None:
-    assert re.search(rf"- \{{{form.key}: \S+\{form.suffix}\}} +# {re.escape(form.says)}\n", README)
-
-
-@pytest.mark.parametrize("plane", PLANES.values(), ids=lambda plane: plane.name)
-def test_the_readme_lists_every_data_plane(plane: Plane) -> None:
-    assert f"| `{plane.name}` | {plane.says} |\n" in README
+def test_the_documentation_shows_every_format(form: Format) -> None:
+    assert re.search(rf"- \{{{form.key}: \S+\{form.suffix}\}} +# {re.escape(form.says)}\n", PAGE)

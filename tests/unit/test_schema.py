@@ -55,10 +55,12 @@ def test_every_catalog_file_and_example_validates(file: Path) -> None:
     assert wrong(read_yaml(file).plain()) == []
 
 
-def test_the_readmes_experiment_validates(tmp_path: Path) -> None:
-    block = next(text for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
-    (tmp_path / "readme.yaml").write_text(block)
-    assert wrong(read_yaml(tmp_path / "readme.yaml").plain()) == []
+def test_the_documented_experiment_validates(tmp_path: Path) -> None:
+    block = next(
+        text for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "experiments.md").read_text(), re.DOTALL)
+    )
+    (tmp_path / "documented.yaml").write_text(block)
+    assert wrong(read_yaml(tmp_path / "documented.yaml").plain()) == []
 
 
 def test_what_is_written_back_validates() -> None:

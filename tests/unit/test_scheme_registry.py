@@ -36,9 +36,7 @@ from traffic import schemes
 from traffic.collectives import outline
 from traffic.plan import FIRST_SOURCE_PORT, UNTAGGED, plan_traffic
 from traffic.schedule import Flow, Schedule
-from traffic.schemes import Look, Scheme, Split, clauses, scheme_of
-
-README = Path(__file__).parents[2] / "README.md"
+from traffic.schemes import Look, Scheme, Split, scheme_of
 
 # A newcomer
 
@@ -171,11 +169,6 @@ def results_frame(names: Sequence[str]) -> pd.DataFrame:
         {"run_id": name, "traffic": "ring", "scheme": name, "seed": 1, "fidelity": "pass", "cct_over_bound": 1.0}
         for name in names
     )
-
-
-def test_the_readmes_table_is_the_registry() -> None:
-    table = README.read_text().partition("| scheme | how bytes meet paths |\n|---|---|\n")[2].partition("\n\n")[0]
-    assert table.splitlines() == [f"| `{name}` | {says} |" for name, says in clauses().items()]
 
 
 @pytest.mark.parametrize("command", ["exec", "shell"])
