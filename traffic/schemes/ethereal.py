@@ -16,9 +16,10 @@ It splits per step, sender and destination leaf, without coordination, over the 
 No piece is empty, a flow of no bytes has none, and no flow has two on one spine.
 
 **Weighted**, for spines of rates that differ, is our addition too. Spine i, of weight w(i) out of W, is to carry its
-share w(i)/W. Of n equal flows, floor(n w(i) / W) go whole to it, dealt in a turn of all spines by weight; the rest,
-fewer than s, are laid end to end and cut where a spine has what is left of its share, as flows of other sizes all are:
-s - 1 cuts at most, and every spine has its share to the byte or two. Where all weights are equal, it is as above.
+share w(i)/W. Of n equal flows, floor(n w(i) / W) go whole to it, dealt in a turn of all spines by weight. The others,
+fewer than s, are the first: laid end to end and cut where a spine has what is left of its share, as flows of other
+sizes all are. That is s - 1 cuts at most, and every spine has its share to a byte or two. With equal weights, it is as
+above.
 """
 
 from __future__ import annotations
@@ -131,7 +132,11 @@ def split(sizes_bytes: Sequence[int], spines: Sequence[int], weights: Sequence[i
 
 
 def _by_weight(sizes_bytes: Sequence[int], spines: Sequence[int], weights: Sequence[int]) -> list[Split]:
-    """Of equal flows, so many whole ones to each spine as its share holds; what is left, end to end over what is."""
+    """Of equal flows, so many whole ones to each spine as its share holds; the others, end to end over what is left.
+
+    These go first: behind whole flows, whose windows fill the NIC's queue, a slow spine that has no whole flow would be
+    idle at the beginning, and its share is for all of the time.
+    """
     count, total = len(sizes_bytes), sum(weights)
     room = {spine: count * weight // total for spine, weight in zip(spines, weights, strict=True)}
     left = [count * weight % total for weight in weights]
@@ -141,9 +146,9 @@ def _by_weight(sizes_bytes: Sequence[int], spines: Sequence[int], weights: Seque
         if room[spine := next(turns)]:
             room[spine] -= 1
             whole.append(spine)
-    splits: list[Split] = [[(spine, size)] if size else [] for spine, size in zip(whole, sizes_bytes, strict=False)]
-    rest = sizes_bytes[len(whole) :]
-    return splits + (_end_to_end(rest, spines, left) if rest else [])
+    cut_bytes, whole_bytes = sizes_bytes[: count - len(whole)], sizes_bytes[count - len(whole) :]
+    first = _end_to_end(cut_bytes, spines, left) if cut_bytes else []
+    return first + [[(spine, size)] if size else [] for spine, size in zip(whole, whole_bytes, strict=True)]
 
 
 def _end_to_end(sizes_bytes: Sequence[int], spines: Sequence[int], shares: Sequence[int]) -> list[Split]:
