@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from experiments.commands.common import (
     BAD_INPUT,
@@ -32,6 +33,8 @@ Series = Mapping[str, "Sequence[Frontier]"]
 
 Find = Callable[["Measure"], "Iterator[Frontier]"]
 """The search for all frontiers by a measure."""
+
+_WITH_RESUME = ("resume", "dry_run", "csv", "figures")
 
 _SETUP_S = 2.0  # of a fabric, anew for each question of the search
 
@@ -132,8 +135,8 @@ def frontier(
     from experiments.runs import frontier as search
     from experiments.spec.experiment import experiment_file
 
-    if resume and (experiment or overrides or axis or out or predict):
-        raise click.UsageError("--resume takes everything from its folder: give no experiment, or other option")
+    if resume:
+        _check_alone()
     folder, asked, searched = _begun_before(resume) if resume else _new(experiment, overrides, axis, numbers)
     console, along = Console(), search.Axis.of(asked.axis, asked.from_, asked.to)
     find = functools.partial(
@@ -154,6 +157,16 @@ def frontier(
         series["emulated"] = _emulated(find, folder, console)
         _keep(series, folder, console)
     _write(series, csv, figures, console)
+
+
+def _check_alone() -> None:
+    """Raises UsageError for what DIR has of its own, or what would change the search that was begun there."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = str(option.name)
+        if name not in _WITH_RESUME and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            given = option.opts[0] if isinstance(option, click.Option) else "an experiment"
+            raise click.UsageError(f"--resume goes on with the search of its folder, as it was begun: leave out {given}")
 
 
 def _new(
