@@ -166,9 +166,7 @@ def _check_alone() -> None:
         name = str(option.name)
         if name not in _WITH_RESUME and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             given = option.opts[0] if isinstance(option, click.Option) else "an experiment"
-            raise click.UsageError(
-                f"--resume goes on with its folder's search as it was begun: leave out {given}"
-            )
+            raise click.UsageError(f"--resume goes on with its folder's search as it was begun: leave out {given}")
 
 
 def _new(
