@@ -31,6 +31,7 @@ from emulator.inputs import quote
 from traffic.formats.format import Format, FormatError
 from traffic.formats.htsim_writer import write_matrix
 from traffic.formats.text import Line, read_lines
+from traffic.jobs.graph import MAX_TASKS
 from traffic.schedule import Flow, Schedule
 
 _PICOSECONDS = 10**12
@@ -137,6 +138,8 @@ def _parse(path: Path) -> tuple[int, list[_Connection], dict[int, _Trigger]]:
                     line.fail(f"id {connection.id} is already taken by line {ids[connection.id].number}")
                 ids[connection.id] = line
             connections.append(connection)
+            if len(connections) > MAX_TASKS:
+                line.fail(f"more connections than the {MAX_TASKS:,} that are read")
         elif word == "trigger":
             trigger = _parse_trigger(line)
             if trigger.id in triggers:
