@@ -7,10 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from emulator.topology import LeafSpine
-from experiments.spec.fields import TimeS
+from experiments.spec.fields import StartS, format_start_s
 from experiments.spec.messages import shown
 from experiments.spec.traffic.entry import TrafficEntry
-from experiments.spec.units import format_time_s
 from traffic.jobs.graph import MAX_TASKS, JobError
 from traffic.jobs.together import together
 from traffic.schedule import Schedule
@@ -40,7 +39,7 @@ class SeveralTraffic(TrafficEntry):
     )
 
     ranks: Literal["own", "same"] = Field(default="own", description="own or same")
-    starts_s: tuple[TimeS, ...] = Field(default=(), alias="starts", description="a list of times such as [0s, 200ms]")
+    starts_s: tuple[StartS, ...] = Field(default=(), alias="starts", description="a list of times such as [0s, 200ms]")
 
     @field_validator("starts_s")
     @classmethod
@@ -68,7 +67,7 @@ class SeveralTraffic(TrafficEntry):
     def settings(self) -> dict[str, Any]:
         own: dict[str, Any] = {"ranks": self.ranks} if self.ranks != "own" else {}
         if self.starts_s:
-            own["starts"] = " ".join(map(format_time_s, self.starts_s))
+            own["starts"] = " ".join(map(format_start_s, self.starts_s))
         return own | {
             f"{place}-{key}": value
             for place, entry in enumerate(self.entries)
