@@ -137,7 +137,7 @@ def test_several_collectives_on_the_same_ranks_are_each_what_it_is_alone_and_sta
     fabric = LeafSpine(2, 2, 4, host_rate_bps=50_000_000)
     schedule = both.schedule(fabric, "packed", 1)
     alone = [read_entry(each).schedule(fabric, "packed", 1) for each in entries]
-    assert schedule.ranks == 8 and both.settings()["starts"] == "0s 200ms"
+    assert schedule.ranks == 8 and both.settings()["starts"] == "0s 0.2s"
     assert {flow.start_s for flow in schedule.flows[: len(alone[0].flows)]} == {0.0}
     assert {flow.start_s for flow in schedule.flows[len(alone[0].flows) :]} == {0.2}
     cuts = [plan_traffic(each, fabric, range(8), scheme_of("ethereal")) for each in (*alone, schedule)]
