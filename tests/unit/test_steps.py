@@ -146,7 +146,7 @@ def test_several_collectives_on_the_same_ranks_are_each_what_it_is_alone_and_sta
     took = str(step_columns(schedule, result.start_s, result.end_s, 1.0)["job_steps"])
     first_s, second_s = (float(part.split()[1]) for part in took.split("; "))
     assert took.startswith("alltoall ") and "; permutation " in took
-    assert max(first_s, 0.2 + second_s) == pytest.approx(result.cct_s, rel=1e-3)
+    assert max(first_s, 0.2 + second_s) == pytest.approx(result.cct_s, rel=0.01), "to what starts are taken together"
     with pytest.raises(ValueError, match="1 times for 2 entries; write one for each"):
         read_entry({"together": entries, "starts": ["1s"]})
     computing = [{"job": "ddp", "model": "resnet50", "compute": "1s", "ranks": 4}]
