@@ -67,10 +67,11 @@ class Placed(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One of several jobs at the same time: its name, and its ranks."""
+    """One of several jobs at the same time: its name, its ranks, and the ids of its flows."""
 
     name: str
     ranks: range
+    flows: range
 
 
 class Request(NamedTuple):

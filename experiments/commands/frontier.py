@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from experiments.commands.common import (
     BAD_INPUT,
@@ -40,6 +41,7 @@ Find = Callable[["Measure"], "Iterator[Frontier]"]
 """The search for all frontiers by a measure."""
 
 _SEEDS, _HALVINGS = (11, 1000), (0, 20)
+_WITH_RESUME = ("resume", "dry_run", "csv", "figures", "quiet")
 _SETUP_S = 2.0  # of a fabric, anew for each question of the search
 
 
@@ -147,8 +149,8 @@ def frontier(
     from experiments.runs import frontier as search
     from experiments.spec.experiment import experiment_file
 
-    if resume and (experiment or overrides or axis or out or predict):
-        raise click.UsageError("--resume takes everything from its folder: give no experiment, or other option")
+    if resume:
+        _check_alone()
     folder, asked, searched = _begun_before(resume) if resume else _new(experiment, overrides, axis, numbers)
     console, along = Console(quiet=quiet), search.Axis.of(asked.axis, asked.from_, asked.to)
     find = functools.partial(
@@ -169,6 +171,16 @@ def frontier(
         series["emulated"] = _emulated(find, folder, console)
         _keep(series, folder, console)
     _write(series, csv, Folder(figures) if figures else None, console)
+
+
+def _check_alone() -> None:
+    """Raises UsageError for what DIR has of its own, or what would change the search that was begun there."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = str(option.name)
+        if name not in _WITH_RESUME and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            given = option.opts[0] if isinstance(option, click.Option) else "an experiment"
+            raise click.UsageError(f"--resume goes on with its folder's search as it was begun: leave out {given}")
 
 
 def _new(

@@ -30,7 +30,11 @@ MAX_HEAD_START = 0.1
 def head_start_s(
     schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int], bound_s: float, faults: Sequence[Fault] = ()
 ) -> float:
-    """Return by how many seconds full buckets may let a run be sooner than its bound, which is that under `faults`."""
+    """Return by how many seconds full buckets may let a run be sooner than its bound, which is that under `faults`.
+
+    Neither knows what other tenants send.
+    """
+    schedule = schedule.own
     usual_s = usual_bound_s(schedule, fabric, hosts) if faults else bound_s
     under_s = bound_under_s(schedule, fabric, hosts, faults, full_buckets=True) if faults else 0.0
     slowest_bps = fabric.slowest_bps

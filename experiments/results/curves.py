@@ -105,7 +105,8 @@ def draw_frontier(title: str, key: str, limit: float, searches: Mapping[str, Cro
             axes.scatter(places, each.ratios, s=9, marker=marker, facecolors="none", edgecolors=colour, linewidths=0.6)
         known = [each for each in found.tried if each.ratios]
         medians = [float(np.median(each.ratios)) for each in known]
-        axes.plot([each.value for each in known], medians, color=colour, linewidth=1.4, label=name)
+        places = [each.value for each in known]
+        axes.plot(places, medians, color=colour, linewidth=1.4, marker=marker, markersize=3.5, label=name)
         if found.low is not None and found.high is not None:
             axes.axvspan(found.low, found.high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xlabel(key)

@@ -6,7 +6,8 @@ The first iteration begins with empty links and an idle fabric, so steps are tho
 - `step_s` is the median of their lengths, and `step_over_bound` that over the bound's part of each iteration.
 - `exposed_s` is the part of a step in which a rank does not compute: of the rank with most of it, and the mean of all.
 - `overlap` is the part of the time that a rank has flows under way in which it computes as well, over all ranks.
-- `job_steps` has, where several jobs run at the same time, the `step_s` of each, in words.
+- `job_steps` has, where several jobs run at the same time, the `step_s` of each, in words; where none of them computes,
+  how long each took from its first send to its last byte.
 - `request_p50_s` and `request_p99_s` are of how long requests and their answers were under way, without being served.
 
 Ranks that never compute for an iteration, such as servers, have no part in steps.
@@ -42,7 +43,7 @@ def step_columns(
     `started` and `finished` have the times in seconds of all tasks, by id.
     """
     if not schedule.computes:
-        return dict.fromkeys(COLUMNS)
+        return dict.fromkeys(COLUMNS) | _of_collectives(schedule, started, finished)
     started_s, finished_s = (np.asarray(times, dtype=float).tolist() for times in (started, finished))
     found: dict[str, Value] = dict.fromkeys(COLUMNS)
     training = [compute for compute in schedule.computes if compute.iteration != NO_ITERATION]
@@ -61,6 +62,20 @@ def step_columns(
     if under_way_s:
         found["request_p50_s"], found["request_p99_s"] = map(float, np.quantile(under_way_s, [0.5, 0.99]))
     return found
+
+
+def _of_collectives(
+    schedule: Schedule, started: Sequence[float] | Floats, finished: Sequence[float] | Floats
+) -> dict[str, Value]:
+    """What each of several took that send at the same time and do not compute."""
+    if len(schedule.parts) < 2:
+        return {}
+    took = [
+        (part.name, max(finished[id] for id in part.flows) - min(started[id] for id in part.flows))
+        for part in schedule.parts
+        if part.flows
+    ]
+    return {"job_steps": "; ".join(f"{name} {took_s:.4g} s" for name, took_s in took)}
 
 
 def _of_steps(

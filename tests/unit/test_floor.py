@@ -8,9 +8,12 @@ from emulator.ports import shaping_for
 from emulator.topology import LeafSpine
 from experiments.judge.floor import head_start_s, too_short
 from experiments.theory.bound import bound_s
+from traffic.collectives import build_schedule
 from traffic.jobs import JOBS, MODELS, Scale, Training, draw_up
 from traffic.placement import place
 from traffic.schedule import Schedule
+from traffic.strain import strained
+from traffic.strain.background import Background
 
 FABRIC = LeafSpine(4, 4, 4, 50_000_000, 50_000_000)
 HOSTS = place("interleaved", FABRIC, 16)
@@ -41,3 +44,11 @@ def test_a_ring_keeps_its_links_busy_from_step_to_step_so_that_its_buckets_are_f
     least_s = bound_s(schedule, FABRIC, HOSTS)
     assert head_start_s(schedule, FABRIC, HOSTS, least_s) <= 1.01 * BUCKET_S * (1 + len(schedule.collectives))
     assert too_short(schedule, FABRIC, HOSTS, least_s) is None
+
+
+def test_what_another_tenant_sends_raises_no_floor_that_our_own_arrivals_have_to_keep() -> None:
+    schedule = build_schedule("permutation", "shift", ranks=16, size_bytes=2_000_000, channels=4, shift=4)
+    least_s = bound_s(schedule, FABRIC, HOSTS)
+    beside = strained(schedule, [Background(load=3.0)], bound_s=least_s, seed=1)
+    assert len(beside.flows) > len(schedule.flows) and bound_s(beside, FABRIC, HOSTS) > 2 * least_s
+    assert head_start_s(beside, FABRIC, HOSTS, least_s) == head_start_s(schedule, FABRIC, HOSTS, least_s) > 0

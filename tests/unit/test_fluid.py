@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,6 +143,26 @@ def test_start_times_are_kept_and_count_from_the_earliest() -> None:
     assert result.start_s == pytest.approx([0.0, 2.0])
     assert result.cct_s == pytest.approx(2.0 + seconds(100_000))
     assert run(schedule_of([Flow(0, 0, 1, 0, start_s=1.0), Flow(1, 0, 1, 0, 0, 0, (0,), start_s=4.0)])).cct_s == 3.0
+
+
+@pytest.mark.parametrize("scheme", ["spray", "ethereal"])
+def test_starts_that_lie_close_together_are_taken_together_and_cost_next_to_nothing(scheme: str) -> None:
+    draw = np.random.default_rng(7)
+    late_s = draw.uniform(0, seconds(200_000), 256).tolist()
+    flows = [Flow(i, i % 16, (i + 4) % 16, 100_000, channel=i // 16, start_s=late_s[i]) for i in range(256)]
+    schedule = schedule_of([replace(flow, start_s=flow.start_s - min(late_s)) for flow in flows])
+    exact, lumped = run(schedule, scheme), run(schedule, scheme, tolerance=0.005)
+    assert lumped.cct_s == pytest.approx(exact.cct_s, rel=0.005)
+    assert len(np.unique(exact.start_s)) == 256 > 2 * len(np.unique(lumped.start_s))
+    lateness_s = lumped.start_s - exact.start_s
+    assert lateness_s.min() >= 0 and lateness_s.max() <= 0.005 * seconds(1_600_000) * (1 + 1e-9)
+
+
+def test_a_mouse_among_elephants_starts_when_it_is_due() -> None:
+    elephants = [Flow(i, i, i + 4, 10_000_000) for i in range(4)]
+    mice = [Flow(4 + i, 8 + i, 12 + i, 1_000, start_s=seconds(1_000 * (1 + i))) for i in range(4)]
+    due_s = [mouse.start_s for mouse in mice]
+    assert run(schedule_of([*elephants, *mice]), tolerance=0.005).start_s[4:] == pytest.approx(due_s, rel=0.01)
 
 
 def test_a_nic_is_shared_by_connection_and_what_one_leaves_is_the_others() -> None:

@@ -102,7 +102,10 @@ def test_a_dry_run_says_how_long_it_takes_and_builds_nothing(small: Path, monkey
     [
         (["frontier", "small.yaml"], "name the key to search along"),
         (["frontier", "--axis", "strain.jitter"], "name an experiment"),
-        (["frontier", "small.yaml", "--resume", "out"], "--resume takes everything from its folder"),
+        (["frontier", "small.yaml", "--resume", "out"], "as it was begun: leave out an experiment"),
+        (["frontier", "--resume", "out", "--most-seeds", "40"], "as it was begun: leave out --most-seeds"),
+        (["frontier", "--resume", "out", "--from", "0"], "as it was begun: leave out --from"),
+        (["frontier", "--resume", "out", "--within", "10%"], "as it was begun: leave out --within"),
         (["run", "--resume", "out"], "out was begun by frontier: go on with spraylab frontier --resume out"),
         (["frontier", "--resume", "odd"], "manifest.json: frontier is not as spraylab writes it"),
         (["frontier", "--resume", "endless"], "manifest.json: frontier is not as spraylab writes it"),

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from emulator.topology import LeafSpine
+from experiments.spec.traffic import read_entry
 from experiments.theory.bound import bound_s
 from experiments.theory.fluid import simulate
 from experiments.theory.loads import choose_spines
 from experiments.theory.steps import COLUMNS, step_columns
 from traffic.collectives import build_schedule
-from traffic.jobs import JOBS, MODELS, Scale, Training, draw_up
+from traffic.jobs import JOBS, MODELS, JobError, Scale, Training, draw_up
 from traffic.jobs.requests import requests
 from traffic.jobs.together import together
 from traffic.plan import plan_traffic
@@ -128,3 +129,26 @@ def test_of_several_jobs_each_has_its_step_and_servers_have_none() -> None:
     beside = columns(together([first, asked()], ["a", "requests"]))
     assert beside["step_s"] == pytest.approx(a_s, rel=0.01) and beside["job_steps"] is None
     assert beside["exposed_s"] < 0.1 * a_s and beside["request_p99_s"] is not None
+
+
+def test_several_collectives_on_the_same_ranks_are_each_what_it_is_alone_and_start_when_they_are_to() -> None:
+    entries = [{"collective": "alltoall", "size": "1MB"}, {"collective": "permutation", "channels": 3, "size": "1MB"}]
+    both = read_entry({"together": entries, "ranks": "same", "starts": ["0s", "200ms"]})
+    fabric = LeafSpine(2, 2, 4, host_rate_bps=50_000_000)
+    schedule = both.schedule(fabric, "packed", 1)
+    alone = [read_entry(each).schedule(fabric, "packed", 1) for each in entries]
+    assert schedule.ranks == 8 and both.settings()["starts"] == "0s 0.2s"
+    assert {flow.start_s for flow in schedule.flows[: len(alone[0].flows)]} == {0.0}
+    assert {flow.start_s for flow in schedule.flows[len(alone[0].flows) :]} == {0.2}
+    cuts = [plan_traffic(each, fabric, range(8), scheme_of("ethereal")) for each in (*alone, schedule)]
+    assert cuts[2].cut_flows == cuts[0].cut_flows + cuts[1].cut_flows > 0, "no scheme deals both at once"
+    result = simulate(cuts[2], fabric, choose_spines(cuts[2], fabric, 1))
+    took = str(step_columns(schedule, result.start_s, result.end_s, 1.0)["job_steps"])
+    first_s, second_s = (float(part.split()[1]) for part in took.split("; "))
+    assert took.startswith("alltoall ") and "; permutation " in took
+    assert max(first_s, 0.2 + second_s) == pytest.approx(result.cct_s, rel=0.01), "to what starts are taken together"
+    with pytest.raises(ValueError, match="1 times for 2 entries; write one for each"):
+        read_entry({"together": entries, "starts": ["1s"]})
+    computing = [{"job": "ddp", "model": "resnet50", "compute": "1s", "ranks": 4}]
+    with pytest.raises(JobError, match="ddp-resnet50 computes, and starts and ranks: same are for what only sends"):
+        read_entry({"together": computing, "starts": ["1s"]}).schedule(fabric, "packed", 1)

@@ -1,12 +1,13 @@
-"""Traffic that is several entries at the same time, each on hosts of its own."""
+"""Traffic that is several entries at the same time, each on hosts of its own or all on the same."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from emulator.topology import LeafSpine
+from experiments.spec.fields import StartS, format_start_s
 from experiments.spec.messages import shown
 from experiments.spec.traffic.entry import TrafficEntry
 from traffic.jobs.graph import MAX_TASKS, JobError
@@ -25,7 +26,10 @@ def _entries(value: object, info: ValidationInfo) -> object:
 
 
 class SeveralTraffic(TrafficEntry):
-    """Several jobs, each on as many ranks as it has, one after the other in the order of ranks."""
+    """Several jobs, each on as many ranks as it has, one after the other in the order of ranks; or all on the same.
+
+    `starts_s` are the times at which they start, one for each; without any, all start at once.
+    """
 
     key: ClassVar[str] = "together"
     example: ClassVar[str] = "{together: [{job: ddp, model: dit-xl2, ranks: 8}, {goal: FILE.goal}]}"
@@ -33,6 +37,17 @@ class SeveralTraffic(TrafficEntry):
     entries: Annotated[tuple[SerializeAsAny[TrafficEntry], ...], BeforeValidator(_entries)] = Field(
         alias="together", description="a list of entries, of which jobs have ranks"
     )
+
+    ranks: Literal["own", "same"] = Field(default="own", description="own or same")
+    starts_s: tuple[StartS, ...] = Field(default=(), alias="starts", description="a list of times such as [0s, 200ms]")
+
+    @field_validator("starts_s")
+    @classmethod
+    def _one_for_each(cls, starts_s: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        entries = info.data.get("entries", ())
+        if starts_s and entries and len(starts_s) != len(entries):
+            raise ValueError(f"{len(starts_s)} times for {len(entries)} entries; write one for each")
+        return starts_s
 
     def names(self) -> tuple[str, str]:
         return self.key, "-".join(entry.label for entry in self.entries)
@@ -50,7 +65,10 @@ class SeveralTraffic(TrafficEntry):
         return any(entry.seeded for entry in self.entries)
 
     def settings(self) -> dict[str, Any]:
-        return {
+        own: dict[str, Any] = {"ranks": self.ranks} if self.ranks != "own" else {}
+        if self.starts_s:
+            own["starts"] = " ".join(map(format_start_s, self.starts_s))
+        return own | {
             f"{place}-{key}": value
             for place, entry in enumerate(self.entries)
             for key, value in entry.settings().items()
@@ -60,7 +78,7 @@ class SeveralTraffic(TrafficEntry):
         return sum(entry.flow_count(topology) for entry in self.entries)
 
     def schedule(self, topology: LeafSpine, placement: str, seed: int) -> Schedule:
-        """Return all of them as one. Raises JobError for more than one may have."""
+        """Return all of them as one. Raises JobError for more than one may have, and for what cannot be placed so."""
         schedules: list[Schedule] = []
         tasks = 0
         for entry in self.entries:
@@ -68,4 +86,9 @@ class SeveralTraffic(TrafficEntry):
             tasks += len(schedules[-1].flows) + len(schedules[-1].computes)
             if tasks > MAX_TASKS:
                 raise JobError(f"more than {MAX_TASKS:,} flows and computations together: use fewer or smaller jobs")
-        return together(schedules, [entry.label for entry in self.entries])
+            if schedules[-1].computes and (self.starts_s or self.ranks != "own"):
+                raise JobError(
+                    f"{entry.label} computes, and starts and ranks: same are for what only sends; leave them out"
+                )
+        names = [entry.label for entry in self.entries]
+        return together(schedules, names, same_ranks=self.ranks == "same", starts_s=self.starts_s)
