@@ -157,6 +157,11 @@ def test_without_a_time_computing_follows_from_parameters_and_tokens() -> None:
     schedule = entry.schedule(LeafSpine(1, 1, 2), "packed", 1)
     computing = sum(each.seconds for each in schedule.computes if each.rank == 0 and each.iteration == 0)
     assert computing == pytest.approx(6 * 8_030_261_248 * 8192 / 400e12)
+    for job, model, sharing in (("tp", "llama3-8b", 2), ("pp", "llama3-8b", 2), ("ep", "mixtral", 1)):
+        split = read_entry({"job": job, "model": model, "group": 2, "microbatches": 2})
+        tasks = split.schedule(LeafSpine(1, 1, 2), "packed", 1).computes
+        work = 6 * MODELS[model].active * 4096 / 400e12 / sharing
+        assert sum(each.seconds for each in tasks if each.iteration == 0) == pytest.approx(2 * work)
     with pytest.raises(JobError, match="nothing says how long resnet50 computes: write compute"):
         read_entry({"job": "ddp", "model": "resnet50"}).schedule(LeafSpine(1, 1, 2), "packed", 1)
 
