@@ -159,3 +159,12 @@ RateBps = Annotated[
 ]
 SizeBytes = Annotated[int, _written(parse_size_bytes), PlainSerializer(format_size_bytes), _text(SIZE_PATTERN)]
 TimeS = Annotated[float, _written(parse_time_s), PlainSerializer(format_time_s), _text(TIME_PATTERN)]
+
+_AT_ONCE = "0s"
+DelayS = Annotated[
+    float,
+    _written(lambda text: 0.0 if text in ("0", _AT_ONCE) else parse_time_s(text)),
+    PlainSerializer(lambda seconds: format_time_s(seconds) if seconds else _AT_ONCE),
+    _text(f"{_AT_ONCE}|{TIME_PATTERN}"),
+]
+"""A time that may be none."""

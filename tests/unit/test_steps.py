@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -125,6 +126,11 @@ def test_of_several_jobs_each_has_its_step_and_servers_have_none() -> None:
 
     a_s, b_s = (columns(each)["step_s"] for each in (first, second))
     assert columns(both)["job_steps"] == f"a {a_s:.4g} s; b {b_s:.4g} s"
+    later = columns(together([first, second], ["a", "b"], [0.0, 7.0]))
+    assert later["job_steps"] == f"a {a_s:.4g} s; b {b_s:.4g} s"
+    once = draw_up(JOBS["ddp"], Training(MODELS["resnet50"], 10.0), 2, scale=Scale(0.001, 1.0))
+    of_one = columns(together([once, once], ["a", "b"], [0.0, 7.0]))["job_steps"]
+    assert len(set(re.findall(r"[0-9.]+", of_one))) == 1
     beside = columns(together([first, asked()], ["a", "requests"]))
     assert beside["step_s"] == pytest.approx(a_s, rel=0.01) and beside["job_steps"] is None
     assert beside["exposed_s"] < 0.1 * a_s and beside["request_p99_s"] is not None
