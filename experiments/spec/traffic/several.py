@@ -62,9 +62,11 @@ def _hosts(where: str, ranks: int, label: str, topology: LeafSpine, taken: Colle
         raise JobError(f"hosts {where} are {len(wanted)}, and {label} has {ranks} ranks: they must be as many")
     if max(wanted) >= topology.hosts:
         raise JobError(f"hosts {where}: the fabric has hosts 0 to {topology.hosts - 1}")
+    seen = set(taken)
     for host in wanted:
-        if host in taken or wanted.count(host) > 1:
+        if host in seen:
             raise JobError(f"hosts {where}: host {host} is taken already: a host has one rank")
+        seen.add(host)
     return wanted
 
 
