@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from emulator.forwarding import Forwarding
-from emulator.topology import LeafSpine
+from emulator.topology import LeafSpine, Link
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
@@ -66,9 +66,24 @@ class Dataplane(Protocol):
         """Begin to forward, now that nodes and links are there and every port is up."""
 
     def program(
-        self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints], forwarding: Forwarding | None
+        self,
+        topology: LeafSpine,
+        seed: int,
+        connections: Sequence[Endpoints],
+        forwarding: Forwarding | None,
+        *,
+        protected: bool,
     ) -> None:
         """Have every switch hold its table: see `Fabric.program`."""
+
+    def notice(self, links: Collection[Link]) -> None:
+        """Have each leaf see which of its uplinks are down, and others not; it is protected: see `Fabric.notice`."""
+
+    def lose_controller(self) -> None:
+        """Kill what tells switches what to hold, if that is a process of its own; they go on as they are."""
+
+    def restore_controller(self) -> None:
+        """Start it again. It knows nothing; the next `program` waits for it."""
 
     def warmed_up(self) -> int | None:
         """Do what takes a first packet, now that some have passed.

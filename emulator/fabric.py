@@ -89,22 +89,34 @@ class Fabric:
         connections: Sequence[Endpoints] = (),
         topology: LeafSpine | None = None,
         forwarding: Forwarding | None = None,
+        *,
+        protected: bool = False,
     ) -> None:
         """Have every switch hold the tables of `topology`, hashing with `seed`; return once all do.
 
         `topology` is the fabric's own, or that without some links. `connections` are those that will be hashed: with
-        the same seed, they take the same paths on every data plane. `forwarding` is what leaves do instead of hashing.
+        the same seed, they take the same paths on every data plane. `forwarding` is what leaves do instead of hashing;
+        `protected`, they hold another way for each of their uplinks, for when they notice that it is down.
         Raises EmulatorError if a switch refuses a rule or does not answer in time.
         """
-        self._programmed = seed, connections, forwarding
-        self.plane.program(topology or self.topology, *self._programmed)
+        self.plane.notice(())
+        self._programmed, self._protected = (seed, connections, forwarding), protected
+        self.plane.program(topology or self.topology, *self._programmed, protected=protected)
 
     def avoid(self, links: Collection[Link]) -> None:
         """Have leaves send nothing over `links` that can go another way; else everything as last programmed.
 
         What is on its way over them stays so. Raises EmulatorError as `program` does.
         """
-        self.plane.program(self.topology.avoiding(links), *self._programmed)
+        self.plane.program(self.topology.avoiding(links), *self._programmed, protected=self._protected)
+
+    def notice(self, links: Collection[Link]) -> None:
+        """Have leaves, which are `protected`, see that of their uplinks those among `links` are down, and no others.
+
+        Nobody has to tell them what to do: what would go up a dead one takes the next that is alive. Other leaves, and
+        spines, go on as before.
+        """
+        self.plane.notice(links)
 
     def burst(self, frames: int) -> None:
         """Have hosts send up to so many frames of a connection as one, for connections that open from now on."""

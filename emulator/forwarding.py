@@ -42,7 +42,12 @@ NO_FLOWLETS = (
     "came; write fabric.dataplane: linux"
 )
 
-NO_SCHEDULING = "Open vSwitch counts no connections for it; write fabric.dataplane: linux"
+LEAST_POLLED_S = 0.2
+"""The least time between two looks at Open vSwitch's counters, which are up to a tenth of a second old."""
+
+POLLED_TOO_OFTEN = (
+    "Open vSwitch's counters can be a tenth of a second old; write hedera-200ms or more, or fabric.dataplane: linux"
+)
 
 
 def as_json(forwarding: Forwarding | None) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from emulator.files import OddFileError, TooLargeError, open_input, read_at_most
@@ -24,6 +25,11 @@ def read_input(path: str | Path, most_bytes: int) -> bytes:
         raise InputError(f"cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError("cannot be the name of a file") from error
+
+
+def plain(text: str) -> str:
+    """Return `text` without what moves a cursor, changes colours, or is half a character."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def quote(text: str, most: int = 24) -> str:

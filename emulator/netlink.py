@@ -295,10 +295,12 @@ def route(
     table: int = MAIN_TABLE,
     metrics: bytes = b"",
     delete: bool = False,
+    replace: bool = False,
 ) -> Request:
     """Route to `prefix` by interface `index`, through the neighbour `via` or straight; without an interface: discard.
 
-    `metrics`, as `route_metrics` packs them, are what connections over it are given.
+    `metrics`, as `route_metrics` packs them, are what connections over it are given. `replace` one to the same prefix:
+    there is always one or the other.
     """
     network = IPv4Network(prefix)
     kind = _BLACKHOLE if index is None else _UNICAST
@@ -312,7 +314,7 @@ def route(
     name = f"route to {prefix} (table {table})"
     if delete:
         return Request(f"removing {name}", Kind.DELROUTE, Flag(0), body)
-    return Request(name, Kind.NEWROUTE, Flag.CREATE | Flag.EXCL, body)
+    return Request(name, Kind.NEWROUTE, Flag.REPLACE if replace else Flag.CREATE | Flag.EXCL, body)
 
 
 def route_metrics(rto_min_ms: int, congestion_control: str | None = None) -> bytes:

@@ -40,6 +40,16 @@ def counted(pid: int, table: str, name: str) -> dict[tuple[Any, ...], int]:
     return {tuple(each["elem"]["val"]["concat"]): each["elem"]["counter"]["bytes"] for each in elements}
 
 
+def mapped(pid: int, table: str, name: str) -> dict[tuple[Any, ...], int]:
+    """Return what each element of a map is mapped to, a number, in the namespace of process `pid`.
+
+    Raises EmulatorError with what nft complains about.
+    """
+    answer = json.loads(_load(_library(), pid, f"list map ip {table} {name}", _JSON))
+    elements = [each for entry in answer["nftables"] for each in entry.get("map", {}).get("elem", ())]
+    return {tuple(key["concat"]): int(value) for key, value in elements}
+
+
 def _load(library: Any, pid: int, ruleset: str, flags: int = 0) -> str:
     """What nft answers, which is nothing to most."""
     with inside(pid):

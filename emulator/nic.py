@@ -3,7 +3,7 @@
 `PerPacket` gives each packet that leaves for another leaf a tag of its own; `SingleFrames` leaves that to the leaf, and
 sees to it that packets are single. `PerConnection` gives one to each connection, round-robin over the paths to each
 leaf, which keeps it; what answers a connection takes the path it came by, as under Ethereal (arXiv 2407.00550), but no
-connection is split.
+connection is split. `PerCell` has each connection go on to the next path after so many bytes.
 
 Written in nftables, in the sending host's own network namespace. Data and bare acknowledgements are sprayed
 by counters of their own: if one served both, a host that alternates between them would send all its data over half of
@@ -12,18 +12,24 @@ the paths. What is `weighted` has paths come as often as the rates of their link
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from emulator.namespaces import inside, set_sysctls
 from emulator.nft import load
-from emulator.topology import LeafSpine
+from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
 
 _DATA_BYTES = 200  # an IP packet longer than this carries data
+
+LATE_IS_VALID = {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}
+"""What is late, as packets on paths of their own are, still belongs to its connection. There once a ruleset tracks."""
+
+TIMESTAMPS = "net.ipv4.tcp_timestamps"
 
 Order = Literal["round-robin", "random"]
 """How a packet's path is chosen among those to its leaf."""
@@ -52,6 +58,28 @@ class SingleFrames:
             yield
         finally:
             fabric.burst(fabric.topology.burst_frames)
+
+
+@dataclass(frozen=True)
+class Unstamped:
+    """Hosts' TCP has no timestamps (RFC 7323), besides what `nic` does: for connections that change paths.
+
+    A receiver discards what is over a tick, 1 ms, older than what it has in order. A segment sent again by a quicker
+    way makes that of all that is still under way on a slower one once queues differ by milliseconds, as they do at a
+    thousandth of a data centre's rates and not at those; where that meets the last segments, only a time-out helps.
+    Connections here carry too little for sequence numbers to come round.
+    """
+
+    nic: Nic | None = None
+
+    @contextmanager
+    def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
+        _tell_hosts(fabric, {TIMESTAMPS: "0"})
+        try:
+            with at_work(self.nic, fabric, seed):
+                yield
+        finally:
+            _tell_hosts(fabric, {TIMESTAMPS: "1"})  # as a new namespace has it
 
 
 @dataclass(frozen=True)
@@ -93,6 +121,42 @@ class PerConnection:
 
         with _loaded(fabric, "connections", ruleset):
             yield
+
+
+@dataclass(frozen=True)
+class PerCell:
+    """Every connection takes the next path in turn after `cell_bytes`, counted in full frames, which travel alone.
+
+    Connections to a leaf begin on one path after the other. `but_tagged`: what has a path keeps it.
+    """
+
+    cell_bytes: int
+    but_tagged: bool = False
+
+    def frames(self, fabric: LeafSpine) -> int:
+        """Return how many frames a cell has."""
+        return max(1, round(self.cell_bytes / (fabric.mtu_bytes - IP_TCP_HEADER_BYTES)))
+
+    @contextmanager
+    def at_work(self, fabric: Fabric, seed: int) -> Iterator[None]:
+        topology, frames = fabric.topology, self.frames(fabric.topology)
+        with (
+            SingleFrames().at_work(fabric, seed),
+            _loaded(
+                fabric,
+                "cells",
+                lambda host: cell_ruleset(topology, host, frames, seed, but_tagged=self.but_tagged),
+            ),
+        ):
+            _tell_hosts(fabric, LATE_IS_VALID)
+            yield
+
+
+def _tell_hosts(fabric: Fabric, sysctls: Mapping[str, str]) -> None:
+    """Set these in every host's namespace."""
+    for pid in fabric.host_pids:
+        with inside(pid):
+            set_sysctls(sysctls)
 
 
 @contextmanager
@@ -199,6 +263,53 @@ def connection_ruleset(
             "  chain out {",
             "    type filter hook postrouting priority 0; policy accept;",
             *choose_leaf,
+            "  }",
+            "}",
+            "",
+        ]
+    )
+
+
+def cell_ruleset(fabric: LeafSpine, host: int, frames: int, seed: int, *, but_tagged: bool = False) -> str:
+    """The nftables ruleset of one host. A connection's mark counts its packets round, from 1 to `frames` a live path.
+
+    Leaves that the same paths lead to have a chain in common.
+    """
+    leaf = fabric.leaf_of(host)
+    tags = [f"  chain tag{spine + 1} {{ ip dscp set {spine + 1}; }}" for spine in range(fabric.spines)]
+    live = {other: tuple(fabric.live_spines(leaf, other)) for other in range(fabric.leaves) if other != leaf}
+    names = {spines: f"over{number + 1}" for number, spines in enumerate(dict.fromkeys(filter(None, live.values())))}
+    chains = []
+    for spines, name in names.items():
+        last = frames * len(spines)
+        begin = ", ".join(
+            f"{step} : {frames * ((seed + host + step) % len(spines)) + 1}" for step in range(len(spines))
+        )
+        onward = ", ".join(f"{mark} : {mark % last + 1}" for mark in range(1, last + 1))
+        cells = ", ".join(
+            f"{frames * place + 1}-{frames * (place + 1)} : goto tag{spine + 1}" for place, spine in enumerate(spines)
+        )
+        chains += [
+            f"  chain {name} {{",
+            f"    ct mark 0 ct mark set numgen inc mod {len(spines)} map {{ {begin} }}",
+            f"    ct mark set ct mark map {{ {onward} }}",
+            f"    ct mark vmap {{ {cells} }}",
+            "  }",
+        ]
+    entries = ", ".join(
+        f"{fabric.leaf_prefix(other)} : goto {names[spines]}" for other, spines in live.items() if spines
+    )
+    return "\n".join(
+        [
+            "table ip cells",
+            "delete table ip cells",
+            "table ip cells {",
+            *tags,
+            *chains,
+            "  chain out {",
+            "    type filter hook postrouting priority 0; policy accept;",
+            *(["    ip dscp != 0 accept"] if but_tagged else []),
+            *([f"    ip daddr vmap {{ {entries} }}"] if entries else []),
             "  }",
             "}",
             "",

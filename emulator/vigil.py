@@ -30,7 +30,8 @@ class _Vigil:
     """Waits for the end of processes, in a thread of its own, by their pidfds (pidfd_open(2))."""
 
     def __init__(self) -> None:
-        self._names: dict[int, str] = {}  # by pidfd
+        self._names: dict[int, str] = {}  # by pidfd; changed by whoever watches while others look: always as a whole
+        self._pidfds: dict[int, int] = {}  # by process
         self._ended = select.epoll()
         self._armed = False
         signal.signal(_WAKE, self._interrupt)
@@ -38,15 +39,20 @@ class _Vigil:
 
     def watch(self, pid: int, name: str) -> None:
         pidfd = os.pidfd_open(pid)
-        self._names[pidfd] = name
+        self._names, self._pidfds[pid] = {**self._names, pidfd: name}, pidfd
         self._ended.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
 
+    def release(self, pid: int) -> None:
+        if (pidfd := self._pidfds.pop(pid, None)) is not None:
+            self._names = {each: name for each, name in self._names.items() if each != pidfd}
+            self._ended.unregister(pidfd)  # and stays open: somebody may be looking at it
+
     def loss(self, within_s: float) -> str | None:
-        ended = select.poll()
-        for pidfd in self._names:
+        ended, names = select.poll(), self._names
+        for pidfd in names:
             ended.register(pidfd, select.POLLIN)
         found = ended.poll(within_s * 1000)
-        return _sentence(found[0][0], self._names[found[0][0]]) if found else None
+        return _sentence(found[0][0], names[found[0][0]]) if found else None
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
@@ -92,6 +98,11 @@ def _vigil() -> _Vigil:
 def watch(pid: int, name: str) -> None:
     """Keep watch over the process `pid`, which people know by `name`. To be called in the main thread."""
     _vigil().watch(pid, name)
+
+
+def release(pid: int) -> None:
+    """Watch no more over the process `pid`, which is about to end as it should."""
+    _vigil().release(pid)
 
 
 def loss(within_s: float = _SEEN_WITHIN_S) -> str | None:

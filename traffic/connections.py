@@ -11,19 +11,17 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from emulator.errors import EmulatorError
 from emulator.namespaces import inside
-from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
-from traffic.plan import LISTEN_PORT, TrafficPlan
-from traffic.transport import Transport
+from emulator.topology import LeafSpine
+from traffic.plan import LISTEN_PORT, Connection, TrafficPlan
+from traffic.transport import Transport, window_bytes
 
 _CONNECT_TIMEOUT_S = 20.0
 _POLL_MS = 100
-_LEAST_WINDOW_FRAMES = 2  # with fewer, a sender would wait for every delayed acknowledgement
-_IN_FLIGHT_S = 0.4  # about ten round trips over empty queues at 10 Mb/s, and well below the least time-out
 
 
 class Sockets(Protocol):
@@ -49,19 +47,32 @@ class NamespaceSockets:
 
 
 class Connections:
-    """The open subflows of a plan: `senders[i]` and `receivers[i]` are the ends of subflow i, non-blocking."""
+    """The open subflows of a plan: `senders[i]` and `receivers[i]` are the ends of subflow i, non-blocking.
 
-    def __init__(self, plan: TrafficPlan, fabric: LeafSpine, sockets: Sockets, transport: Transport) -> None:
+    Only the ends at hosts for which `here` is true, where another process has those at the others.
+    """
+
+    def __init__(
+        self,
+        plan: TrafficPlan,
+        fabric: LeafSpine,
+        sockets: Sockets,
+        transport: Transport,
+        here: Callable[[int], bool] = lambda _: True,
+    ) -> None:
         self.plan, self.fabric, self.transport = plan, fabric, transport
-        self._sockets = sockets
-        self.senders: list[socket.socket] = []
-        self.receivers: list[socket.socket] = []
+        self._sockets, self._here = sockets, here
+        self.senders: dict[int, socket.socket] = {}
+        self.receivers: dict[int, socket.socket] = {}
         self._listeners: dict[int, socket.socket] = {}
 
-    def open(self, timeout_s: float = _CONNECT_TIMEOUT_S) -> None:
-        """Raises EmulatorError when they cannot all be opened in `timeout_s`; then none is."""
+    def open(self, timeout_s: float = _CONNECT_TIMEOUT_S, listening: Callable[[], None] = lambda: None) -> None:
+        """Open them all; `listening` is called, and waited for, when the hosts here can be connected to.
+
+        Raises EmulatorError when they cannot all be opened in `timeout_s`; then none is.
+        """
         try:
-            self._open(timeout_s)
+            self._open(timeout_s, listening)
         except BaseException:
             self.close()
             raise
@@ -69,9 +80,8 @@ class Connections:
     def close(self) -> None:
         """Reset every connection."""
         self.stop_listening()
-        for opened in [*self.senders, *self.receivers]:
-            # A reset instead of TIME_WAIT: the next run binds the same ports.
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for opened in [*self.senders.values(), *self.receivers.values()]:
+            _reset_when_closed(opened)
             opened.close()
 
     def stop_listening(self) -> None:
@@ -85,17 +95,20 @@ class Connections:
         made, name = self.plan.connections[number], self.fabric.host_name
         return f"the connection from {name(made.src_host)} (port {made.src_port}) to {name(made.dst_host)}"
 
-    def _open(self, timeout_s: float) -> None:
+    def _open(self, timeout_s: float, listening: Callable[[], None]) -> None:
         plan, address = self.plan, self._sockets.address
         receivers = Counter(connection.dst_host for connection in plan.connections)
-        for host in sorted(receivers):
+        for host in sorted(filter(self._here, receivers)):
             listener = self._listeners[host] = self._socket(host)
             listener.bind((address(host), LISTEN_PORT))
             self._limit_window(listener, receivers[host])
             listener.listen(4096)
+        listening()
         for connection in plan.connections:
-            sender = self._socket(connection.src_host)
-            self.senders.append(sender)
+            if not self._here(connection.src_host):
+                continue
+            sender = self.senders[connection.id] = self._socket(connection.src_host)
+            _reset_when_closed(sender)  # by the kernel too, for a process that is killed
             sender.bind((address(connection.src_host), connection.src_port))
             tag(sender, connection.path_tag)
             sender.connect_ex((address(connection.dst_host), LISTEN_PORT))
@@ -125,10 +138,11 @@ class Connections:
         else:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, limit_bytes)
 
-    def _accept(self, listeners: Mapping[int, socket.socket], timeout_s: float) -> list[socket.socket]:
-        """The receiving end of every subflow, once all are connected."""
-        plan, address = self.plan, self._sockets.address
-        expected = {(address(s.src_host), s.src_port, s.dst_host): s for s in plan.connections}
+    def _accept(self, listeners: Mapping[int, socket.socket], timeout_s: float) -> dict[int, socket.socket]:
+        """The receiving end of every subflow to here, once all are connected."""
+        address = self._sockets.address
+        coming = [connection for connection in self.plan.connections if self._here(connection.dst_host)]
+        expected = {(address(s.src_host), s.src_port, s.dst_host): s for s in coming}
         accepted: dict[int, socket.socket] = {}
         deadline = time.monotonic() + timeout_s
         poller = select.poll()
@@ -136,9 +150,9 @@ class Connections:
         for descriptor in hosts:
             poller.register(descriptor, select.POLLIN)
         try:
-            while len(accepted) < len(plan.connections):
+            while len(accepted) < len(coming):
                 if time.monotonic() > deadline:
-                    raise EmulatorError(self._unopened(accepted, timeout_s))
+                    raise EmulatorError(self._unopened(coming, accepted, timeout_s))
                 for descriptor, _ in poller.poll(_POLL_MS):
                     host = hosts[descriptor]
                     for made, peer in _accept_all(listeners[host]):
@@ -147,31 +161,26 @@ class Connections:
                             continue
                         connection = expected[(*peer, host)]
                         tag(made, connection.path_tag)
+                        _reset_when_closed(made)
                         accepted[connection.id] = made
         except BaseException:
             for made in accepted.values():
                 made.close()
             raise
-        return [accepted[connection.id] for connection in plan.connections]
+        return {connection.id: accepted[connection.id] for connection in coming}
 
-    def _unopened(self, accepted: Mapping[int, socket.socket], timeout_s: float) -> str:
-        missing = [connection for connection in self.plan.connections if connection.id not in accepted]
+    def _unopened(self, coming: Sequence[Connection], accepted: Mapping[int, socket.socket], timeout_s: float) -> str:
+        missing = [connection for connection in coming if connection.id not in accepted]
         name = self.fabric.host_name
         return (
-            f"{len(missing)} of {len(self.plan.connections)} connections did not open in {timeout_s:g} s, "
+            f"{len(missing)} of {len(coming)} connections did not open in {timeout_s:g} s, "
             f"the first from {name(missing[0].src_host)} to {name(missing[0].dst_host)}"
         )
 
 
-def window_bytes(fabric: LeafSpine, connections: int) -> int:
-    """Return the receive window of each of a host's connections, in bytes of payload.
-
-    All together may have under way what its link carries in _IN_FLIGHT_S, or half of what its port's queue holds where
-    that is less; each has two frames at least.
-    """
-    least_bytes = _LEAST_WINDOW_FRAMES * (fabric.mtu_bytes - IP_TCP_HEADER_BYTES)
-    together_bytes = min(fabric.queue_bytes / 2, fabric.host_rate_bps / 8 * _IN_FLIGHT_S)
-    return max(least_bytes, int(together_bytes / connections))
+def _reset_when_closed(opened: socket.socket) -> None:
+    """A reset instead of TIME_WAIT: the next run binds the same ports."""
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def tag(opened: socket.socket, path_tag: int) -> None:

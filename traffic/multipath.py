@@ -67,11 +67,16 @@ class MultipathSockets:
         managers = {host: mptcp.PathManager(self._pids[host]) for host in hosts}
         try:
             for number in range(1, self._subflows):
-                for each, sender in zip(made, connections.senders, strict=True):
+                for each, sender in zip(made, connections.senders.values(), strict=True):
                     local = self.address(each.src_host), each.src_port + number * MOST_CONNECTIONS
                     remote = self.address(each.dst_host), LISTEN_PORT
                     managers[each.src_host].open_subflow(mptcp.token(sender), number, local, remote)
-            _wait("open all subflows", connections.senders, lambda end: mptcp.subflows(end) == self._subflows, deadline)
+            _wait(
+                "open all subflows",
+                connections.senders.values(),
+                lambda end: mptcp.subflows(end) == self._subflows,
+                deadline,
+            )
         finally:
             for manager in managers.values():
                 manager.close()
@@ -79,10 +84,10 @@ class MultipathSockets:
 
 def _establish(connections: Connections, deadline: float) -> None:
     """Carry a byte over every connection: before one is acknowledged, it takes no further subflow."""
-    for sender in connections.senders:
+    for sender in connections.senders.values():
         sender.send(HELLO)
-    _wait("carry a byte", connections.receivers, _greeted, deadline)
-    _wait("acknowledge a byte", connections.senders, mptcp.all_acknowledged, deadline)
+    _wait("carry a byte", connections.receivers.values(), _greeted, deadline)
+    _wait("acknowledge a byte", connections.senders.values(), mptcp.all_acknowledged, deadline)
 
 
 def _greeted(receiver: socket.socket) -> bool:

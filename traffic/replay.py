@@ -1,54 +1,37 @@
 """Replays a plan over its open connections: sends, receives, and honours dependencies.
 
-One thread drives all sockets through one epoll.
+One thread drives all sockets of a process through one epoll. Here that process is this one; `traffic.abreast` has
+several.
 """
 
 from __future__ import annotations
 
 import heapq
+import os
 import select
 import socket
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
+from traffic.board import Part
 from traffic.connections import Connections, Sockets
+from traffic.outcome import ReplayResult, Report, result
 from traffic.payload import CHUNK_BYTES, Anything
 from traffic.plan import Piece, TrafficPlan
 from traffic.repath import Mover, Repath
 from traffic.tcpinfo import ConnectionResult, result_of
 from traffic.transport import Transport
+from traffic.watch import PROGRESS_PERIOD_S, Patience, Watch
 
-_PROGRESS_PERIOD_S = 0.2
-_NOTE_PERIOD_S = 0.05
+_POST_S = 0.001  # after so long, notices that found no room are sent again
+_NOTICES = -(1 << 62)
 # A receiver is woken once a batch, not once a packet: after so much, or what its subflow's share brings in so long.
 _WAKE_BYTES, _WAKE_S = 1 << 16, 0.05
-
-
-@dataclass(frozen=True)
-class ReplayResult:
-    """Times are of CLOCK_MONOTONIC, of every flow and computation by its id.
-
-    `data_problems` says what is wrong with the data that was carried; None where none was checked. `waited` are pairs
-    of a time and how long, up to then, the replay has waited for the network instead of keeping it waiting. `own_tasks`
-    is as `Schedule` has it.
-    """
-
-    started_s: Sequence[float]
-    finished_s: Sequence[float]
-    connections: Sequence[ConnectionResult]
-    data_problems: Sequence[str] | None = None
-    waited: Sequence[tuple[float, float]] = ()
-    own_tasks: int | None = None
-
-    @property
-    def cct_s(self) -> float:
-        """From the first send, or computation, to the last byte received or computation done; other tenants' aside."""
-        return max(self.finished_s[: self.own_tasks]) - min(self.started_s[: self.own_tasks])
 
 
 class Replay:
@@ -79,7 +62,14 @@ class Replay:
 
         Raises EmulatorError, naming the flows that are stuck, when nothing has arrived for the stall time-out.
         """
-        return _Player(self.connections, self._payload, self._repath).run()
+        plan, fabric = self.connections.plan, self.connections.fabric
+        part = Part.whole(plan, fabric.hosts)
+        watch = Watch(part.board, plan, fabric, self.connections.transport.stall_timeout_s)
+        player = Player(self.connections, self._payload, part, self._repath, watch.period_s)
+        for _ in player.turns(time.monotonic()):
+            if (arrived := watch.look()) is not None:
+                yield arrived
+        return result(part, [player.report()])
 
 
 @dataclass(slots=True)
@@ -91,59 +81,55 @@ class _Expected:
     missing: int
 
 
-class _Patience:
-    """Waits for the network, and keeps the account of it: pairs of a time and how long was waited up to then."""
+class Player:
+    """The state of a part: what each subflow has still to send and receive, what each flow waits for.
 
-    def __init__(self, epoll: select.epoll) -> None:
-        self._epoll = epoll
-        self.waited_s = 0.0
-        self.account = [(time.monotonic(), 0.0)]
+    It looks up every `look_s` even where nothing happens.
+    """
 
-    def wait(self, limit_s: float) -> list[int]:
-        """The descriptors that are ready, once one is or `limit_s` have passed."""
-        asked = time.monotonic()
-        ready = self._epoll.poll(limit_s)
-        answered = time.monotonic()
-        self.waited_s += answered - asked
-        if answered - self.account[-1][0] > _NOTE_PERIOD_S:
-            self.note()
-        return [descriptor for descriptor, _ in ready]
-
-    def note(self) -> None:
-        self.account.append((time.monotonic(), self.waited_s))
-
-
-class _Player:
-    """The state of one replay: what each subflow has still to send and receive, what each flow waits for."""
-
-    def __init__(self, connections: Connections, payload: Anything, repath: Repath | None) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        payload: Anything,
+        part: Part,
+        repath: Repath | None = None,
+        look_s: float = PROGRESS_PERIOD_S,
+    ) -> None:
         plan = connections.plan
         self._mover = Mover(repath, connections) if repath else None
-        self._look_s = min(_PROGRESS_PERIOD_S, repath.look_s) if repath else _PROGRESS_PERIOD_S
-        self._connections, self._payload = connections, payload
+        self._look_s = min(look_s, repath.look_s) if repath else look_s
+        self._connections, self._payload, self._part = connections, payload, part
         self._sink = memoryview(bytearray(CHUNK_BYTES))
-        self._received = 0
+        self._waited: list[tuple[float, float]] = []
+        self._cpu_s = (0.0, 0.0)
         self._know_flows(plan)
+        self._know_waiting(plan)
         self._know_subflows(plan, connections.fabric.host_rate_bps)
 
     def _know_flows(self, plan: TrafficPlan) -> None:
-        self._flows = flows = plan.schedule.flows
+        board = self._part.board
+        self._flows = plan.schedule.flows
         self._computes = plan.schedule.computes
-        tasks = plan.schedule.tasks
-        self._started = [0.0] * len(tasks)
-        self._finished = [0.0] * len(tasks)
-        self._missing = [flow.size_bytes for flow in flows]
-        self._ready = [False] * len(tasks)
-        self._tasks_left = len(tasks)
-        self._under_way = 0  # flows
+        self._started, self._finished, self._missing = board.started_s, board.finished_s, board.missing
+        self._received, self._number = board.received, self._part.number
+        self._ready = [False] * len(self._started)
+        sent: dict[int, Iterator[int]] = defaultdict(count)
+        self._turn = [next(sent[flow.src]) for flow in self._flows]
+
+    def _know_waiting(self, plan: TrafficPlan) -> None:
+        tasks, mine = plan.schedule.tasks, self._part.number
+        starts, ends = self._part.starts(), self._part.ends()
+        self._tasks_left = ends.count(mine)
         self._waits = [len(task.waits_for) for task in tasks]
         self._waiters: dict[int, list[int]] = defaultdict(list)
+        self._told: dict[int, set[int]] = defaultdict(set)  # the other processes that wait for what ends here
         for task in tasks:
             for awaited in task.waits_for:
-                self._waiters[awaited].append(task.id)
-        sent: dict[int, Iterator[int]] = defaultdict(count)
-        self._turn = [next(sent[flow.src]) for flow in flows]
-        self._due = [self._order(task.id) for task in tasks if not task.waits_for]
+                if starts[task.id] == mine:
+                    self._waiters[awaited].append(task.id)
+                elif ends[awaited] == mine:
+                    self._told[awaited].add(starts[task.id])
+        self._due = [self._order(task.id) for task in tasks if not task.waits_for and starts[task.id] == mine]
         heapq.heapify(self._due)
 
     def _know_subflows(self, plan: TrafficPlan, host_rate_bps: int) -> None:
@@ -164,49 +150,64 @@ class _Player:
             for connection in plan.connections
         ]
         self._wake = [1] * len(plan.connections)  # what each receiver is set to
+        self._abroad = [number for number in self._connections.senders if number not in self._connections.receivers]
 
-    def run(self) -> Generator[float, None, ReplayResult]:
-        total = max(1, self._connections.plan.schedule.payload_bytes)
+    def turns(self, origin_s: float) -> Iterator[None]:
+        """Play; times count from `origin_s`. Yields whenever all that was ready is done."""
+        spent = os.times()
         with select.epoll() as epoll:
             ends = self._register(epoll)
-            patience = _Patience(epoll)
-            self._origin = reported = moved = time.monotonic()
-            while self._tasks_left:
+            patience = Patience(epoll)
+            self._origin = origin_s
+            while self._tasks_left or self._sends():
                 self._start_due()
-                before = self._received
                 for descriptor in patience.wait(self._until_due_s()):
                     end = ends[descriptor]
                     if end > 0:
                         self._receive(end - 1)
-                    else:
+                    elif end > _NOTICES:
                         self._send(-end)
-                now = time.monotonic()
+                    else:
+                        self._hear()
                 if self._mover:
-                    self._mover.look(now, self._awaited)
-                if self._received > before or not self._under_way:
-                    moved = now
-                elif now - moved > self._connections.transport.stall_timeout_s:
-                    raise EmulatorError(self._stuck())
-                if now - reported > _PROGRESS_PERIOD_S:
-                    reported = now
-                    yield self._received / total
+                    self._mover.look(time.monotonic(), self._awaited)
+                yield
             patience.note()
-        problems, own_tasks = self._payload.problems(), self._connections.plan.schedule.own_tasks
-        return ReplayResult(self._started, self._finished, self._results(), problems, patience.account, own_tasks)
+        self._waited, now = patience.account, os.times()
+        self._cpu_s = now.user - spent.user, now.system - spent.system
+
+    def report(self) -> Report:
+        """Tell what came of it."""
+        return Report(self._results(), self._payload.problems(self._part.ranks), self._waited, self._cpu_s)
 
     def _register(self, epoll: select.epoll) -> dict[int, int]:
-        """What stands behind each descriptor: positive numbers are receivers, the others senders.
+        """What stands behind each descriptor: positive numbers are receivers, the others senders, or notices.
 
         One number, since it is the cheapest thing that epoll's answer can be looked up as.
         """
         ends: dict[int, int] = {}
-        both = zip(self._connections.senders, self._connections.receivers, strict=True)
-        for number, (sender, receiver) in enumerate(both):
-            self._wake_for(number)
+        for number, sender in self._connections.senders.items():
             epoll.register(sender.fileno(), select.EPOLLOUT | select.EPOLLET)
+            ends[sender.fileno()] = -number
+        for number, receiver in self._connections.receivers.items():
+            self._wake_for(number)
             epoll.register(receiver.fileno(), select.EPOLLIN | select.EPOLLET)
-            ends[sender.fileno()], ends[receiver.fileno()] = -number, number + 1
+            ends[receiver.fileno()] = number + 1
+        if (notices := self._part.post.inbox(self._part.number)) is not None:
+            epoll.register(notices, select.EPOLLIN)
+            ends[notices] = _NOTICES
         return ends
+
+    def _sends(self) -> bool:
+        """Whether something is still to be sent to other processes."""
+        while self._abroad and not (self._turns[self._abroad[-1]] or self._sendable[self._abroad[-1]]):
+            self._abroad.pop()
+        return bool(self._abroad) or not self._part.post.send()
+
+    def _hear(self) -> None:
+        """Take note of what is done elsewhere."""
+        for task_id in self._part.post.take(self._part.number):
+            self._release(task_id)
 
     def _order(self, task_id: int) -> tuple[float, int, int]:
         """Orders what is to start: hosts take turns, so that none waits while another starts all it has."""
@@ -216,9 +217,10 @@ class _Player:
 
     def _until_due_s(self) -> float:
         """How long there is nothing to start or to end: until the next task's time, or to the next look at all."""
+        look_s = self._look_s if self._part.post.send() else _POST_S
         if not self._due:
-            return self._look_s
-        return min(self._look_s, max(0.0, self._origin + self._due[0][0] - time.monotonic()))
+            return look_s
+        return min(look_s, max(0.0, self._origin + self._due[0][0] - time.monotonic()))
 
     def _start_due(self) -> None:
         """Start every task that waits for none and whose time has come; end the computations whose time is over."""
@@ -244,7 +246,7 @@ class _Player:
     def _start(self, flow_id: int) -> None:
         self._started[flow_id] = time.monotonic()
         self._ready[flow_id] = True
-        self._under_way += 1
+        self._part.board.begun[self._part.number] += 1
         for number in self._subflows_of[flow_id]:
             turns = self._turns[number]
             while turns and self._ready[turns[0].flow]:
@@ -252,19 +254,25 @@ class _Player:
                 self._payload.release(piece)
                 self._sendable[number] += piece.size_bytes
             self._send(number)
-        if not self._missing[flow_id]:
-            self._arrived(flow_id)  # a flow of no bytes
+        if not self._flows[flow_id].size_bytes:
+            self._arrived(flow_id)
 
     def _arrived(self, flow_id: int) -> None:
         """All of a flow has arrived."""
         self._payload.complete(flow_id)
-        self._under_way -= 1
+        self._part.board.ended[self._part.number] += 1
         self._complete(flow_id)
 
     def _complete(self, task_id: int) -> None:
-        """A task is done: what waited for it alone may start."""
+        """A task is done, and other processes are told where they wait for it."""
         self._finished[task_id] = time.monotonic()
         self._tasks_left -= 1
+        self._release(task_id)
+        for process in self._told.get(task_id, ()):
+            self._part.post.put(process, task_id)
+
+    def _release(self, task_id: int) -> None:
+        """What waited for a task alone may start."""
         for waiter in self._waiters[task_id]:
             self._waits[waiter] -= 1
             if self._waits[waiter] == 0:
@@ -296,7 +304,7 @@ class _Player:
                 raise EmulatorError(f"{self._connections.name(number)} broke: {error.strerror}") from error
             if got == 0:
                 raise EmulatorError(f"{self._connections.name(number)} was closed by its sender")
-            self._received += got
+            self._received[self._number] += got
             self._take(number, self._sink[:got])
 
     def _take(self, number: int, data: memoryview) -> None:
@@ -332,18 +340,8 @@ class _Player:
         queue = self._expected[number]
         return (len(queue), queue[0].missing) if queue and self._ready[queue[0].flow] else None
 
-    def _stuck(self) -> str:
-        plan, name = self._connections.plan, self._connections.fabric.host_name
-        stuck = [flow for flow in self._flows if self._started[flow.id] and self._missing[flow.id]]
-        listed = ", ".join(
-            f"flow {flow.id} {name(plan.hosts[flow.src])} -> {name(plan.hosts[flow.dst])} "
-            f"({flow.size_bytes - self._missing[flow.id]} of {flow.size_bytes} bytes)"
-            for flow in stuck[:5]
-        )
-        more = f" and {len(stuck) - 5} more" if len(stuck) > 5 else ""
-        return f"no byte has arrived for {self._connections.transport.stall_timeout_s:g} s; stuck: {listed}{more}"
-
-    def _results(self) -> list[ConnectionResult]:
-        ends = zip(self._connections.senders, self._connections.receivers, strict=True)
-        moves = self._mover.moves if self._mover else [0] * len(self._connections.senders)
-        return [result_of(*both, moved) for both, moved in zip(ends, moves, strict=True)]
+    def _results(self) -> dict[int, ConnectionResult]:
+        senders, receivers = self._connections.senders, self._connections.receivers
+        moves = self._mover.moves if self._mover else [0] * len(self._wake)
+        numbers = senders.keys() | receivers.keys()
+        return {each: result_of(senders.get(each), receivers.get(each), moves[each]) for each in numbers}

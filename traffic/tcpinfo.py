@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from emulator import mptcp
 from traffic.multipath import HELLO
@@ -32,9 +32,16 @@ class ConnectionResult:
     min_rtt_s: float
     moves: int = 0
 
+    def __add__(self, other: ConnectionResult) -> ConnectionResult:
+        """Put together what was read of a connection's ends by the processes that have them."""
+        return ConnectionResult(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
-def result_of(sender: socket.socket, receiver: socket.socket, moves: int) -> ConnectionResult:
-    """Read what TCP has counted at both ends of a connection; of MPTCP, on all its subflows together."""
+
+def result_of(sender: socket.socket | None, receiver: socket.socket | None, moves: int) -> ConnectionResult:
+    """Read what TCP has counted at both ends of a connection; of MPTCP, on all its subflows together.
+
+    Of an end that another process has, nothing is counted.
+    """
     sent, got = _tcp_infos(sender), _tcp_infos(receiver)
     return ConnectionResult(
         retransmitted_segments=sum(_numbers("=I", sent, _TOTAL_RETRANS)),
@@ -44,7 +51,7 @@ def result_of(sender: socket.socket, receiver: socket.socket, moves: int) -> Con
         out_of_order_segments=sum(_numbers("=I", got, _RCV_OOOPACK)),
         received_bytes=(
             mptcp.received_bytes(receiver) - len(HELLO)
-            if receiver.proto == socket.IPPROTO_MPTCP
+            if receiver and receiver.proto == socket.IPPROTO_MPTCP
             else sum(_numbers("=Q", got, _BYTES_RECEIVED))
         ),
         min_rtt_s=min(_numbers("=I", sent, _MIN_RTT)) / 1e6,
@@ -57,8 +64,10 @@ def data_segments_sent(sender: socket.socket) -> int:
     return sum(_numbers("=I", _tcp_infos(sender), _DATA_SEGS_OUT))
 
 
-def _tcp_infos(opened: socket.socket) -> list[bytes]:
+def _tcp_infos(opened: socket.socket | None) -> list[bytes]:
     """One of every subflow. Zeros stand for what an older kernel does not tell."""
+    if not opened:
+        return [bytes(_INFO_BYTES)]
     if opened.proto == socket.IPPROTO_MPTCP:
         return mptcp.tcp_infos(opened, _INFO_BYTES)
     return [opened.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES).ljust(_INFO_BYTES, b"\0")]

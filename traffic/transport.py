@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emulator.order import FabricOrder
-from emulator.topology import LeafSpine
+from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
+
+SOCKET_BYTES = 131_072
+"""What a sending socket holds at most, the kernel's own of every frame included: the queues are in the fabric."""
+
+_LEAST_WINDOW_FRAMES = 2  # with fewer, a sender would wait for every delayed acknowledgement
+_IN_FLIGHT_S = 0.4  # about ten round trips over empty queues at 10 Mb/s, and well below the least time-out
 
 _ALWAYS = {
     "net.ipv4.tcp_slow_start_after_idle": "0",  # a rank that waited for its turn sends at once
     "net.ipv4.tcp_no_metrics_save": "1",  # no run learns from the one before
-    "net.ipv4.tcp_wmem": "4096 65536 131072",  # the queues are in the fabric, not in the sockets
+    "net.ipv4.tcp_wmem": f"4096 65536 {SOCKET_BYTES}",
     "net.ipv4.tcp_syn_retries": "4",
 }
 
@@ -52,3 +58,14 @@ class Transport:
 
     def sysctls(self) -> dict[str, str]:
         return {**_ALWAYS, **(_REORDER_TOLERANT if self.reordering == "tolerant" else {})}
+
+
+def window_bytes(fabric: LeafSpine, connections: int) -> int:
+    """Return the receive window of each of a host's connections, in bytes of payload.
+
+    All together may have under way what its link carries in _IN_FLIGHT_S, or half of what its port's queue holds where
+    that is less; each has two frames at least.
+    """
+    least_bytes = _LEAST_WINDOW_FRAMES * (fabric.mtu_bytes - IP_TCP_HEADER_BYTES)
+    together_bytes = min(fabric.queue_bytes / 2, fabric.host_rate_bps / 8 * _IN_FLIGHT_S)
+    return max(least_bytes, int(together_bytes / connections))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mininet.node import Switch
@@ -19,8 +19,9 @@ from emulator.forwarding import Forwarding, Scheduling
 from emulator.namespaces import inside, set_sysctls
 from emulator.netlink import Netlink
 from emulator.nft import load
+from emulator.nic import LATE_IS_VALID
 from emulator.nodes import Shellless
-from emulator.topology import LeafSpine
+from emulator.topology import LeafSpine, Link
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
@@ -55,10 +56,13 @@ class Routers:
         leaves = {topology.leaf_name(leaf): topology.gateway_mac(leaf) for leaf in range(topology.leaves)}
         self.macs = leaves | {topology.spine_name(spine): router.spine_mac(spine) for spine in range(topology.spines)}
         self._routes: dict[str, set[Route]] = {name: set() for name in self.macs}
+        self._usual: dict[str, set[Route]] = {}  # where no leaf has noticed anything
+        self._dead: dict[str, set[int]] = {}  # the spines whose uplinks each leaf has noticed to be down
         self._rulesets: dict[int, str] = {}
         self._netlink: dict[str, Netlink] = {}  # our own: who reprograms does so beside what else is asked of a switch
         self._in_force: object = None
         self._scheduler: Scheduler | None = None
+        self._lost = False  # what was scheduled has nobody to schedule it
 
     def start(self, fabric: Fabric) -> None:
         self._fabric, topology = fabric, self._topology
@@ -93,13 +97,23 @@ class Routers:
                     file.write(f"{(1 << cores) - 1:x}")
 
     def program(
-        self, topology: LeafSpine, seed: int, connections: Sequence[Endpoints], forwarding: Forwarding | None
+        self,
+        topology: LeafSpine,
+        seed: int,
+        connections: Sequence[Endpoints],
+        forwarding: Forwarding | None,
+        *,
+        protected: bool,
     ) -> None:
-        wanted = (topology, seed, tuple(connections), forwarding)
+        wanted = (topology, seed, tuple(connections), forwarding)  # a router needs no more to be protected
+        lost, self._lost = self._lost, False
+        if self._in_force == wanted and isinstance(forwarding, Scheduling) and lost:
+            self._schedule(topology, forwarding)
+            return
         if self._in_force == wanted and not isinstance(forwarding, Scheduling):  # which begins anew with every run
             return
         self._in_force = None
-        if self._scheduler:
+        if self._scheduler and not lost:
             self._scheduler.rest()
         marks = router.connection_marks(topology, connections, seed)
         wanted_routes, rulesets = {}, {}
@@ -117,14 +131,34 @@ class Routers:
         self._load(rulesets)
         for name, routes in wanted_routes.items():
             self._set_routes(name, routes)
+        self._usual = wanted_routes
         for pid in rulesets if forwarding and not forwarding.hashes else ():
             with inside(pid):
-                set_sysctls(router.TRACKER_SYSCTLS)
+                set_sysctls(LATE_IS_VALID)
         if isinstance(forwarding, Scheduling):
-            self._scheduler = self._scheduler or Scheduler(self._log)
-            leaves = [self._fabric.pids[topology.leaf_name(leaf)] for leaf in range(topology.leaves)]
-            self._scheduler.schedule(topology, leaves, forwarding.period_s)
+            self._schedule(topology, forwarding)
         self._in_force = wanted
+
+    def _schedule(self, topology: LeafSpine, scheduling: Scheduling) -> None:
+        self._scheduler = self._scheduler or Scheduler(self._log)
+        leaves = [self._fabric.pids[topology.leaf_name(leaf)] for leaf in range(topology.leaves)]
+        self._scheduler.schedule(topology, leaves, scheduling.period_s)
+
+    def notice(self, links: Collection[Link]) -> None:
+        for leaf in range(self._topology.leaves):
+            name, dead = self._topology.leaf_name(leaf), {spine for each, spine in links if each == leaf}
+            if self._dead.get(name, set()) != dead:
+                self._set_routes(name, router.detoured(self._topology, self._usual[name], dead))
+                self._dead[name] = dead
+
+    def lose_controller(self) -> None:
+        if self._scheduler:
+            self._scheduler.stop()
+            self._scheduler, self._lost = None, True
+
+    def restore_controller(self) -> None:
+        if self._lost:
+            self._scheduler = Scheduler(self._log)
 
     def _load(self, rulesets: Mapping[int, str]) -> None:
         """Load those that are not there yet, each as one transaction."""
@@ -137,15 +171,18 @@ class Routers:
         return None
 
     def _set_routes(self, name: str, wanted: set[Route]) -> None:
+        """One to the same prefix is replaced: no packet meets a gap."""
         there = self._routes[name]
-        requests = [self._request(name, route, delete=True) for route in there - wanted]
-        requests += [self._request(name, route) for route in wanted - there]
+        old, new = ({(route.table, route.prefix) for route in routes} for routes in (there, wanted))
+        gone = [route for route in there if (route.table, route.prefix) not in new]
+        requests = [self._request(name, route, delete=True) for route in gone]
+        requests += [self._request(name, route, replace=(route.table, route.prefix) in old) for route in wanted - there]
         self._netlink[name].send(requests)
         self._routes[name] = wanted
 
-    def _request(self, name: str, route: Route, *, delete: bool = False) -> netlink.Request:
+    def _request(self, name: str, route: Route, *, delete: bool = False, replace: bool = False) -> netlink.Request:
         index = None if route.port is None else self._index[f"{name}-eth{route.port}"]
-        return netlink.route(route.prefix, index, route.via, route.table, delete=delete)
+        return netlink.route(route.prefix, index, route.via, route.table, delete=delete, replace=replace)
 
     def _known(self, name: str, neighbours: Sequence[Neighbour]) -> list[netlink.Request]:
         return [netlink.neighbour(self._index[f"{name}-eth{each.port}"], each.ip, each.mac) for each in neighbours]

@@ -10,12 +10,13 @@ connections of a run, each with the spine that Open vSwitch would pick; what els
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from controllers.hashing import hashed_spines
+from controllers.rounds import FiveTuple
 from controllers.tables import Deliver, Downlink, Drop, Hash, Place, Redraw, Rotate, Rule, Uplink
 from emulator.dataplane import Endpoints
 from emulator.netlink import MAIN_TABLE
@@ -34,11 +35,7 @@ SYSCTLS = {
 
 _MOST_ALIVE = 1 << 17  # connections of one leaf: those that have not paused, or that it counts
 COUNTED, PLACED = "counted", "placed"  # a set of what connections have sent, a map of where some were placed
-FiveTuple = tuple[str, str, int, int]
 _FIVE_TUPLE = "ipv4_addr . ipv4_addr . inet_service . inet_service"
-
-TRACKER_SYSCTLS = {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}
-"""What is late, as sprayed packets are, still belongs to its connection. There once a ruleset asks for connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +109,22 @@ def routes(fabric: LeafSpine, rules: Iterable[Rule]) -> set[Route]:
             case Hash() | Rotate() | Redraw() | Place() | Drop():
                 pass  # a choice among uplinks that have rules of their own; the main table discards the rest
     return found
+
+
+def detoured(fabric: LeafSpine, usual: Iterable[Route], dead: Collection[int]) -> set[Route]:
+    """Return the `usual` routes of a leaf whose uplinks to spines `dead` are down: the next one is taken instead.
+
+    A last uplink is not given up.
+    """
+    usual = set(usual)
+    uplinks = sorted(route.table - 1 for route in usual if route.table != MAIN_TABLE)
+    instead: dict[int, int] = {}
+    for place, spine in enumerate(uplinks):
+        alive = [each for each in (*uplinks[place:], *uplinks[:place]) if each not in dead]
+        if alive and alive[0] != spine:
+            instead[mark_of(spine)] = alive[0]
+    there = {table: (fabric.leaf_port_to_spine(spine), spine_ip(spine)) for table, spine in instead.items()}
+    return {Route(route.table, route.prefix, *there[route.table]) if route.table in there else route for route in usual}
 
 
 def ruleset(rules: Sequence[Rule], seed: int, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from emulator.errors import EmulatorError
 from emulator.forwarding import Forwarding, as_json
 from emulator.inherited import environment, python
 from emulator.topology import LeafSpine
-from emulator.vigil import watch
+from emulator.vigil import release, watch
 
 OPENFLOW_PORT = 6653
 _START_TIMEOUT_S = 20.0
@@ -25,32 +25,38 @@ class Controller:
     """A running OpenFlow controller; `log` receives what it says."""
 
     def __init__(self, log: TextIO, control_socket: Path = Path("/run/spraylab-controller.sock")) -> None:
-        self._path = control_socket
+        self._path, self._log = control_socket, log
+        self._connection: socket.socket | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again after `stop`; it knows nothing then. It takes orders a while later, as soon as it can."""
+        self._path.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            python("controllers.ovs.app", control_socket, OPENFLOW_PORT),
+            python("controllers.ovs.app", self._path, OPENFLOW_PORT),
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=self._log,
+            stderr=self._log,
             env=environment(),
         )
         watch(self.process.pid, "the OpenFlow controller")
-        self._connection: socket.socket | None = None
 
     def wait_ready(self) -> None:
         """Return once it takes orders. Raises EmulatorError if it does not come up."""
         self._connect()
 
-    def program(self, fabric: LeafSpine, seed: int, forwarding: Forwarding | None) -> None:
+    def program(self, fabric: LeafSpine, seed: int, forwarding: Forwarding | None, *, protected: bool) -> None:
         """Have every switch hold the tables of `fabric`, hashing with `seed`; return once all have confirmed.
 
-        `forwarding` is what leaves do instead of hashing. Raises EmulatorError if a switch refuses a rule or does not
-        answer in time.
+        `forwarding` is what leaves do instead of hashing; `protected`, they hold another way for each uplink. Raises
+        EmulatorError if a switch refuses a rule or does not answer in time.
         """
         fabric_as_json = {**asdict(fabric), "failed": sorted(fabric.failed)}
         order = {
             "fabric": fabric_as_json,
             "seed": seed,
             "forwarding": as_json(forwarding),
+            "protected": protected,
             "timeout_s": _PROGRAM_TIMEOUT_S,
         }
         connection = self._connect()
@@ -68,8 +74,11 @@ class Controller:
             raise EmulatorError(f"programming the fabric failed: {problem}")
 
     def stop(self) -> None:
+        """Kill it."""
         if self._connection:
             self._connection.close()
+            self._connection = None
+        release(self.process.pid)
         self.process.kill()
         self.process.wait()
 

@@ -68,6 +68,13 @@ class OpenVSwitch:
         finally:
             os.close(pidfd)
 
+    def count_often(self) -> None:
+        """Have the counters of rules be a tenth of a second old at most, the least that Open vSwitch takes.
+
+        At its own half a second, one who asks more often finds that nothing was sent.
+        """
+        run(["ovs-vsctl", "--no-wait", "set", "Open_vSwitch", ".", "other_config:max-revalidator=100"])
+
     def disable_sequence_checks(self) -> None:
         """Have the userspace datapath count TCP packets to their connection whatever their sequence numbers.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from emulator.faults.controller import ControllerDown
 from emulator.faults.degrade import Degrade
 from emulator.faults.fault import Fault
 from emulator.faults.loss import Blackhole, Down, Loss
 from emulator.faults.reaction import Reaction
 
-__all__ = ["Blackhole", "Degrade", "Down", "Fault", "Loss", "Reaction"]
+__all__ = ["Blackhole", "ControllerDown", "Degrade", "Down", "Fault", "Loss", "Reaction"]

@@ -97,11 +97,15 @@ class Clock:
     def _begin(self, number: int) -> None:
         self._in_force[number] = in_force = self._faults[number].begin(self._fabric)
         self._begun[number] = in_force.changes
+        if self._faults[number].silences:
+            self._reactor.silence()
         self._tell(number, in_force.changes)
 
     def _end(self, number: int) -> None:
         self._ended[number] = changes = self._in_force[number].end()
         del self._in_force[number]
+        if self._faults[number].silences:
+            self._reactor.returned(_since_s(changes))
         self._tell(number, changes)
 
     def _tell(self, number: int, changes: Sequence[Change]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Degrade(Fault):
     """Links carry `rate_bps`, with queues and buckets as deep as before."""
 
-    kind = "degrade"
+    kind, means = "degrade", "rate"
     predictable = True
 
     rate_bps: int

@@ -20,14 +20,14 @@ Direction = Literal["up", "down", "both"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one port was made to do, read back from the kernel. Times are of CLOCK_MONOTONIC.
+    """What one port was made to do, read back from the kernel; None: the controller. Times are of CLOCK_MONOTONIC.
 
     The kernel was asked at `asked_s` and had done it by `confirmed_s`. From then on the port sends at `rate_bps`; None
     where its rate is what it was. `destroyed_packets` of `destroyed_bytes` are those that the fault took from it, or
     from what it received, up to then, the last of them at `last_destroyed_s`; None where it took none.
     """
 
-    port: int
+    port: int | None
     asked_s: float
     confirmed_s: float
     rate_bps: int | None = None
@@ -57,6 +57,10 @@ class Fault(ABC):
     """Whether a model without packets and losses can tell what comes of it."""
     noticed: ClassVar[bool] = False
     """Whether the switches at the ends of its links see it."""
+    means: ClassVar[str]
+    """By what it acts: two by the same means cannot act on the same packets at once."""
+    silences: ClassVar[bool] = False
+    """Whether there is no controller meanwhile that hears of links."""
 
     at_s: float
     for_s: float | None = None
@@ -82,15 +86,18 @@ class Fault(ABC):
         return rate_bps
 
     def meets(self, other: Fault) -> bool:
-        """Whether both are of one kind and on the same packets at the same time."""
+        """Whether both act by the same means on the same packets at the same time."""
         directions = {self.direction, other.direction}
         return (
-            self.kind == other.kind
+            self.means == other.means
             and not set(self.links).isdisjoint(other.links)
             and ("both" in directions or len(directions) == 1)
-            and self.at_s < other.end_s
-            and other.at_s < self.end_s
+            and self.overlaps(other)
         )
+
+    def overlaps(self, other: Fault) -> bool:
+        """Whether both last at some time."""
+        return self.at_s < other.end_s and other.at_s < self.end_s
 
     def senders(self, ports: Sequence[Port]) -> list[int]:
         """Return the places in `ports` of those that send the packets it is about."""
@@ -108,8 +115,13 @@ class Fault(ABC):
         """Return it as people say it: its kind, where and when."""
         links = ", ".join(f"{fabric.leaf_name(leaf)}-{fabric.spine_name(spine)}" for leaf, spine in self.links)
         way = "" if self.direction == "both" else f" {self.direction}"
+        return f"{self.kind} {links}{way} {self.span}"
+
+    @property
+    def span(self) -> str:
+        """From when to when it lasts, as people say it."""
         until = "to the end" if self.for_s is None else f"to {self.end_s:.3g} s"
-        return f"{self.kind} {links}{way} from {self.at_s:.3g} s {until}"
+        return f"from {self.at_s:.3g} s {until}"
 
 
 def _way(port: Port) -> Direction:

@@ -27,7 +27,7 @@ class Loss(Fault):
     Which packets, counted as they arrive at a port, follows from `seed`: see `emulator.bpf.dropped`.
     """
 
-    kind = "loss"
+    kind, means = "loss", "program"
 
     share: float
     seed: int = 0

@@ -1,11 +1,13 @@
-"""What the network does about links that go down and come up: a controller hears of it, and tells the leaves."""
+"""What the network does about links that go down and come up: a controller hears of it, and tells the leaves; or each
+leaf sees what befalls its own uplinks, and takes others.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,9 +22,13 @@ _JOIN_TIMEOUT_S = 30.0  # longer than switches may take to confirm
 
 @dataclass(frozen=True, kw_only=True)
 class Reaction:
-    """A controller hears `detect_s` after a link went down or came up, and has leaves avoid what is down then."""
+    """A controller hears `detect_s` after a link went down or came up, and has leaves avoid what is down then.
+
+    Or nobody has to be told, where it is `local`: by then the leaf at its end has seen it, and takes another uplink.
+    """
 
     detect_s: float
+    local: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,19 @@ class Reacted:
 
 
 class _News(NamedTuple):
-    """From `at_s` on, these links were down."""
+    """At `due_s`, somebody hears that these links are down; `of` is when what they hear of came about.
 
-    at_s: float
+    Or it is a controller that has just `returned`.
+    """
+
+    due_s: float
     down: frozenset[Link]
+    of: Sequence[float]
+    returned: bool = False
 
 
 class Reactor:
-    """Reacts on a thread of its own, as faults go on meanwhile; without a `reaction` it does nothing at all."""
+    """Reacts on a thread of its own, as faults go on meanwhile; without a `reaction`, nobody reacts to links."""
 
     def __init__(self, reaction: Reaction | None, fabric: Fabric) -> None:
         self._reaction, self._fabric = reaction, fabric
@@ -54,15 +65,28 @@ class Reactor:
         self._thread: threading.Thread | None = None
         self._problem: EmulatorError | None = None
         self._reacted: dict[float, Reacted] = {}
+        self._down: frozenset[Link] = frozenset()
+        self._silent = False
+        self._missed: list[float] = []  # what came about while there was no controller
 
     def heard(self, at_s: float, down: Collection[Link]) -> None:
         """Say that from `at_s` on, these links and no others are down."""
-        if self._reaction is None or self._over.is_set():
+        if self._reaction is None:
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=[self._reaction], name="reaction", daemon=True)
-            self._thread.start()
-        self._news.put(_News(at_s, frozenset(down)))
+        self._down = frozenset(down)
+        if self._silent and not self._reaction.local:
+            self._missed.append(at_s)
+        else:
+            self._tell(_News(at_s + self._reaction.detect_s, self._down, [at_s]))
+
+    def silence(self) -> None:
+        """Say that there is no controller any more."""
+        self._silent = True
+
+    def returned(self, at_s: float) -> None:
+        """Say that there is one again since `at_s`: it has switches hold what they should, as links are then."""
+        self._silent, missed, self._missed = False, self._missed, []
+        self._tell(_News(at_s, self._down, [at_s, *missed], returned=True))
 
     def halt(self) -> None:
         """React no more. Raises EmulatorError where the leaves could not be told."""
@@ -83,15 +107,32 @@ class Reactor:
         """Return what came of what was heard at that time, if anything did."""
         return self._reacted.get(heard_s)
 
-    def _run(self, reaction: Reaction) -> None:
+    def _tell(self, news: _News) -> None:
+        if self._over.is_set():
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="reaction", daemon=True)
+            self._thread.start()
+        self._news.put(news)
+
+    def _run(self) -> None:
         try:
             while news := self._news.get():
-                if self._over.wait(max(0.0, news.at_s + reaction.detect_s - time.monotonic())):
+                if self._over.wait(max(0.0, news.due_s - time.monotonic())):
                     return
                 asked_s = time.monotonic()
-                self._fabric.avoid(news.down)
-                self._reacted[news.at_s] = Reacted(news.at_s, asked_s, time.monotonic())
+                self._react(news)
+                confirmed_s = time.monotonic()
+                self._reacted |= {heard_s: Reacted(heard_s, asked_s, confirmed_s) for heard_s in news.of}
         except EmulatorError as error:
             self._problem = error
         except OSError as error:
             self._problem = EmulatorError(f"leaves could not be told of a fault: {error}")
+
+    def _react(self, news: _News) -> None:
+        if not (self._reaction and self._reaction.local):
+            self._fabric.avoid(news.down)
+            return
+        if news.returned:
+            self._fabric.avoid(())
+        self._fabric.notice(news.down)

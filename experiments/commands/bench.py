@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from experiments.commands.common import become_root, foot
-from experiments.commands.options import FILE
+from experiments.commands.options import FILE, quiet_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +55,8 @@ Examples:
 @click.command(help=_HELP, epilog=foot({"0": "done", "1": "a fabric could not be built"}))
 @click.argument("name", type=click.Choice(list(BENCHMARKS)), metavar="NAME")
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the rows as JSON as well")
-def bench(name: str, json_file: Path | None) -> None:
+@quiet_option
+def bench(name: str, json_file: Path | None, *, quiet: bool) -> None:
     import importlib
     import json
     from itertools import groupby
@@ -65,7 +66,7 @@ def bench(name: str, json_file: Path | None) -> None:
 
     if BENCHMARKS[name].root:
         become_root()
-    with to_stderr().waiting(lambda: f"bench {name}: measuring"):
+    with to_stderr(quiet=quiet).waiting(lambda: f"bench {name}: measuring"):
         rows = importlib.import_module(f"experiments.machine.benchmarks.{name}").run()
     console = Console()
     for _, alike in groupby(rows, key=lambda row: (tuple(row), row.get("case"))):

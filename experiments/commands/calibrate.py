@@ -6,7 +6,7 @@ import click
 
 from controllers.dataplane import PLANES
 from experiments.commands.common import become_root, foot
-from experiments.commands.options import count_option
+from experiments.commands.options import count_option, quiet_option
 
 
 @click.command(
@@ -32,7 +32,8 @@ from experiments.commands.options import count_option
 @count_option(
     "--burst", 1, 7, default=1, help="How many frames of 9000 bytes travel as one, as in an experiment's fabric.burst"
 )
-def calibrate(hosts: tuple[str, ...], dataplane: tuple[str, ...], burst: int) -> None:
+@quiet_option
+def calibrate(hosts: tuple[str, ...], dataplane: tuple[str, ...], burst: int, *, quiet: bool) -> None:
     """Find how fast links may be for this machine to be faithful.
 
     For every data plane and number of hosts: the highest link rate, to within 15 %, at which a permutation that keeps
@@ -50,9 +51,9 @@ def calibrate(hosts: tuple[str, ...], dataplane: tuple[str, ...], burst: int) ->
     from experiments.machine.calibrate import table
 
     become_root()
-    console = Console()
+    console = Console(quiet=quiet)
     with console.waiting(lambda: "calibrating"):
-        found = measure([int(count) for count in hosts], list(dataplane) or None, burst, say=console.say)
+        found = measure([int(count) for count in hosts], list(dataplane) or None, burst, say=console.note)
     kept = calibration.save(found)
     console.show(table(found))
     console.say(f"kept in {kept}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from experiments.commands.common import BAD_INPUT, end, foot
+from experiments.commands.streams import echo
 
 if TYPE_CHECKING:
     from experiments.captures.decode import Capture
@@ -54,15 +55,15 @@ def captures(files: tuple[Path, ...], parquet: Path | None) -> None:
             except OSError as error:
                 end(in_utf8(f"{file} cannot be read: {error.strerror or error}"), BAD_INPUT)
             told = overview(capture)
-            click.echo(in_utf8(str(file)))
+            echo(in_utf8(str(file)))
             for about, said in told.items():
-                click.echo(f"  {about + ':':<14} {said}")
+                echo(f"  {about + ':':<14} {said}")
             for problem in capture.problems:
-                click.echo(f"  {'problem:':<14} {in_utf8(problem.removeprefix(f'{file}: '))}")
+                echo(f"  {'problem:':<14} {in_utf8(problem.removeprefix(f'{file}: '))}")
             if packets:
                 packets.add(capture, in_utf8(str(file)))
     if parquet:
-        click.echo(f"written: {in_utf8(str(parquet))}")
+        echo(f"written: {in_utf8(str(parquet))}")
 
 
 def _is(file: Path, other: Path) -> bool:

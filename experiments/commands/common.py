@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from experiments.commands.options import FILE, FOLDER, within_option
+from experiments.commands.options import FILE, FOLDER, quiet_option, within_option
 from experiments.commands.streams import BAD_INPUT, complain, end
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class How:
     dry_run: bool
     junit: Path | None = None
     on: str | None = None
+    quiet: bool = False
 
 
 def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -73,6 +74,7 @@ def performs_runs(folder: str, dry_run: str) -> Callable[[Callable[..., None]], 
             help="Perform the runs on the machines of a Dask cluster: its address, as in tls://head:8786, or its file",
         ),
         click.option("--dry-run", is_flag=True, help=f"Print {dry_run}, and stop"),
+        quiet_option,
     )
 
     def give(command: Callable[..., None]) -> Callable[..., None]:

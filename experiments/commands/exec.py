@@ -112,10 +112,10 @@ def exec_(
         program = Program(command, parse_hosts(hosts, loaded.fabric.topology()), _timeout_s(timeout))
     if shutil.which(program.command[0]) is None:
         raise SpecError(f"{program.command[0]}: no such program; name one on the PATH, or by its path")
-    work, console = Programs(loaded, program), Console()
+    work, console = Programs(loaded, program), Console(quiet=how.quiet)
     if work.left_out:
         left_out = f"left out: {', '.join(work.left_out)}, as an unmodified program's connections cannot be split"
-        console.say(left_out)
+        console.note(left_out)
     about = {"program": {**program.as_json(), "schemes": list(work.schemes)}}
     perform(work, console, how, folder, file=file, about=about, kind="-exec")
 

@@ -18,14 +18,20 @@ from experiments.commands.common import (
     foot,
     read_experiment,
 )
-from experiments.commands.options import FILE, FOLDER, Share, count_option, set_option
+from experiments.commands.options import FILE, FOLDER, Share, count_option, quiet_option, set_option
 
 if TYPE_CHECKING:
+    from emulator.files import Folder
     from experiments.commands.output import Console
     from experiments.results.folder import ResultsFolder
     from experiments.runs.frontier import Axis, Frontier, Measure, Times
     from experiments.runs.loads.replays import Replays
     from experiments.spec.experiment import Experiment
+
+
+def _within(number: int, span: tuple[int, int]) -> bool:
+    return span[0] <= number <= span[1]
+
 
 Series = Mapping[str, "Sequence[Frontier]"]
 """The frontiers of all traffic, by how they were found: predicted, emulated."""
@@ -33,6 +39,7 @@ Series = Mapping[str, "Sequence[Frontier]"]
 Find = Callable[["Measure"], "Iterator[Frontier]"]
 """The search for all frontiers by a measure."""
 
+_SEEDS, _HALVINGS = (11, 1000), (0, 20)
 _SETUP_S = 2.0  # of a fabric, anew for each question of the search
 
 
@@ -54,9 +61,11 @@ class _Asked:
         if kept is None:
             end(f"{folder.path} was not begun by frontier: go on with spraylab run --resume {folder.path}", BAD_INPUT)
         kinds = {"str": str, "int": int, "float": float | int}
-        if not isinstance(kept, dict) or any(not isinstance(kept.get(f.name), kinds[str(f.type)]) for f in fields(cls)):
+        known = isinstance(kept, dict) and all(isinstance(kept.get(f.name), kinds[str(f.type)]) for f in fields(cls))
+        asked = cls(**{field.name: kept[field.name] for field in fields(cls)}) if known else None
+        if not asked or not (_within(asked.most_seeds, _SEEDS) and _within(asked.halvings, _HALVINGS)):
             end(f"{folder.path / 'manifest.json'}: frontier is not as spraylab writes it", BAD_INPUT)
-        return cls(**{field.name: kept[field.name] for field in fields(cls)})
+        return asked
 
 
 @click.command(
@@ -83,9 +92,12 @@ class _Asked:
     metavar="SHARE",
     help="How much longer splitting may take and not be behind",
 )
-@count_option("--most-seeds", 11, 1000, default=40, help="Seeds at one value after which it is left undecided")
+@count_option("--most-seeds", *_SEEDS, default=40, help="Seeds at one value after which it is left undecided")
 @count_option(
-    "--halvings", 0, 20, default=6, help="How many values to try within the stretch of the grid that holds the crossing"
+    "--halvings",
+    *_HALVINGS,
+    default=6,
+    help="How many values to try within the stretch of the grid that holds the crossing",
 )
 @click.option("--predict", is_flag=True, help="Ask the fluid model alone, and build nothing")
 @click.option("--dry-run", is_flag=True, help="Print what is predicted and how long the emulation may take, and stop")
@@ -98,6 +110,7 @@ class _Asked:
     metavar="DIR",
     help="Write frontier-1.svg and so on there, a figure a collective",
 )
+@quiet_option
 def frontier(
     experiment: str | None,
     overrides: tuple[str, ...],
@@ -109,6 +122,7 @@ def frontier(
     resume: Path | None,
     csv: Path | None,
     figures: Path | None,
+    quiet: bool,
     **numbers: str | float,
 ) -> None:
     """Find where splitting falls behind spraying.
@@ -128,6 +142,7 @@ def frontier(
       spraylab frontier quick --axis strain.jitter.share --to 20% --halvings 2
       spraylab frontier --resume results/quick-frontier-...
     """
+    from emulator.files import Folder
     from experiments.commands.output import Console
     from experiments.runs import frontier as search
     from experiments.spec.experiment import experiment_file
@@ -135,7 +150,7 @@ def frontier(
     if resume and (experiment or overrides or axis or out or predict):
         raise click.UsageError("--resume takes everything from its folder: give no experiment, or other option")
     folder, asked, searched = _begun_before(resume) if resume else _new(experiment, overrides, axis, numbers)
-    console, along = Console(), search.Axis.of(asked.axis, asked.from_, asked.to)
+    console, along = Console(quiet=quiet), search.Axis.of(asked.axis, asked.from_, asked.to)
     find = functools.partial(
         search.frontiers, searched, along, asked.within, most_seeds=asked.most_seeds, halvings=asked.halvings
     )
@@ -153,7 +168,7 @@ def frontier(
         folder = folder or _begun(out, searched, asked, experiment_file(experiment) if experiment else None)
         series["emulated"] = _emulated(find, folder, console)
         _keep(series, folder, console)
-    _write(series, csv, figures, console)
+    _write(series, csv, Folder(figures) if figures else None, console)
 
 
 def _new(
@@ -181,7 +196,9 @@ def _check(experiment: Experiment, along: Axis) -> None:
     from experiments.runs.loads.replays import Replays
 
     for number in (along.low, along.high):
-        Replays(along.point(experiment.model_copy(update={"sweep": None}), number).experiment).check_emulable()
+        work = Replays(along.point(experiment.model_copy(update={"sweep": None}), number).experiment)
+        work.check_emulable()
+        work.check_kernel()
 
 
 def _told(how: str, found: Iterator[Frontier], console: Console) -> list[Frontier]:
@@ -225,7 +242,6 @@ def _emulated(find: Find, folder: ResultsFolder, console: Console) -> list[Front
 
     def measure(work: Replays) -> Times:
         work.check_emulable()
-        work.check_kernel()
         conduct(work, folder, console)
         return measured(work, folder.runs())
 
@@ -238,18 +254,15 @@ def _emulated(find: Find, folder: ResultsFolder, console: Console) -> list[Front
 
 def _keep(series: Series, folder: ResultsFolder, console: Console) -> None:
     """Say how theory and emulation compare, and write both into the folder."""
-    from emulator.files import Folder
     from experiments.runs.frontier import compared
 
     for pair in zip(*series.values(), strict=True):
         console.say(compared(*pair), "bold")
-    figures = Folder(folder.path, ("figures",))
-    figures.make()
-    _write(series, folder.path / "frontier.csv", figures.path, console)
+    _write(series, folder.path / "frontier.csv", folder.inner("figures"), console)
     console.say(f"results: {folder.path}")
 
 
-def _write(series: Series, csv: Path | None, figures: Path | None, console: Console) -> None:
+def _write(series: Series, csv: Path | None, figures: Folder | None, console: Console) -> None:
     import pandas as pd
 
     from experiments.results.cells import guarded
@@ -261,13 +274,13 @@ def _write(series: Series, csv: Path | None, figures: Path | None, console: Cons
         console.say(f"written: {csv}")
     if figures:
         _draw(series, figures)
-        console.say(f"figures: {figures}")
+        console.say(f"figures: {figures.path}")
 
 
-def _draw(series: Series, folder: Path) -> None:
+def _draw(series: Series, folder: Folder) -> None:
     from experiments.results import plots
     from experiments.results.curves import draw_frontier
-    from experiments.results.folder import write_file
+    from experiments.results.folder import write_in
     from experiments.results.svg import as_file
 
     for number, of_one in enumerate(zip(*series.values(), strict=True), start=1):
@@ -275,4 +288,4 @@ def _draw(series: Series, folder: Path) -> None:
         unit = f" ({each.axis.unit})" if each.axis.unit else ""
         searches = {how: one.found for how, one in zip(series, of_one, strict=True)}
         figure = draw_frontier(each.traffic, f"{each.axis.key}{unit}", 1 + each.within, searches)
-        write_file(folder / f"frontier-{number}.svg", as_file(plots.to_svg(figure, f"frontier-{number}")))
+        write_in(folder, f"frontier-{number}.svg", as_file(plots.to_svg(figure, f"frontier-{number}")))

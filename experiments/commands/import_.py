@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from experiments.commands.common import BAD_INPUT, Worded, end, foot
+from experiments.commands.streams import echo
 
 
 def _words() -> dict[str, str]:
@@ -66,21 +67,18 @@ def import_(
         found = imported(file, key, ranks, dict(_pair(option) for option in options), network)
     except NotImported as error:
         end(str(error), BAD_INPUT)
-    click.echo(f"{file}: {found.says}")
+    echo(f"{file}: {found.says}")
     for about, said in {**told(found.schedule), **found.scaling()}.items():
-        click.echo(f"  {about + ':':<14} {said}")
+        echo(f"  {about + ':':<14} {said}")
     write_file(target, as_yaml(found))
-    click.echo(f"written: {target}")
+    echo(f"written: {target}")
 
 
 def _pair(option: str) -> tuple[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from experiments.spec.yamlfile import YamlFileError, assigned
 
-    key, equals, value = option.partition("=")
-    if not equals:
-        end(f"--set {option}: write KEY=VALUE, as in unit=us", BAD_INPUT)
     try:
-        return key, YAML(typ="safe", pure=True).load(value)
-    except YAMLError:
-        end(f"--set {option}: the value is not one that YAML knows", BAD_INPUT)
+        _, keys, value = assigned(option, "unit=us")
+    except YamlFileError as error:
+        end(str(error), BAD_INPUT)
+    return ".".join(keys), value

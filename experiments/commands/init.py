@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from experiments.commands.common import BAD_INPUT, end, foot
+from experiments.commands.streams import echo
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -34,21 +35,24 @@ def init(name: str) -> None:
     """
     import json
 
+    from emulator.caller import as_caller
     from experiments.spec.experiment import STARTER
     from experiments.spec.schema import SCHEMA_FILE, experiment_schema
 
     path = Path(name if name.endswith(_SUFFIXES) else f"{name}.yaml")
     if not path.name.isprintable() or path.stem in ("", "."):
         end(f"{name!r} is no name of a file: give one such as mine", BAD_INPUT)
-    if not path.parent.is_dir():
+    with as_caller():
+        there = path.parent.is_dir()
+    if not there:
         end(f"{path.parent} is no folder that there is: make it first, or name another", BAD_INPUT)
     if not _new(path, STARTER.read_text()):
         end(f"{path} is already there, and left as it is: give another name, such as {path.stem}-2", BAD_INPUT)
-    click.echo(f"written: {path}")
+    echo(f"written: {path}")
     schema = path.with_name(SCHEMA_FILE)
     if _new(schema, json.dumps(experiment_schema(), indent=2) + "\n"):
-        click.echo(f"written: {schema}")
-    click.echo(f"run it:  spraylab run {path}")
+        echo(f"written: {schema}")
+    echo(f"run it:  spraylab run {path}")
 
 
 def _new(path: Path, text: str) -> bool:

@@ -48,3 +48,8 @@ within_option = click.option(
     help="A scheme is as good as spraying if its median time is at most so much longer, as in 10% or 0.1  [default: "
     "5%, or what DIR was run with]",
 )
+
+
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Print the answer and warnings alone, and nothing of how it is found"
+)

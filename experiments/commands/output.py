@@ -18,8 +18,8 @@ from rich.console import RenderableType
 from rich.progress import track
 from rich.text import Text
 
+from emulator.inputs import plain
 from experiments.commands.streams import Guarded, OutputError, complain, refuse
-from experiments.results.tables import plain
 
 QUIET_S = 30.0
 """Where no terminal shows a bar, nothing is silent for longer."""
@@ -28,9 +28,13 @@ T = TypeVar("T")
 
 
 class Console:
-    """Where a command prints; `stream` is standard output unless another is given."""
+    """Where a command prints; `stream` is standard output unless another is given.
 
-    def __init__(self, stream: IO[str] | None = None, width: int | None = None) -> None:
+    A `quiet` one prints answers and warnings, and nothing of how they are found.
+    """
+
+    def __init__(self, stream: IO[str] | None = None, width: int | None = None, *, quiet: bool = False) -> None:
+        self.quiet = quiet
         given = sys.stdout if stream is None else stream
         self.stream = given if isinstance(given, Guarded) else Guarded(given, refuse)
         file = cast(IO[str], self.stream)
@@ -45,6 +49,11 @@ class Console:
         shown = Text.assemble((plain(label), style), " ", text) if label else text
         self._rich.print(shown, soft_wrap=not self.interactive)
         self._last_s = time.monotonic()
+
+    def note(self, sentence: str) -> None:
+        """Print what is under way, where somebody wants to know."""
+        if not self.quiet:
+            self.say(sentence)
 
     def warn(self, sentence: str) -> None:
         """Print what is not as it should be, and stops nothing."""
@@ -76,6 +85,9 @@ class Console:
     @contextlib.contextmanager
     def waiting(self, now: Callable[[], str]) -> Iterator[None]:
         """Meanwhile, show that what `now` says is under way: turning on a terminal, elsewhere a line now and then."""
+        if self.quiet:
+            yield
+            return
         if self.interactive:
             with self._rich.status(Text(plain(now()))):
                 yield
@@ -99,7 +111,7 @@ class Console:
 
     def counted(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
         """Yield `items`, and show meanwhile how many of `total` there have been."""
-        if self.interactive:
+        if self.interactive and not self.quiet:
             yield from track(items, what, total, console=self._rich, transient=True)
             return
         done = 0
@@ -109,6 +121,6 @@ class Console:
                 yield item
 
 
-def to_stderr() -> Console:
+def to_stderr(*, quiet: bool = False) -> Console:
     """Where a command prints what is no result."""
-    return Console(sys.stderr)
+    return Console(sys.stderr, quiet=quiet)

@@ -73,7 +73,7 @@ def perform(
         _warn(work, console)
     fabric = work.experiment.fabric
     for said in explained(fabric.slower, fabric.at_scale(1).topology()):
-        console.say(said)
+        console.note(said)
     if how.dry_run:
         _print_plan(work, console)
         return
@@ -129,7 +129,7 @@ def _machines(how: How, work: Work, console: Console) -> AbstractContextManager[
     schemes = list(dict.fromkeys(run.scheme for run in work.runs))
     versions = {name: version for name, version in here()["versions"].items() if name != "python"}
     warn = partial(calibration.warning, work.experiment)
-    console.say(f"asking the machines of {address} what they are")
+    console.note(f"asking the machines of {address} what they are")
     needs = Needs(versions, work.congestion_controls, schemes, work.dataplane, warn, unfit)
     return Cluster(address, needs)
 
@@ -176,7 +176,7 @@ def conduct(
                 "which runs are from where"
             )
         captures, limit_bps = Folder(folder.path.absolute()) / CAPTURES, calibration.userspace_limit_bps
-        watched = watch and console.interactive and not cluster
+        watched = watch and console.interactive and not console.quiet and not cluster
         if cluster:
             asked = asked_of(folder, work)
             outcomes = cluster.conducted(asked, work, todo, log, captures, limit_bps, sandbox)
@@ -209,7 +209,7 @@ def answer(folder: ResultsFolder, work: Work, console: Console) -> Verdict:
             from experiments.results.report import report_path, write_report  # matplotlib takes a while to import
 
             write_report([folder], report_path([folder]))
-        console.say(f"report:  {report_path([folder])}")
+        console.note(f"report:  {report_path([folder])}")
     else:
         folder.write_verdict(as_json(verdict))
     if len(runs) < len(work.runs):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from experiments.commands.common import complete_experiments, foot, read_cluster
-from experiments.commands.options import FOLDER, Share, set_option
+from experiments.commands.options import FOLDER, Share, quiet_option, set_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +39,15 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write a row a run, in the columns of runs.csv; - is standard output, and the table goes to standard error",
 )
+@quiet_option
 def predict(
-    experiment: str, overrides: tuple[str, ...], results: Path | None, jitter: float | None, csv: Path | None
+    experiment: str,
+    overrides: tuple[str, ...],
+    results: Path | None,
+    jitter: float | None,
+    csv: Path | None,
+    *,
+    quiet: bool,
 ) -> None:
     """Say what theory expects of an experiment, emulating nothing.
 
@@ -52,7 +59,8 @@ def predict(
     Rates, sizes and times are the cluster's own, as the file has them, whatever its fabric.scale.
 
     Flows that wait for each other may keep in step by their equal sizes alone. So each run is repeated 10 times with
-    every flow's size varied at random, the same for the same seed, and a ratio that this changes is shown as a range.
+    every flow's size varied at random, the same for the same seed, and sent packet by packet where its packets are not
+    too many; a ratio that this changes is shown as a range.
 
     \b
     Examples:
@@ -75,7 +83,7 @@ def predict(
     folder = ResultsFolder.open(results) if results else None
     runs = folder.runs() if folder else None
     loaded = read_cluster(experiment, overrides).at_scale(folder.scale() if folder else 1)
-    rows = to_stderr().counted(predictions(loaded, jitter), "predicting", len(replay_work(loaded).runs))
+    rows = to_stderr(quiet=quiet).counted(predictions(loaded, jitter), "predicting", len(replay_work(loaded).runs))
     frame = pd.DataFrame(sorted(rows, key=lambda row: str(row["run_id"])))
     if runs is not None:
         frame = beside_results(frame, runs, str(results))

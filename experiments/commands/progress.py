@@ -20,14 +20,15 @@ def shown(
     outcomes: Iterator[Outcome], work: Work, todo: Sequence[Run], console: Console, bar: type[Bar]
 ) -> Iterator[Outcome]:
     """Show `outcomes` on `console` as they pass, on a terminal by `bar`."""
-    with bar(console, work, todo) if console.interactive else _Lines(console, todo) as progress:
+    watched = console.interactive and not console.quiet
+    with bar(console, work, todo) if watched else _Lines(console, todo) as progress:
         for outcome in outcomes:
             match outcome:
                 case Preparing(number, total):
                     progress.now(f"preparing run {number} of {total}")
                 case Built() as built:
                     on = f"{built.machine}: " if built.machine else ""
-                    console.say(
+                    console.note(
                         f"{on}fabric up in {built.setup_s['ready']:.1f} s; data plane {built.dataplane}: {built.why}"
                     )
                     progress.built(built)
@@ -38,14 +39,14 @@ def shown(
                 case messages.Glance() as glance:
                     progress.glance(glance)
                 case Decoding(run_id):
-                    console.say(f"{run_id}: decoding captures")
+                    console.note(f"{run_id}: decoding captures")
                 case Done(run_id, judged):
                     progress.done(run_id, judged.row)
                 case messages.Failed(run_id, reason):
                     console.say(reason, "red", f"{run_id} did not finish:")
                     progress.done(run_id, None)
                 case messages.Joined(machine, _, warnings):
-                    console.say(f"{machine} performs runs")
+                    console.note(f"{machine} performs runs")
                     for warning in warnings:
                         console.warn(f"{machine}: {warning}")
                 case messages.Gone(machine, reason):
@@ -116,7 +117,7 @@ class _Lines(_Progress):
     def done(self, run_id: str, row: Mapping[str, Any] | None) -> None:
         self._count += 1
         if row is not None:
-            self._console.say(f"{run_id}: {in_short(row)} ({self._count} of {self._total})")
+            self._console.note(f"{run_id}: {in_short(row)} ({self._count} of {self._total})")
 
 
 class Bar(_Progress):

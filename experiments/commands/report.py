@@ -8,6 +8,7 @@ import click
 
 from experiments.commands.common import foot
 from experiments.commands.options import FILE, FOLDER, within_option
+from experiments.commands.streams import echo
 
 
 @click.command(
@@ -42,4 +43,4 @@ def report(folders: tuple[Path, ...], out: Path | None, within: float | None) ->
     opened = [ResultsFolder.open(folder) for folder in folders]
     page = out or report_path(opened)
     write_report(opened, page, within)
-    click.echo(f"report: {page}")
+    echo(f"report: {page}")

@@ -100,6 +100,7 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How, *, w
         work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
         if not how.on:
             work.check_kernel()
+    console = Console(quiet=how.quiet)
     one_after_another(
-        [functools.partial(perform, work, Console(), how, folder, file=file, watch=watch) for work, file in works]
+        [functools.partial(perform, work, console, how, folder, file=file, watch=watch) for work, file in works]
     )

@@ -10,6 +10,7 @@ import click
 
 from experiments.commands.common import BAD_INPUT, complete_experiments, end, foot
 from experiments.commands.options import within_option
+from experiments.commands.streams import echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,7 @@ def show(what: str, within: float | None, form: str | None) -> None:
       spraylab show results/mine --table nccl
       spraylab show quick
     """
+    from emulator.caller import as_caller
     from experiments.spec.experiment import CATALOG, catalog_names
     from experiments.spec.messages import meant
 
@@ -47,7 +49,9 @@ def show(what: str, within: float | None, form: str | None) -> None:
                 end(f"{whose}; name a results folder", BAD_INPUT)
         click.echo((CATALOG / f"{what}.yaml").read_text(), nl=False)
         return
-    if not Path(what).is_dir():
+    with as_caller():
+        there = Path(what).is_dir()
+    if not there:
         names = catalog_names()
         end(
             f"{what}: neither a results folder nor a name of the catalog ({', '.join(names)}){meant(what, names)}",
@@ -69,4 +73,4 @@ def _print_nccl(runs: pd.DataFrame, manifest: Mapping[str, Any], form: str) -> N
 
     from experiments.results.nccl import as_json, as_table
 
-    click.echo(as_table(runs) if form == "nccl" else json.dumps(as_json(runs, manifest), indent=1))
+    echo(as_table(runs) if form == "nccl" else json.dumps(as_json(runs, manifest), indent=1))

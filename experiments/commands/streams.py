@@ -13,6 +13,8 @@ from typing import IO, Any, NoReturn, TextIO, cast
 
 import click
 
+from emulator.inputs import plain
+
 BAD_INPUT = 2
 _CLOSED = 128 + signal.SIGPIPE  # as of a program that the signal ends
 
@@ -28,7 +30,12 @@ class OutputError(Exception):
 def complain(sentence: str) -> None:
     """Tell standard error, if it can be told."""
     with contextlib.suppress(OSError):
-        click.echo(f"spraylab: {sentence}", err=True)
+        click.echo(plain(f"spraylab: {sentence}"), err=True)
+
+
+def echo(lines: str) -> None:
+    """Print on standard output, as it is but for what a terminal would act upon: names in it may be anybody's."""
+    click.echo(plain(lines))
 
 
 def end(sentence: str, status: int) -> NoReturn:
@@ -67,7 +74,7 @@ class Guarded:
             stream.reconfigure(errors="replace")  # a character that a terminal lacks is no reason to end
 
     def write(self, text: str) -> int:
-        if not self.lost:
+        if text != "" and not self.lost:  # click tries a stream by writing nothing, and is told of no failure
             try:
                 self._stream.write(text)
             except OSError as error:

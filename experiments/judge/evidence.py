@@ -18,8 +18,8 @@ from emulator.topology import LeafSpine
 from experiments.captures.summary import CaptureSummary
 from experiments.judge.programs import loaded_span_s
 from experiments.judge.timeline import Timeline
+from traffic.outcome import ReplayResult
 from traffic.plan import TrafficPlan
-from traffic.replay import ReplayResult
 
 Result = TypeVar("Result")
 

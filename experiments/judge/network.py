@@ -49,6 +49,8 @@ def faults_are_as_asked(run: Evidence[Any]) -> list[str]:
                 )
         for changes, began in ((happened.begun, True), (happened.ended, False)):
             for change in changes:
+                if change.port is None:
+                    continue
                 port = run.ports[change.port]
                 asked_bps = fault.sends_bps(port.shaping.rate_bps) if began else port.shaping.rate_bps
                 if change.rate_bps is not None and abs(change.rate_bps - asked_bps) > SHAPING_TOLERANCE * asked_bps:

@@ -195,7 +195,7 @@ def _faults(run: Evidence[Any]) -> pd.DataFrame:
             for each in changes:
                 asked_s, confirmed_s = each.asked_s - run.start_s, each.confirmed_s - run.start_s
                 taken = each.destroyed_packets, each.destroyed_bytes, reacted_s, converged_s
-                port = run.ports[each.port].name
+                port = "controller" if each.port is None else run.ports[each.port].name
                 rows.append(
                     (number, fault.kind, event, origin_s + at_s, port, asked_s, confirmed_s, each.rate_bps, *taken)
                 )

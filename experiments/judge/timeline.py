@@ -34,7 +34,8 @@ class Timeline:
         self._ports = ports
         self._changes: dict[int, list[Change]] = {}
         for change in sorted(_changes(faults), key=lambda change: change.asked_s):
-            self._changes.setdefault(change.port, []).append(change)
+            if change.port is not None:
+                self._changes.setdefault(change.port, []).append(change)
         self._steps = {port: list(self._steps_of(port)) for port in self._changes}
 
     def could_send_bytes(self, port: int, start_s: Floats, end_s: Floats) -> tuple[Floats, Floats]:

@@ -20,6 +20,7 @@ from experiments.machine.calibration import rounded
 from experiments.machine.probe import HOST_COUNTS, Traffic, available, fabric_of, faithful, permutation, rows
 from experiments.results.tables import table_of_rows
 from experiments.spec.units import format_rate_bps
+from traffic.abreast import DEFAULT_PROCESSES, Processes
 
 MOST_OVER_BOUND = 1.05
 GRAIN = 1.15
@@ -36,12 +37,14 @@ def calibrate(
     dataplanes: Sequence[str] | None = None,
     burst_frames: int = 1,
     say: Callable[[str], None] = print,
+    processes: Processes = DEFAULT_PROCESSES,
 ) -> list[dict[str, Any]]:
     """One row for every data plane and number of hosts: dataplane, hosts, burst_frames, rate_bps, total_bps, measured
     (a date).
 
-    `rate_bps` is 0 where even 2 Mb/s is too much. `say` is told of every probe. Needs root. Raises EmulatorError where
-    a fabric cannot be built, or the number of hosts is none of `HOST_COUNTS`.
+    `rate_bps` is 0 where even 2 Mb/s is too much. `processes` replay the traffic, or as many as by default. `say` is
+    told of every probe. Needs root. Raises EmulatorError where a fabric cannot be built, or the number of hosts is none
+    of `HOST_COUNTS`.
     """
     for count in hosts:
         if count not in HOST_COUNTS:
@@ -51,7 +54,7 @@ def calibrate(
     if busy > _QUIET:
         say(f"other programs use {busy:.0%} of this machine: what is found now is less than it carries alone")
     planes = dataplanes or [name for name in available() if burst_frames == 1 or PLANES[name].bursts]
-    return [_row(dataplane, count, burst_frames, say) for dataplane in planes for count in hosts]
+    return [_row(dataplane, count, burst_frames, say, processes) for dataplane in planes for count in hosts]
 
 
 def busy_part(seconds: float = 1.0) -> float:
@@ -62,7 +65,9 @@ def busy_part(seconds: float = 1.0) -> float:
     return spent.busy_ticks / max(1, spent.total_ticks)
 
 
-def _row(dataplane: str, hosts: int, burst_frames: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _row(
+    dataplane: str, hosts: int, burst_frames: int, say: Callable[[str], None], processes: Processes
+) -> dict[str, Any]:
     name: str = dataplane
     burst = f", bursts of {burst_frames}" if burst_frames > 1 else ""
 
@@ -70,7 +75,8 @@ def _row(dataplane: str, hosts: int, burst_frames: int, say: Callable[[str], Non
         nonlocal name
         fabric = fabric_of(hosts, rate_bps, burst_frames)
         verdicts: list[bool] = []
-        for row in rows(fabric, dataplane, [Traffic(permutation(fabric), seed=seed) for seed in (1, 2, 3)]):
+        traffic = [Traffic(permutation(fabric), seed=seed) for seed in (1, 2, 3)]
+        for row in rows(fabric, dataplane, traffic, processes=processes):
             name = row["dataplane"]
             verdicts.append(faithful(row, MOST_OVER_BOUND))
             say(f"{name}, {hosts} hosts x {format_rate_bps(rate_bps)}{burst}: {_in_words(row)}")

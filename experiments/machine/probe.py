@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from experiments.runs.messages import Failed, Job
 from experiments.runs.outside import Done, conducted
 from experiments.runs.plan import Run
 from experiments.theory.bound import bound_s
+from traffic.abreast import DEFAULT_PROCESSES, Processes
 from traffic.collectives import build_schedule
 from traffic.placement import place
 from traffic.schedule import Schedule
@@ -46,10 +48,18 @@ class Trials(ReplayWork):
 
     name = "probe"
 
-    def __init__(self, topology: LeafSpine, traffic: Sequence[Traffic], dataplane: str, *, predicted: bool) -> None:
+    def __init__(
+        self,
+        topology: LeafSpine,
+        traffic: Sequence[Traffic],
+        dataplane: str,
+        *,
+        predicted: bool,
+        processes: Processes = DEFAULT_PROCESSES,
+    ) -> None:
         super().__init__()
         self.topology, self.transport, self.dataplane = topology, Transport(), dataplane
-        self._traffic, self.predicts = traffic, predicted
+        self._traffic, self.predicts, self.processes = traffic, predicted, processes
         self.runs = [
             Run(str(number), number, each.schedule.collective, each.scheme, each.seed)
             for number, each in enumerate(traffic)
@@ -77,6 +87,11 @@ def fabric_of(hosts: int, rate_bps: int, burst_frames: int = 1) -> LeafSpine:
     return LeafSpine(leaves, spines, hosts_per_leaf, rate_bps, fabric_rate_bps, burst_frames=burst_frames)
 
 
+def process_counts() -> list[int]:
+    """By how many processes a replay is tried: one, two, and one a core."""
+    return sorted({1, 2, len(os.sched_getaffinity(0))})
+
+
 def bytes_in(fabric: LeafSpine, seconds: float = 1.0) -> int:
     """Return what one host's link carries in `seconds`, as payload; longer where a single frame takes long."""
     seconds *= max(1.0, _STEADY_RATE_BPS / fabric.host_rate_bps)
@@ -100,15 +115,20 @@ def alltoall(fabric: LeafSpine, seconds: float = 1.0, channels: int = 1) -> Sche
 
 
 def rows(
-    fabric: LeafSpine, dataplane: str, traffic: Sequence[Traffic], *, predicted: bool = False
+    fabric: LeafSpine,
+    dataplane: str,
+    traffic: Sequence[Traffic],
+    *,
+    predicted: bool = False,
+    processes: Processes = DEFAULT_PROCESSES,
 ) -> Iterator[dict[str, Any]]:
     """Return the row of `runs.csv` of each run in turn, and what building the fabric took as `setup_s`.
 
     A run that does not finish has a row too: its fidelity is "fail", and there is no `cct_s`. With `predicted`, theory
-    is asked what each run should take, before anything is built. Needs root. Raises EmulatorError where the fabric
-    cannot be built.
+    is asked what each run should take, before anything is built. `processes` replay, or as many as by default. Needs
+    root. Raises EmulatorError where the fabric cannot be built.
     """
-    work = Trials(fabric, traffic, dataplane, predicted=predicted)
+    work = Trials(fabric, traffic, dataplane, predicted=predicted, processes=processes)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         setup: dict[str, Any] = {}
         for outcome in conducted(work, work.runs, log, Folder(Path(folder))):

@@ -19,6 +19,7 @@ import fcntl
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -91,6 +92,12 @@ class ResultsFolder:
                 directory.make()
                 with directory.replacing(name) as file:
                     file.write(content)
+
+    def inner(self, name: str) -> Folder:
+        """Return a folder in it, which is made where it is missing. Raises ResultsError."""
+        with self._writing():
+            (self.files / name).make()
+        return self.files / name
 
     def input(self, place: str) -> bytes | None:
         """What the copy at `place`, such as inputs/perm.cm, holds; None where there is none. Raises ResultsError."""
@@ -267,18 +274,28 @@ def _unwritable(path: Path, error: OSError) -> str:
 
 def write_file(path: Path, text: str) -> None:
     """Write a file of the caller's. Raises ResultsError."""
-    with new_file(path) as file:
+    write_in(Folder(path.parent), path.name, text)
+
+
+def write_in(folder: Folder, name: str, text: str) -> None:
+    """Write a file of a folder of the caller's. Raises ResultsError."""
+    with _new_in(folder, name) as file:
         file.write(text.encode())
 
 
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path) -> AbstractContextManager[BinaryIO]:
     """Open what `path` is to be, of the caller's: all of it or nothing.
 
     Replaces nothing but a regular file. Raises ResultsError.
     """
+    return _new_in(Folder(path.parent), path.name)
+
+
+@contextlib.contextmanager
+def _new_in(folder: Folder, name: str) -> Iterator[BinaryIO]:
+    path = folder.path / name
     try:
-        with Folder(path.parent).replacing(path.name) as file:
+        with folder.replacing(name) as file:
             yield file
     except OddFileError as error:
         raise ResultsError(

@@ -11,8 +11,8 @@ from emulator.inputs import InputError, quote, read_input
 from experiments.results.folder import INPUTS, MANIFEST, MOST_BYTES, ResultsError, ResultsFolder
 from experiments.spec.experiment import Experiment, restore_experiment
 from experiments.spec.messages import SpecError
+from experiments.spec.sweep import Sweep
 from experiments.spec.traffic import TrafficEntry
-from experiments.spec.traffic.several import SeveralTraffic
 from traffic.formats import FORMATS
 
 _EXPERIMENT = "experiment.yaml"
@@ -30,6 +30,9 @@ def begun(path: Path, manifest: Mapping[str, Any], experiment: Experiment, file:
     content = experiment.as_json()
     for entry, written in zip(experiment.traffic, content["traffic"], strict=True):
         _copy(entry, written, copies)
+    sweep: Sweep | None = experiment.sweep
+    if sweep:
+        content["sweep"] = sweep.with_files(lambda path: copies.add(Path(path), Path(path).name)).as_json()
     about = {"inputs": copies.described} if copies.described else {}
     return ResultsFolder.create(path, {**manifest, "experiment": content, **about}, copies.contents)
 
@@ -73,23 +76,40 @@ def restored(folder: ResultsFolder) -> Experiment:
     """
     manifest, source = folder.manifest(), folder.path / MANIFEST
     known = manifest.get("inputs", {})
-    for number, entry in _entries(manifest["experiment"].get("traffic", [])):
-        for key in FORMATS.keys() & entry.keys():
-            place = entry[key]
-            if not isinstance(place, str) or Path(place).is_absolute():
-                continue  # as before there were copies
-            if place not in known:
-                raise ResultsError(f"{source}: experiment.traffic.{number}.{key} is {quote(place)}, none of its inputs")
-            _check(folder, place, **known[place])
+    for where, place in _files(manifest["experiment"]):
+        if Path(place).is_absolute():
+            continue  # as before there were copies
+        if place not in known:
+            raise ResultsError(f"{source}: experiment.{where} is {quote(place)}, none of its inputs")
+        _check(folder, place, **known[place])
     return restore_experiment(manifest["experiment"], str(source), folder.path)
 
 
-def _entries(traffic: object, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield every entry that is written in `traffic`, those in others too, with its place."""
-    for number, entry in enumerate(traffic if isinstance(traffic, list) else []):
-        if isinstance(entry, dict):
-            yield f"{path}{number}", entry
-            yield from _entries(entry.get(SeveralTraffic.key), f"{path}{number}.{SeveralTraffic.key}.")
+def _files(experiment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield every file that is named in an experiment's traffic and sweep, as it is written, after its place."""
+    for number, entry in enumerate(_list(experiment.get("traffic"))):
+        yield from _named(f"traffic.{number}", entry)
+    sweep = experiment.get("sweep")
+    for key, values in sweep.items() if isinstance(sweep, dict) else ():
+        for value in _list(values):
+            yield from _named(f"sweep.{key}", value)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _named(where: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield the files in what is written at `where`, a path of keys."""
+    if isinstance(value, str):
+        if where.rpartition(".")[2] in FORMATS:
+            yield where, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _named(f"{where}.{key}", inner)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _named(f"{where}.{number}", inner)
 
 
 def _check(folder: ResultsFolder, place: str, origin: str, sha256: str) -> None:

@@ -5,7 +5,6 @@ What cells say is data: nothing in it is markup, and nothing moves a cursor.
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
 
@@ -16,16 +15,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from emulator.inputs import plain
+
 WIDTH = 80
 _SHORTEST_NAME = 12
 _ENDLESS = 10_000  # columns
 
 Cell = str | Text
-
-
-def plain(text: str) -> str:
-    """Return `text` without what moves a cursor, changes colours, or is half a character."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def table_of_collectives(

@@ -30,6 +30,7 @@ GREETING_S = 60.0  # for a worker to try what its kernel can do, or to end what 
 _ALONE_S = 60.0  # without any machine; a nanny starts a worker again within seconds
 _LOOK_S = 0.5  # how often it is looked which workers there are
 _POLL_S = 0.05  # how often they are asked what they have to say
+_WORTH_A_FABRIC_S = 20.0  # of runs; to have it up takes about one, and what is shared out finely is balanced better
 _GONE_S = 10.0  # for the workers to end what they have built
 _MOST_DEATHS = 3  # of machines during one run, which is then to blame
 _DIED = "its worker has ended, or does not answer"
@@ -230,25 +231,27 @@ class _Runs:
             self.withdraw()
 
     def _hand_out(self) -> None:
-        """Give every idle machine a share of what waits.
-
-        It is half of what each would get if all were shared out now, so that few fabrics are built and all machines are
-        busy to the end.
-        """
+        """Give every idle machine a share of what waits."""
         busy = {id(attempt.machine) for attempt in self._attempts.values()}
-        for machine in self.cluster.machines:
-            if self._waiting and id(machine) not in busy:
-                self._start(machine, self._share(len(self.cluster.machines)))
+        idle = [machine for machine in self.cluster.machines if id(machine) not in busy]
+        for number, machine in enumerate(idle):
+            if self._waiting:
+                self._start(machine, self._share(len(self.cluster.machines), len(idle) - number))
 
-    def _share(self, machines: int) -> list[Run]:
-        """Take what is to be done next, on one fabric, from what waits."""
-        left_s = sum(map(self._estimate_s, self._waiting)) / (2 * machines)
+    def _share(self, machines: int, idle: int) -> list[Run]:
+        """Take what is to be done next, on one fabric, from what waits; `idle` of the `machines` have nothing to do.
+
+        It is half of what each machine would get if all were shared out now, so that all are busy to the end, but no
+        less than what is worth a fabric of its own, if there is so much for each that is idle.
+        """
+        waiting_s = sum(map(self._estimate_s, self._waiting))
+        left_s = max(waiting_s / machines / 2, min(waiting_s / idle, _WORTH_A_FABRIC_S))
         ids = (frozenset(run.run_id for run in part.runs) for part in self.work.parts)
         own = next(each for each in ids if self._waiting[0][0].run_id in each)
         runs: list[Run] = []
         while self._waiting and self._waiting[0][0].run_id in own:
             left_s -= self._estimate_s(self._waiting[0])
-            if runs and left_s < 0:
+            if runs and left_s < -1e-9:  # sums of floats
                 break
             runs += self._waiting.pop(0)
         return runs

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from emulator.caller import as_caller
 from emulator.inputs import quote
 from emulator.topology import LeafSpine
 from experiments.spec.experiment import default_name
@@ -84,7 +85,9 @@ def imported(path: Path, key: str | None, ranks: int | None, options: Mapping[st
             tried.append(str(error))
     if not tried:
         raise NotImported(f"--set: no format has all of the keys {', '.join(map(quote, options))}")
-    if len(tried) == 1 or not path.is_file():
+    with as_caller():
+        there = path.is_file()
+    if len(tried) == 1 or not there:
         raise NotImported(tried[0])
     if begun := [error for error in tried if _BEYOND_THE_FIRST_LINE.match(error.removeprefix(str(path)))]:
         raise NotImported(begun[-1])  # its first line is right; what is alike but for more words in it comes later

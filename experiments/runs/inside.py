@@ -91,7 +91,8 @@ def _guarded(events: Generator[Event, None, None]) -> Iterator[Event]:
 
 
 def _play(fabric: Fabric, sampler: Sampler, job: Job) -> Generator[Event, None, None]:
-    fabric.program(job.seed, job.load.hashed, forwarding=job.load.forwarding)
+    protected = job.reaction is not None and job.reaction.local
+    fabric.program(job.seed, job.load.hashed, forwarding=job.load.forwarding, protected=protected)
     points = capture_points(fabric.ports, job.captures)
     with job.load.ready(fabric, job.seed) as play:
         settled_counters(fabric)  # what made it ready has passed

@@ -166,12 +166,9 @@ def _over_bound(rows: pd.DataFrame) -> str:
 
 def _alike(work: Replays) -> list[list[Run]]:
     """The runs, those together that send the same by the same plan and differ only in how the seed hashes it."""
-    experiment = work.experiment
     groups: dict[tuple[int, str, int | None], list[Run]] = defaultdict(list)
     for run in work.runs:
-        entry = experiment.traffic[run.traffic]
-        seeded = entry.seeded or experiment.placement == "random" or experiment.strains
-        seed = run.seed if seeded else None
+        seed = run.seed if work.seeded(run.traffic) else None
         groups[run.traffic, run.scheme, seed].append(run)
     return list(groups.values())
 
@@ -191,6 +188,7 @@ def _from_flows(work: Replays, runs: Sequence[Run], jitter: float | None) -> Ite
             predicted = with_range(
                 exact, plan, fabric, spines, run.seed,
                 jitter=share, repeats=REPEATS, most_pieces=most_pieces, faults=faults,
+                transport=work.transport,
             )  # fmt: skip
         loads = exact.link_bytes if exact else link_bytes(plan, fabric, spines)
         ratio = congestion_ratio(loads, plan.schedule, fabric, plan.hosts)

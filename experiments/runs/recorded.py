@@ -35,8 +35,8 @@ def recorded(
                         record_machine(folder, machine, about)
                     case Built():
                         record_fabric(folder, outcome)
-                    case Started(run_id) if work.processes:
-                        logs.begin(run_id, work.processes)
+                    case Started(run_id) if work.program_hosts:
+                        logs.begin(run_id, work.program_hosts)
                     case Output(pieces):
                         logs.write(pieces.items())
                     case Ended():

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from emulator.doctor.kernel import without_congestion_control
+from emulator.faults import ControllerDown
 from emulator.files import Folder
+from emulator.forwarding import Scheduling
 from emulator.meters.capture import Which
 from emulator.order import FabricOrder
 from emulator.topology import MAX_EMULATED_HOSTS, MAX_EMULATED_LEAVES, LeafSpine
@@ -65,7 +67,7 @@ class Work(ABC):
         return [self]
 
     @property
-    def processes(self) -> Sequence[int]:
+    def program_hosts(self) -> Sequence[int]:
         """The hosts on which a run starts programs, whose output is kept."""
         return ()
 
@@ -142,12 +144,27 @@ class Work(ABC):
                 f"{self.name}: {self.topology.leaves} leaves are more than can be emulated "
                 f"(at most {MAX_EMULATED_LEAVES}); predict takes them"
             )
+        refuse(self._without_controller(), self.name)
 
     def check_kernel(self) -> None:
         """Raises SpecError for what the kernel lacks where this is called."""
         for name in sorted(self.congestion_controls):
             if lacking := without_congestion_control(name):
                 refuse(f"{lacking}; write one of those, such as cubic", self.name, "transport.congestion_control")
+
+    def _without_controller(self) -> str | None:
+        """Why no controller can be lost here, where one is to be."""
+        numbers = [number for number, each in enumerate(self.experiment.faults) if each.kind == ControllerDown.kind]
+        forwarding = (scheme_of(name).switch for name in self.experiment.schemes)
+        scheduled = any(isinstance(each, Scheduling) for each in forwarding)
+        reaction = self.experiment.reaction
+        told = reaction is not None and reaction.network == "controller"
+        if not numbers or self.dataplane != "linux" or scheduled or told:
+            return None
+        return (
+            f"faults.{numbers[0]}: Linux routers have no controller to lose; write reaction: {{network: controller}}, "
+            "a scheme such as hedera-100ms, or fabric.dataplane: ovs"
+        )
 
 
 def uneven_links(fabric: LeafSpine) -> str:

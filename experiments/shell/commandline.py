@@ -7,18 +7,21 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from mininet.cli import CLI
-from mininet.log import output, setLogLevel
+from mininet.log import lg, output, setLogLevel
 
 from controllers.hashing import hashed_spines
 from emulator.errors import EmulatorError
 from emulator.fabric import Fabric
+from emulator.faults import Down, Reaction
+from emulator.faults.fault import InForce
+from emulator.faults.reaction import Reactor
 from emulator.meters.meters import Sampler, read_counters
-from emulator.topology import LeafSpine, Link
+from emulator.topology import Link
 from experiments.shell.throughput import SECONDS, goodput_bps
 
 _LOOK_S = 0.12  # two samples
@@ -32,7 +35,7 @@ class SpraylabCLI(CLI):
         "On a host:  h1 ping -c1 h5    names of hosts stand for their addresses\n"
         "The fabric: links             every fabric link: bytes so far, part of its rate used since last asked\n"
         "            queues            what waits at every port now, and what was ever dropped\n"
-        "            link leaf1 spine1 down    as once it has failed and switches know; up mends it\n"
+        "            link leaf1 spine1 down    it fails, and who reacts is up to the experiment; up mends it\n"
         "            iperf h1 h9       how fast one TCP connection between two hosts is\n"
         "            paths h1 h9       every path between two hosts, and the tag that names it\n"
         "            paths h1 h9 40000 5201    and which of them ECMP picks for these TCP ports\n"
@@ -42,11 +45,11 @@ class SpraylabCLI(CLI):
         self,
         fabric: Fabric,
         sampler: Sampler,
-        program: Callable[[LeafSpine], None],
+        reaction: Reaction | None,
         seed: int,
         lines: Sequence[str] | None,
     ) -> None:
-        self._program, self._down = program, set[Link]()
+        self._reactor, self._down = Reactor(reaction, fabric), dict[Link, InForce]()
         self._fabric, self._sampler, self._seed, self._lines = fabric, sampler, seed, lines
         self._looked_s, self._sent = time.monotonic(), read_counters(fabric).tx_bytes.to_numpy()
         self._first = self._sent
@@ -85,13 +88,14 @@ class SpraylabCLI(CLI):
             for end in (number, number + 1):  # the two ends of a link follow each other
                 part = used[end] / rate_bps
                 output(f"{total[end] / 1e6:>12.3f}{part:>7.0%}{waiting[end] / 1e3:>10.1f}")
-            down = self._down | self._fabric.topology.failed
+            down = {*self._down, *self._fabric.topology.failed}
             output("  down\n" if (port.leaf, port.spine) in down else "\n")
 
     def do_link(self, line: str) -> None:
         """Take a link out of use, or into it again. Usage: link leaf1 spine1 down
 
-        Of a fabric link the switches are told, and send nothing over it any more; a host's goes down as Mininet's do.
+        A fabric link loses all that it is given, and the network reacts as the experiment says; a host's goes down as
+        Mininet's do.
         """
         words, topology = line.split(), self._fabric.topology
         named = {
@@ -104,8 +108,14 @@ class SpraylabCLI(CLI):
         if link in topology.failed:
             output(f"{'-'.join(words[:2])} has failed from the start (fabric.failed), and stays so\n")
             return
-        (self._down.add if words[2] == "down" else self._down.discard)(link)
-        self._program(topology.without(self._down))
+        try:
+            if words[2] == "down" and link not in self._down:
+                self._down[link] = Down(at_s=0.0, links=(link,)).begin(self._fabric)
+            elif words[2] == "up" and link in self._down:
+                self._down.pop(link).end()
+            self._reactor.heard(time.monotonic(), self._down)
+        except EmulatorError as error:
+            output(f"{error}\n")
 
     def do_iperf(self, line: str) -> None:
         """How fast one TCP connection is, in two seconds. Usage: iperf HOST HOST"""
@@ -197,22 +207,36 @@ class SpraylabCLI(CLI):
 def run_shell(
     fabric: Fabric,
     sampler: Sampler,
-    program: Callable[[LeafSpine], None],
+    reaction: Reaction | None,
     seed: int,
     terminal: int,
     lines: Sequence[str] | None,
 ) -> None:
     """Inside the sandbox: the command line on the open file `terminal`; `lines` are performed and shown there.
 
-    `program` has the switches hold the tables of a fabric some of whose links are down.
-    Raises EmulatorError if what should be a terminal is none.
+    The network reacts by `reaction` to links that are taken down.
+    Raises EmulatorError if what should be a terminal is none, or cannot be written.
     """
-    with _standing_at(terminal, controlling=lines is None):
+    with _standing_at(terminal, controlling=lines is None), _unwritable_is_raised():
         setLogLevel("output")
         try:
-            SpraylabCLI(fabric, sampler, program, seed, lines)
+            SpraylabCLI(fabric, sampler, reaction, seed, lines)
         finally:
             setLogLevel("error")
+
+
+@contextlib.contextmanager
+def _unwritable_is_raised() -> Iterator[None]:
+    """Mininet prints by handlers of logging, which would say themselves, with a traceback, what they could not."""
+
+    def again(_record: object) -> NoReturn:
+        raise  # it is called where an exception is handled
+
+    with contextlib.ExitStack() as as_before:
+        for handler in lg.handlers:
+            as_before.callback(setattr, handler, "handleError", handler.handleError)
+            handler.handleError = again
+        yield
 
 
 @contextlib.contextmanager
@@ -233,7 +257,8 @@ def _standing_at(terminal: int, *, controlling: bool) -> Iterator[None]:
         sys.stdout = io.TextIOWrapper(open(1, "wb", 0, closefd=False), write_through=True)  # noqa: SIM115
         yield
     except OSError as error:
-        raise EmulatorError(f"the terminal cannot be used: {error.strerror}") from error
+        what = "the terminal cannot be used" if controlling else "standard output cannot be written"
+        raise EmulatorError(f"{what}: {error.strerror}") from error
     finally:
         sys.stdin, sys.stdout, sys.stderr = streams
         for number, descriptor in enumerate(before):

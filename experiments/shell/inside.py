@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from emulator import vigil
+from emulator.faults import Reaction
 from emulator.meters.meters import Sampler
 from emulator.nic import at_work
 from emulator.order import FabricOrder
-from emulator.topology import LeafSpine
 from experiments.judge.evidence import Built
 from experiments.runs.inside import described, fabric_of
 from experiments.shell.commandline import run_shell
@@ -21,6 +21,7 @@ def perform_shell(
     order: FabricOrder,
     seed: int,
     scheme: str,
+    reaction: Reaction | None,
     surroundings: Mapping[str, str],
     terminal: int,
     lines: Sequence[str] | None,
@@ -32,15 +33,13 @@ def perform_shell(
     applied = scheme_of(scheme)
     with vigil.kept():
         fabric = fabric_of(order, seed)
-        fabric.program(seed, forwarding=applied.switch)
+        protected = reaction is not None and reaction.local
+        fabric.program(seed, forwarding=applied.switch, protected=protected)
         sampler = Sampler(fabric, sys.stderr)
-
-    def program(topology: LeafSpine) -> None:
-        fabric.program(seed, topology=topology, forwarding=applied.switch)
 
     with at_work(applied.program_nic, fabric, seed):
         yield described(fabric)
         os.environ.update(surroundings)  # the hosts' shells inherit them; what we start, `emulator.inherited`
         with vigil.kept():
-            run_shell(fabric, sampler, program, seed, terminal, lines)
+            run_shell(fabric, sampler, reaction, seed, terminal, lines)
     yield None

@@ -40,7 +40,10 @@ def converse(experiment: Experiment, scheme: str) -> None:
             topology, transport = experiment.fabric.topology(), experiment.tcp()
             order = transport.order(topology, experiment.fabric.dataplane, userspace_limit_bps(topology.hosts))
             order = replace(order, congestion_control=transport.congestion_control)
-            events = sandbox.stream(perform_shell, order, experiment.seeds[0], scheme, dict(os.environ), theirs, lines)
+            events = sandbox.stream(
+                perform_shell, order, experiment.seeds[0], scheme, experiment.network_reaction(), dict(os.environ),
+                theirs, lines,
+            )  # fmt: skip
             for event in events:
                 if isinstance(event, Built) and lines is None:
                     click.echo(f"fabric up; data plane {event.dataplane}: {event.why}; {scheme}; help lists commands")

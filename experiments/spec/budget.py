@@ -12,21 +12,23 @@ from emulator.doctor.resources import FILES_BESIDE_SUBFLOWS, most_open_files
 from emulator.topology import LeafSpine
 from experiments.spec.scale import Scale
 from experiments.spec.units import format_size_bytes
+from traffic.jobs.graph import MAX_TASKS
 from traffic.plan import FIRST_SOURCE_PORT
 from traffic.schedule import Schedule
 from traffic.schemes import Scheme
 
-MAX_FLOWS = 1_000_000
-"""Of one collective: listing as many takes seconds and half a gigabyte."""
+MAX_FLOWS = MAX_TASKS
+"""Of one collective, as of one job: to list as many, and to find their bound, takes some seconds and half a gigabyte.
+"""
 
-MAX_PIECES = 4_000_000
-"""Of one run: about a gigabyte."""
+MAX_PIECES = 1_000_000
+"""Of one run: a quarter of a gigabyte."""
 
-MAX_ALL_PIECES = 8_000_000
-"""Of all runs of an experiment, which are planned before the first begins: about two gigabytes."""
+MAX_ALL_PIECES = 4_000_000
+"""Of all runs of an experiment, which are planned before the first begins: about a gigabyte."""
 
-MAX_SWEPT_FLOWS = 3_000_000
-"""Of all points of a sweep, each of which is checked: some ten seconds."""
+MAX_SWEPT_FLOWS = 1_000_000
+"""Of all points of a sweep, each of which is checked: some seconds."""
 
 MAX_RUNS = 100_000
 MAX_SCALED_S = 120.0
@@ -64,10 +66,11 @@ def too_many_in_all(pieces: int, runs: int) -> str | None:
 
 
 def too_many_swept(flows: int, points: int) -> str | None:
-    if flows * points <= MAX_SWEPT_FLOWS:
+    """Of `points` of a sweep, whose traffic has `flows` flows and computations in all."""
+    if flows <= MAX_SWEPT_FLOWS:
         return None
     return (
-        f"{points:,} points of {flows:,} flows are more than can be checked (at most {MAX_SWEPT_FLOWS:,} in all): "
+        f"{points:,} points of {flows:,} flows in all are more than can be checked (at most {MAX_SWEPT_FLOWS:,}): "
         "write fewer values, or use fewer hosts or channels"
     )
 

@@ -7,13 +7,13 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
+    PrivateAttr,
     StrictBool,
     StrictInt,
     StrictStr,
@@ -24,12 +24,14 @@ from pydantic import (
 
 from emulator.caller import as_caller
 from emulator.faults import Fault, Reaction
+from emulator.topology import LeafSpine
 from experiments.spec.budget import too_many_swept
 from experiments.spec.fabric import FabricSpec
 from experiments.spec.faults import Faults, fault_kind_of, faults_of, impossible_faults
 from experiments.spec.fields import Between, Keys, Matches, TimeS, keys, one_of_each, some
 from experiments.spec.messages import Problem, SpecError, explain, meant, report
 from experiments.spec.reaction import HostsSpec, ReactionSpec
+from experiments.spec.replay import ReplaySpec
 from experiments.spec.strain import Strains, StrainSpec, kind_of_strain
 from experiments.spec.sweep import Sweep, Swept
 from experiments.spec.traffic import Traffic, kind_of
@@ -86,10 +88,10 @@ class TransportSpec(Keys):
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of a sweep: the values of the swept keys, and the experiment with them."""
+    """One setting of a sweep: the values of the swept keys as they are written, and the experiment with them."""
 
     label: str
-    setting: Mapping[str, Any]
+    setting: Mapping[str, str]
     experiment: Experiment
 
 
@@ -111,6 +113,7 @@ class Experiment(Keys):
         default=_COMPARED, description=f"a list such as [{', '.join(_COMPARED)}]"
     )
     transport: TransportSpec = Field(default=TransportSpec(), description="a mapping such as {reordering: tolerant}")
+    replay: ReplaySpec = Field(default=ReplaySpec(), description="a mapping such as {processes: 1}")
     placement: Placement = "packed"
     seeds: Annotated[tuple[Seed, ...], AfterValidator(one_of_each)] = Field(
         default=(1, 2, 3), description="a list of whole numbers such as [1, 2, 3]"
@@ -145,6 +148,14 @@ class Experiment(Keys):
     stall_timeout_s: TimeS = Field(default=10.0, alias="stall_timeout", description="a time such as 10s")
     sweep: Swept | None = Field(default=None, description="a mapping such as {strain.jitter: [0, 5%]}")
 
+    _checked: dict[tuple[int, int, LeafSpine], Schedule] = PrivateAttr(default_factory=dict)
+    """What was listed to check `traffic`, which is not listed again: by entry, seed and fabric."""
+
+    @property
+    def listed(self) -> int:
+        """How many flows and computations were listed to check `traffic`."""
+        return sum(len(schedule.flows) + len(schedule.computes) for schedule in self._checked.values())
+
     def tcp(self) -> Transport:
         """How the hosts' TCP is to be set up."""
         return Transport(**self.transport.model_dump(), stall_timeout_s=self.stall_timeout_s)
@@ -174,8 +185,29 @@ class Experiment(Keys):
 
     def schedule(self, traffic_index: int, seed: int) -> Schedule:
         """The flows of one entry of `traffic`, as every scheme of this seed sends them, before any strain."""
-        real = self.traffic[traffic_index].schedule(self.fabric.shape(), self.placement, seed)
+        shape = self.fabric.shape()
+        real = self._checked.get((traffic_index, seed, shape))
+        if real is None:
+            real = self.traffic[traffic_index].schedule(shape, self.placement, seed)
         return self.fabric.slower.schedule(real)
+
+    def impossible_traffic(self) -> Iterator[Problem]:
+        """Entries of `traffic` that make no schedule on this fabric; of too many flows, no more are looked at."""
+        seed, shape = self.seeds[0], self.fabric.shape()
+        for index, entry in enumerate(self.traffic):
+            if self.listed + entry.flow_count(shape) > MAX_CHECKED_FLOWS:
+                return
+            try:
+                self._checked[index, seed, shape] = entry.schedule(shape, self.placement, seed)
+                schedule = self.schedule(index, seed)
+                self.hosts(schedule, seed)
+                if self.verify:
+                    check_verifiable(schedule)
+                self.strained(schedule, 1.0, seed)
+            except StrainError as error:
+                yield Problem(("strain",), str(error))
+            except (FormatError, PlacementError, ScheduleError) as error:
+                yield Problem(("traffic", index, *entry.blamed(str(error))), str(error))
 
     def at_scale(self, factor: int) -> Experiment:
         """Return the same experiment, to be emulated `factor` times as slow; 1 is what was asked for."""
@@ -202,9 +234,17 @@ class Experiment(Keys):
         sweep: Sweep | None = self.sweep
         if sweep is None:
             return []
-        return [self._at(setting, sweep.label(setting)) for setting in sweep.settings()]
+        points: list[Point] = []
+        listed = 0
+        for setting in sweep.settings():
+            label = sweep.label(setting)
+            points.append(Point(label, sweep.told(setting), self._at(setting, label)))
+            listed += points[-1].experiment.listed
+            if too_much := too_many_swept(listed, len(points)):
+                raise SpecError(f"{self.name}: sweep: {too_much}")
+        return points
 
-    def _at(self, setting: Mapping[str, Any], label: str) -> Point:
+    def _at(self, setting: Mapping[str, Any], label: str) -> Experiment:
         content = self.as_json()
         del content["sweep"]
         for key, value in setting.items():
@@ -212,7 +252,7 @@ class Experiment(Keys):
                 put(content, key.split("."), value)
             except ValueError as error:
                 raise SpecError(f"{self.name}: sweep.{key}: {error}") from error
-        return Point(label, setting, _check(content, Path(), f"{self.name} at {label}"))
+        return _check(content, Path(), f"{self.name} at {label}")
 
     def as_json(self) -> dict[str, Any]:
         """As an experiment file has it, for `restore_experiment` and for people."""
@@ -277,10 +317,15 @@ def _check(content: Mapping[str, Any], folder: Path, source: YamlFile | str) -> 
         experiment = Experiment.model_validate(content, context={"folder": folder})
     except ValidationError as invalid:
         raise SpecError(report(_problems(invalid, content), source)) from invalid
-    problems = [*_impossible_traffic(experiment), *experiment.impossible_faults(), *_weights_of_nothing(experiment)]
+    problems = [
+        *experiment.impossible_traffic(),
+        *experiment.impossible_faults(),
+        *_weights_of_nothing(experiment),
+    ]
     if problems:
         raise SpecError(report(problems, source))
-    if experiment.sweep and (too_much := too_many_swept(_checked_flows(experiment), experiment.sweep.points)):
+    sweep: Sweep | None = experiment.sweep
+    if sweep and (too_much := too_many_swept(experiment.listed * sweep.points, sweep.points)):
         raise SpecError(report([Problem(("sweep",), too_much)], source))
     experiment.points()
     return experiment
@@ -307,6 +352,8 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
             return FabricSpec
         case ["transport", *_]:
             return TransportSpec
+        case ["replay", *_]:
+            return ReplaySpec
         case ["reaction", "hosts", *_]:
             return HostsSpec
         case ["reaction", *_]:
@@ -318,13 +365,6 @@ def _model(path: Sequence[str | int], content: Mapping[str, Any]) -> type[Keys]:
         case ["faults", int(index), *_]:
             return fault_kind_of(content["faults"][index])
     return Experiment
-
-
-def _checked_flows(experiment: Experiment) -> int:
-    """How many flows are listed to check the traffic, as far as that can be told beforehand."""
-    topology = experiment.fabric.shape()
-    listed = accumulate(entry.flow_count(topology) for entry in experiment.traffic)
-    return max((flows for flows in listed if flows <= MAX_CHECKED_FLOWS), default=0)
 
 
 def _weights_of_nothing(experiment: Experiment) -> Iterator[Problem]:
@@ -339,22 +379,3 @@ def _weights_of_nothing(experiment: Experiment) -> Iterator[Problem]:
                 f"{name} goes by the rates of spines, and all are alike here; write such as {{spine1: 50%}} as "
                 f"fabric.spine_rates, or {name.removesuffix('-weighted')}",
             )
-
-
-def _impossible_traffic(experiment: Experiment) -> Iterator[Problem]:
-    """Entries of `traffic` that make no schedule on this fabric."""
-    seed, topology, checked_flows = experiment.seeds[0], experiment.fabric.shape(), 0
-    for index, entry in enumerate(experiment.traffic):
-        checked_flows += entry.flow_count(topology)
-        if checked_flows > MAX_CHECKED_FLOWS:
-            return
-        try:
-            schedule = experiment.schedule(index, seed)
-            experiment.hosts(schedule, seed)
-            if experiment.verify:
-                check_verifiable(schedule)
-            experiment.strained(schedule, 1.0, seed)
-        except StrainError as error:
-            yield Problem(("strain",), str(error))
-        except (FormatError, PlacementError, ScheduleError) as error:
-            yield Problem(("traffic", index, *entry.blamed(str(error))), str(error))

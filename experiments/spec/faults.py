@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from emulator.faults import Blackhole, Degrade, Down, Fault, Loss
+from emulator.faults import Blackhole, ControllerDown, Degrade, Down, Fault, Loss
 from emulator.faults.fault import Direction
 from emulator.ports import least_rate_bps
 from emulator.topology import LeafSpine, Link
@@ -47,29 +47,72 @@ Share = Annotated[float, BeforeValidator(_share), PlainSerializer(lambda share: 
 
 
 class FaultEntry(Keys):
-    """One entry: a kind, and what all of them have. Exactly one of `link`, `spine`, `leaf` says what is hit."""
+    """One entry: a kind, and what all of them have."""
 
     kind: str
     at: Moment = Field(description="a time such as 2s, or 30% of a run's bound")
     lasts: Moment | None = Field(default=None, alias="for", description="a time such as 2s, or 30% of a run's bound")
-    link: StrictStr | None = Field(default=None, description="a link such as leaf1-spine1")
-    spine: int | None = Field(default=None, strict=True, description="the number of a spine, from 1")
-    leaf: int | None = Field(default=None, strict=True, description="the number of a leaf, from 1")
-    direction: Direction = "both"
 
     @model_validator(mode="after")
-    def _hits_one_thing(self) -> FaultEntry:
-        named = [key for key in ("link", "spine", "leaf") if getattr(self, key) is not None]
-        if not named:
-            raise ValueError("says not what is hit; write one of link: leaf1-spine1, spine: 1, leaf: 1")
-        if len(named) > 1:
-            raise ValueError(f"names both a {named[0]} and a {named[1]}; keep one")
+    def _lasts_a_while(self) -> FaultEntry:
         if self.lasts is not None and not self.lasts.value:
             raise ValueError("ends as it begins; write a time such as 2s for `for`, or leave it out")
         return self
 
     def wrong(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
         """Return what cannot be on this fabric: a key, and a sentence."""
+        return iter(())
+
+    def beyond(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
+        """Return what cannot be at this fabric's rates: a key, and a sentence."""
+        return iter(())
+
+    @property
+    def of_bound(self) -> bool:
+        """Whether its times hang on a run's bound."""
+        return self.at.percent or (self.lasts is not None and self.lasts.percent)
+
+    def faults(self, fabric: LeafSpine, bound_s: float, seed: int) -> list[Fault]:
+        """Return what is to happen in the run of `seed` on `fabric` whose bound, without faults, is `bound_s`."""
+        lasts_s = None if self.lasts is None else self.lasts.of(bound_s)
+        return self._made(fabric, {"at_s": self.at.of(bound_s), "for_s": lasts_s, **self.where(fabric)}, seed)
+
+    def where(self, fabric: LeafSpine) -> dict[str, Any]:
+        """Return what of a fault says where it happens."""
+        return {}
+
+    @abstractmethod
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
+        """Return the faults; `common` is what all kinds have."""
+
+
+class ControllerDownEntry(FaultEntry):
+    """A controller that dies, and comes back."""
+
+    kind: Literal["controller_down"]
+
+    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
+        return [ControllerDown(**common)]
+
+
+class LinkEntry(FaultEntry):
+    """An entry about links. Exactly one of `link`, `spine`, `leaf` says what is hit."""
+
+    link: StrictStr | None = Field(default=None, description="a link such as leaf1-spine1")
+    spine: int | None = Field(default=None, strict=True, description="the number of a spine, from 1")
+    leaf: int | None = Field(default=None, strict=True, description="the number of a leaf, from 1")
+    direction: Direction = "both"
+
+    @model_validator(mode="after")
+    def _hits_one_thing(self) -> LinkEntry:
+        named = [key for key in ("link", "spine", "leaf") if getattr(self, key) is not None]
+        if not named:
+            raise ValueError("says not what is hit; write one of link: leaf1-spine1, spine: 1, leaf: 1")
+        if len(named) > 1:
+            raise ValueError(f"names both a {named[0]} and a {named[1]}; keep one")
+        return self
+
+    def wrong(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
         if self.link is not None and link_named(self.link, fabric) is None:
             yield "link", no_link(self.link, fabric)
             return
@@ -80,10 +123,6 @@ class FaultEntry(Keys):
         if not self.links(fabric):
             key = next(key for key in ("link", "spine", "leaf") if getattr(self, key) is not None)
             yield key, f"{getattr(self, key)} has failed from the start (fabric.failed), and cannot break again"
-
-    def beyond(self, fabric: LeafSpine) -> Iterator[tuple[str, str]]:
-        """Return what cannot be at this fabric's rates: a key, and a sentence."""
-        return iter(())
 
     def links(self, fabric: LeafSpine) -> tuple[Link, ...]:
         """Return the links it is about, of those that are there from the start."""
@@ -97,27 +136,11 @@ class FaultEntry(Keys):
             and self.leaf in (None, leaf + 1)
         )
 
-    @property
-    def of_bound(self) -> bool:
-        """Whether its times hang on a run's bound."""
-        return self.at.percent or (self.lasts is not None and self.lasts.percent)
-
-    def faults(self, fabric: LeafSpine, bound_s: float, seed: int) -> list[Fault]:
-        """Return what is to happen in the run of `seed` on `fabric` whose bound, without faults, is `bound_s`."""
-        common = {
-            "at_s": self.at.of(bound_s),
-            "for_s": None if self.lasts is None else self.lasts.of(bound_s),
-            "links": self.links(fabric),
-            "direction": self.direction,
-        }
-        return self._made(fabric, common, seed)
-
-    @abstractmethod
-    def _made(self, fabric: LeafSpine, common: dict[str, Any], seed: int) -> list[Fault]:
-        """Return the faults; `common` is what all kinds have."""
+    def where(self, fabric: LeafSpine) -> dict[str, Any]:
+        return {"links": self.links(fabric), "direction": self.direction}
 
 
-class DegradeEntry(FaultEntry):
+class DegradeEntry(LinkEntry):
     """Links that become slower."""
 
     kind: Literal["degrade"]
@@ -146,7 +169,7 @@ class DegradeEntry(FaultEntry):
         return found
 
 
-class BlackholeEntry(FaultEntry):
+class BlackholeEntry(LinkEntry):
     """Links that lose everything, and stay up."""
 
     kind: Literal["blackhole"]
@@ -155,7 +178,7 @@ class BlackholeEntry(FaultEntry):
         return [Blackhole(**common, seed=seed)]
 
 
-class LossEntry(FaultEntry):
+class LossEntry(LinkEntry):
     """Links that lose some packets."""
 
     kind: Literal["loss"]
@@ -165,7 +188,7 @@ class LossEntry(FaultEntry):
         return [Loss(**common, share=self.share, seed=seed)]
 
 
-class DownEntry(FaultEntry):
+class DownEntry(LinkEntry):
     """Links that are down."""
 
     kind: Literal["down"]
@@ -174,7 +197,7 @@ class DownEntry(FaultEntry):
         return [Down(**common, seed=seed)]
 
 
-class FlapEntry(FaultEntry):
+class FlapEntry(LinkEntry):
     """Links that go down and come up again, over and over: down in the first half of each period."""
 
     kind: Literal["flap"]
@@ -209,6 +232,7 @@ ENTRIES: dict[str, type[FaultEntry]] = {
     Degrade.kind: DegradeEntry,
     Blackhole.kind: BlackholeEntry,
     Loss.kind: LossEntry,
+    ControllerDown.kind: ControllerDownEntry,
 }
 """Every kind of entry, by its kind."""
 
@@ -244,7 +268,7 @@ def faults_of(entries: Sequence[FaultEntry], fabric: LeafSpine, bound_s: float, 
 
 
 def contradiction(faults: Sequence[Fault], fabric: LeafSpine) -> str | None:
-    """Return which two of `faults` are of one kind on the same packets at one time."""
+    """Return which two of `faults` act by the same means on the same packets at one time."""
     for one, other in combinations(faults, 2):
         if one.meets(other):
             return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -48,6 +49,7 @@ def _line(problem: Problem, source: YamlFile | str) -> str:
 def explain(error: ErrorDetails, keys: Mapping[str, str]) -> str:
     """Put Pydantic's finding in a sentence. `keys` are those of the mapping it is in, and what is right for each."""
     *parents, key = error["loc"]
+    keys = defaultdict(lambda: "what such an entry takes", keys)  # of an entry within another, they are not at hand
     value = shown(error["input"])
     match error["type"]:
         case "extra_forbidden":

@@ -21,14 +21,14 @@ class HostsSpec(Keys):
 class ReactionSpec(Keys):
     """Who does something about links that are down, and how soon."""
 
-    network: Literal["none", "controller"] = "none"
+    network: Literal["none", "controller", "local"] = "none"
     detect_s: TimeS = Field(default=0.01, alias="detect", description="a time such as 10ms")
 
     hosts: HostsSpec | None = Field(default=None, description="a mapping such as {repath_after: 300ms}")
 
     def of_network(self) -> Reaction | None:
         """Return what the network does; None: nothing."""
-        return Reaction(detect_s=self.detect_s) if self.network == "controller" else None
+        return None if self.network == "none" else Reaction(detect_s=self.detect_s, local=self.network == "local")
 
     def of_hosts(self) -> Repath | None:
         """Return what the hosts of a replay do; None: nothing."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -49,7 +50,31 @@ class Sweep:
 
     def label(self, setting: Mapping[str, Any]) -> str:
         """A setting for people: 'jitter=5%, spines=4', without the sections in which keys have names of their own."""
-        return ", ".join(f"{_SECTION.sub('', key)}={as_text(value)}" for key, value in setting.items())
+        return ", ".join(f"{_SECTION.sub('', key)}={text}" for key, text in self.told(setting).items())
+
+    def told(self, setting: Mapping[str, Any]) -> dict[str, str]:
+        """The values of a setting as they may be written on a line, the same wherever files that they name lie."""
+        return {key: self._texts[key][as_text(value)] for key, value in setting.items()}
+
+    @cached_property
+    def _texts(self) -> dict[str, dict[str, str]]:
+        """By key and value: of files only their names, and a number behind where that is not enough."""
+        found: dict[str, dict[str, str]] = {}
+        for key, values in self.axes.items():
+            count: Counter[str] = Counter()
+            texts = found[key] = {}
+            for value in values:
+                text = as_text(with_files(key, value, lambda path: Path(path).name))
+                count[text] += 1
+                texts[as_text(value)] = text if count[text] == 1 else f"{text}-{count[text]}"
+        return found
+
+    def with_files(self, change: Callable[[str], str]) -> Sweep:
+        """Return the same sweep with other names of files."""
+        return replace(
+            self,
+            axes={key: tuple(with_files(key, value, change) for value in values) for key, values in self.axes.items()},
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return it as an experiment file has it."""
@@ -62,6 +87,17 @@ class Sweep:
 def as_text(value: object) -> str:
     """Return a value as it may be written on a line."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def with_files(key: str, value: object, change: Callable[[str], str]) -> Any:
+    """What is given as `key`, a path of keys, or in one of its entries: names of files are changed, all else is not."""
+    if isinstance(value, str):
+        return change(value) if key.rpartition(".")[2] in FORMATS else value
+    if isinstance(value, Mapping):
+        return {name: with_files(str(name), inner, change) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_files("", inner, change) for inner in value]
+    return value
 
 
 def read_sweep(content: object, folder: Path = Path()) -> Sweep:
@@ -101,9 +137,8 @@ def _values(key: str, values: object, folder: Path) -> tuple[Any, ...]:
         raise ValueError(f"{key}: {twice} is there twice; keep one")
     if Auto.RATE.value in texts and key.endswith("_rate"):
         raise ValueError(f"{key}: auto depends on the point; write rates such as 20mbit")
-    if key.rpartition(".")[2] in FORMATS:  # files are beside the experiment
-        return tuple(str((folder / value).absolute()) if isinstance(value, str) else value for value in checked)
-    return checked
+    # Files are beside the experiment.
+    return tuple(with_files(key, value, lambda path: str((folder / path).absolute())) for value in checked)
 
 
 def _in_its_folder(content: object, info: ValidationInfo) -> Sweep:

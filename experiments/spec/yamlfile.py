@@ -90,18 +90,7 @@ class YamlFile:
 
         Raises YamlFileError where it is not KEY=VALUE, the value is not YAML, or the path leads nowhere.
         """
-        place = f"--set {assignment if assignment.isprintable() else quote(assignment, _MOST_SAID)}"
-        key, equals, value_text = assignment.partition("=")
-        parts = key.split(".")
-        if not equals or not all(parts) or not _is_text(key):
-            raise YamlFileError(f"{place}: write KEY=VALUE, such as fabric.spines=8")
-        if len(parts) > _DEEPEST:
-            raise YamlFileError(f"{place}: no key of an experiment is nested so deeply")
-        try:
-            value_node = _compose(value_text)
-        except Exception as error:  # as in `_parse`
-            raise YamlFileError(f"{place}: the value is not valid YAML") from error
-        value = None if value_node is None else _Plain(place, numbered=False).value(value_node, tuple(parts))
+        place, parts, value = assigned(assignment, "fabric.spines=8")
         try:
             path, created = put(self._root, parts, value)
         except ValueError as error:
@@ -129,6 +118,22 @@ class YamlFile:
             if path[:length] in self._overrides:
                 return self._overrides[path[:length]]
         return None
+
+
+def assigned(assignment: str, such_as: str) -> tuple[str, list[str], Any]:
+    """Return what errors call it, the path of keys, and the value of one KEY=VALUE, `such_as`. Raises YamlFileError."""
+    place = f"--set {assignment if assignment.isprintable() else quote(assignment, _MOST_SAID)}"
+    key, equals, value_text = assignment.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts) or not _is_text(key):
+        raise YamlFileError(f"{place}: write KEY=VALUE, such as {such_as}")
+    if len(parts) > _DEEPEST:
+        raise YamlFileError(f"{place}: no key of an experiment is nested so deeply")
+    try:
+        value_node = _compose(value_text)
+    except Exception as error:  # as in `_parse`
+        raise YamlFileError(f"{place}: the value is not valid YAML") from error
+    return place, parts, None if value_node is None else _Plain(place, numbered=False).value(value_node, tuple(parts))
 
 
 def put(root: dict[str, Any], parts: Sequence[str], value: object) -> tuple[KeyPath, KeyPath]:

@@ -52,18 +52,24 @@ def bound_s(schedule: Schedule, fabric: LeafSpine, hosts: Sequence[int]) -> floa
     for id in schedule.order:
         released[tasks[id].waits_for].append(id)
 
+    alone_s = [max((seconds for _, seconds in demand), default=0.0) for demand in demands]
     release_s: dict[tuple[int, ...], float] = {}
     heads = [0.0] * len(tasks)
     for id in schedule.order:
         awaited = tasks[id].waits_for
-        if awaited not in release_s:
+        if len(awaited) == 1:  # as most do
+            release_s[awaited] = heads[awaited[0]] + alone_s[awaited[0]]
+        elif awaited not in release_s:
             release_s[awaited] = _least_span_s((heads[other], demands[other], 0.0) for other in awaited)
         heads[id] = max(earliest_s[id], release_s[awaited])
 
     tails = [0.0] * len(tasks)
     for waits_for, together in reversed(released.items()):
         if waits_for:
-            tail = _least_span_s((0.0, demands[id], tails[id]) for id in together)
+            if len(together) == 1:
+                tail = tails[together[0]] + alone_s[together[0]]
+            else:
+                tail = _least_span_s((0.0, demands[id], tails[id]) for id in together)
             for id in waits_for:
                 tails[id] = max(tails[id], tail)
 

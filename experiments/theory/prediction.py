@@ -2,13 +2,16 @@
 
 A schedule whose flows wait for each other may run in lockstep, which the fluid model keeps to the last byte and a real
 network does not; and connections that have more than one bottleneck share them by max-min fairness only ideally. So the
-prediction is a range as well: of the same plan with its sizes varied a little, and of proportional fairness, to which
-equal windows lead. Where that is narrow, the one number can be relied on; where it is wide, the run is a knife-edge.
+prediction is a range as well: of the same plan with its sizes varied a little, of proportional fairness, to which equal
+windows lead in the long run, and of the plan sent packet by packet (`experiments.theory.packets`), which knows what
+windows do before that. Where that is narrow, the one number can be relied on; where it is wide, the run is a
+knife-edge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +19,14 @@ import pandas as pd
 
 from emulator.faults import Fault
 from emulator.topology import LeafSpine
+from experiments.theory.bound import bound_s
 from experiments.theory.capacity import capacity_changes
 from experiments.theory.fairness import ProportionalRates
 from experiments.theory.fluid import TOLERANCE, FluidResult, simulate
 from experiments.theory.loads import Ints, choose_spines
+from experiments.theory.packets import frames_of, simulate_packets
 from traffic.plan import Piece, TrafficPlan
+from traffic.transport import Transport
 
 MAX_PIECES = 1_000_000
 """Beyond it, the fluid model takes more than about a gigabyte a run."""
@@ -34,6 +40,11 @@ JITTER = 0.05
 REPEATS = 5
 """How often the sizes of a run that is to be emulated are varied."""
 
+MAX_FRAMES = 100_000
+"""Beyond it, sending a plan frame by frame takes longer than a second or two."""
+
+_TIMES_SENT = 3  # packet by packet
+
 EXPLAINED = 0.95, 1.10
 """A time is explained from so many times the lowest prediction to so many times the highest. Upwards there is more
 room: a network has packets, slow start and acknowledgements, all of which take time."""
@@ -41,7 +52,7 @@ room: a network has packets, slow start and acknowledgements, all of which take 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A run's time in seconds by max-min fairness, and the range that other sizes and sharing give, where tried."""
+    """A run's time in seconds by max-min fairness; the range by other sizes, sharing and packets, where tried."""
 
     cct_s: float
     low_s: float | None = None
@@ -71,11 +82,17 @@ def explained(emulated_over_predicted: float, low: float = 1.0, high: float = 1.
     return EXPLAINED[0] * low <= emulated_over_predicted <= EXPLAINED[1] * high
 
 
-def predict_run(plan: TrafficPlan, fabric: LeafSpine, seed: int, faults: Sequence[Fault] = ()) -> Predicted | None:
+def predict_run(
+    plan: TrafficPlan,
+    fabric: LeafSpine,
+    seed: int,
+    faults: Sequence[Fault] = (),
+    transport: Transport | None = None,
+) -> Predicted | None:
     """What an emulation of `plan` with `seed` should take; None beyond MAX_PIECES, and for `faults` beyond a model."""
     spines = choose_spines(plan, fabric, seed)
     exact = without_jitter(plan, fabric, spines, faults)
-    return with_range(exact, plan, fabric, spines, seed, faults=faults) if exact else None
+    return with_range(exact, plan, fabric, spines, seed, faults=faults, transport=transport) if exact else None
 
 
 def without_jitter(
@@ -104,10 +121,11 @@ def with_range(
     repeats: int = REPEATS,
     most_pieces: int = MAX_JITTERED_PIECES,
     faults: Sequence[Fault] = (),
+    transport: Transport | None = None,
 ) -> Predicted:
-    """Return `exact`, and the least and most of it, of `repeats` with other sizes and of proportional fairness.
+    """Return `exact`, and the least and most of it, `repeats` with other sizes, proportional fairness and packets.
 
-    No range beyond `most_pieces`, and none without `jitter`.
+    No range beyond `most_pieces`, and none without `jitter`; no packets where `transport` has acknowledgements wait.
 
     The k-th repeat's sizes are drawn from (`seed`, k): the same run has the same range whenever it is predicted.
     """
@@ -122,7 +140,25 @@ def with_range(
             other = jittered(plan, jitter, draw)
             times_s.append(simulate(other, fabric, spines, tolerance=tolerance, changes=changes).cct_s)
         times_s.append(simulate(plan, fabric, spines, sharing=ProportionalRates(), changes=changes).cct_s)
+        times_s += _by_packets(plan, fabric, spines, seed, faults, transport or Transport())
     return Predicted(exact.cct_s, min(times_s), max(times_s))
+
+
+def _by_packets(
+    plan: TrafficPlan, fabric: LeafSpine, spines: Ints, seed: int, faults: Sequence[Fault], transport: Transport
+) -> Iterator[float]:
+    """What the plan takes sent packet by packet, with other luck each time; nothing where that cannot be told.
+
+    Token buckets that are full at the beginning may have it below the bound: that is the emulator's, and is left out.
+    """
+    if frames_of(plan, fabric) > MAX_FRAMES or transport.acknowledgements != "first":
+        return
+    least_s, changes = bound_s(plan.schedule.own, fabric, plan.hosts), capacity_changes(fabric, faults)
+    for time in range(_TIMES_SENT):
+        luck = random.Random(f"{seed}/{time}")
+        took_s = simulate_packets(plan, fabric, spines, luck, transport=transport, changes=changes)
+        if took_s is not None:
+            yield max(took_s, least_s)
 
 
 def jittered(plan: TrafficPlan, jitter: float, random: np.random.Generator) -> TrafficPlan:

@@ -19,8 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "strike" in metafunc.fixturenames:
-        first: int = metafunc.config.getoption("--seed") * 1_000_000
-        metafunc.parametrize("strike", range(first, first + metafunc.config.getoption("--kills")))
+        seed: int = metafunc.config.getoption("--seed")
+        strikes = [(seed, number) for number in range(metafunc.config.getoption("--kills"))]
+        metafunc.parametrize("strike", strikes, ids=[f"{seed}-{number}" for seed, number in strikes])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import tempfile
 import time
@@ -22,10 +23,25 @@ traffic:
   - {collective: permutation, channels: 2, size: 400KB}
 schemes: [ecmp, spray, ethereal]
 seeds: [1]
+captures: uplinks
 """
 RUNS = 3
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL]
 PLANES = ["linux", "ovs"]
+KINDS = {
+    "the command": "",
+    "what makes namespaces": r"unshare --net",
+    "the sandbox's first": r"^\S*python.* emulator\.sandbox ",
+    "a host's holder": r"holder\.py",
+    "the sampler": r"emulator\.meters\.sampler",
+    "the capture": r"emulator\.meters\.capture",
+    "the switch": "ovs-vswitchd unix:",
+    "its database": "ovsdb-server --remote",
+    "the controller": r"controllers\.ovs\.app",
+    "anything": "",
+}
+"""The processes of a run by the form of their command lines; one of each kind is struck in turn."""
+OF_OVS = ("the switch", "its database", "the controller")
 END_S = 60.0
 SYSCTLS = ("net/ipv4", "net/core", "kernel/hostname", "vm/overcommit_memory", "fs/file-max")
 
@@ -59,6 +75,25 @@ def command_line(pid: int) -> str:
         return "(gone)"
 
 
+def of_kind(kind: str, command: int) -> list[int]:
+    """The processes of the run that `command` performs that are of a kind; whatever else it starts is anything."""
+    if kind == "the command":
+        return [command]
+    return sorted(pid for pid in descendants(command) if re.search(KINDS[kind], command_line(pid)))
+
+
+def strike_of(seed: int, number: int) -> tuple[str, signal.Signals, str, random.Random]:
+    """What is struck by which signal on which data plane, and luck for the rest.
+
+    Of as many strikes in a row as there are kinds, each is of another; in two rows, each kind meets SIGKILL.
+    """
+    luck, (row, place) = random.Random(f"{seed} {number}"), divmod(number, len(KINDS))
+    kind = list(KINDS)[place]
+    kills = (seed + row + place) % 2 == 0
+    chosen = signal.SIGKILL if kills else luck.choice([each for each in SIGNALS if each != signal.SIGKILL])
+    return kind, chosen, "ovs" if kind in OF_OVS else luck.choice(PLANES), luck
+
+
 def finished(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "runs.csv") if (out / "runs.csv").exists() else pd.DataFrame({"run_id": []})
 
@@ -86,20 +121,20 @@ def whole_s(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
 
 
 def test_a_strike_leaves_nothing_and_loses_nothing(
-    strike: int, whole_s: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    strike: tuple[int, int], whole_s: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    luck = random.Random(strike)
-    plane, number, part = luck.choice(PLANES), luck.choice(SIGNALS), luck.random()
-    delay_s = part * whole_s[plane]
+    kind, number, plane, luck = strike_of(*strike)
+    # Late enough, and most of what a run starts has ended.
+    delay_s = luck.random() * whole_s[plane] * (1 if kind == "the command" else 0.7)
     path, out, temporary = experiment(tmp_path, plane), tmp_path / "results", tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     before = machine()
     with started("run", str(path), "--out", str(out)) as process:
         time.sleep(delay_s)
-        # The command itself as often as all that it started.
-        victim = process.pid if luck.random() < 0.5 else luck.choice(sorted({process.pid, *descendants(process.pid)}))
-        told = f"{plane}: {number.name} after {delay_s:.2f} s to {command_line(victim)[-90:]}"
+        wait_until(lambda: process.poll() is not None or bool(of_kind(kind, process.pid)), END_S)
+        victim = luck.choice(of_kind(kind, process.pid) or [process.pid])  # by now there may be none of it any more
+        told = f"{plane}: {number.name} after {delay_s:.2f} s to {kind}: {command_line(victim)[-90:]}"
         family, kept = {process.pid, *descendants(process.pid)}, finished(out)
         try:
             os.kill(victim, number)

@@ -115,7 +115,7 @@ def paced(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
 def _open_paced(connections: Connections) -> None:
     _open(connections)
     sent_by = Counter(connection.src_host for connection in connections.plan.connections)
-    for sender, connection in zip(connections.senders, connections.plan.connections, strict=True):
+    for sender, connection in zip(connections.senders.values(), connections.plan.connections, strict=True):
         share = connections.fabric.host_rate_bps // 8 // sent_by[connection.src_host]
         sender.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, share // 2)
 

@@ -143,6 +143,16 @@ def test_shell_takes_commands_from_a_pipe(tmp_path: Path) -> None:
     assert "never" not in done.stdout
 
 
+def test_shell_says_in_a_sentence_that_it_cannot_print(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "shell", str(experiment(tmp_path))],
+            input="nodes\nlinks\n", stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "spraylab: standard output cannot be written: No space left on device\n"
+
+
 def test_shell_on_a_terminal(tmp_path: Path) -> None:
     """Ctrl-C ends the host's command and not the shell; Ctrl-D ends the shell."""
     pid, terminal = pty.fork()
@@ -196,7 +206,8 @@ def test_a_link_that_is_down_is_shown_and_avoided(tmp_path: Path, plane: str) ->
     """Connections open and carry before, while all links of one spine are down, and after."""
     lines = "iperf h1 h3\nlink leaf1 spine1 down\nlinks\n" + "iperf h1 h3\n" * 3 + "link leaf1 spine1 up\nlinks\n"
     done = subprocess.run(
-        [*COMMAND, "shell", str(experiment(tmp_path)), "--set", f"fabric.dataplane={plane}"],
+        [*COMMAND, "shell", str(experiment(tmp_path)), "--set", f"fabric.dataplane={plane}",
+         "--set", "reaction={network: controller}"],
         input=lines + "iperf h1 h99\niperf h1 h3\n", capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

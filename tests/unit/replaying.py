@@ -9,10 +9,12 @@ from typing import Any
 
 from emulator.topology import LeafSpine
 from experiments.runs.messages import played
+from traffic.abreast import Abreast
 from traffic.loopback import LoopbackSockets
+from traffic.outcome import ReplayResult
 from traffic.payload import Anything
 from traffic.plan import Connection, Piece, TrafficPlan, plan_traffic
-from traffic.replay import Replay, ReplayResult
+from traffic.replay import Replay
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
@@ -42,10 +44,16 @@ def play(
     payload: Anything | None = None,
     sockets: LoopbackSockets | None = None,
     transport: Transport = QUICK,
+    processes: int = 1,
 ) -> tuple[ReplayResult, list[float]]:
     """What came of a replay, and the progress that it reported."""
     progress: list[float] = []
-    with Replay(plan, FABRIC, sockets or LoopbackSockets(FABRIC), transport, payload) as replay:
+    sockets = sockets or LoopbackSockets(FABRIC)
+    with (
+        Abreast(plan, FABRIC, sockets, transport, payload, processes)
+        if processes > 1
+        else Replay(plan, FABRIC, sockets, transport, payload)
+    ) as replay:
         return played(replay.run(), progress.append), progress
 
 

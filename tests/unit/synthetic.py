@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from emulator.meters.meters import COUNTERS, Samples
 from emulator.ports import Port, shaping_for
-from emulator.topology import LeafSpine
+from emulator.topology import IP_TCP_HEADER_BYTES, LeafSpine
 from experiments.judge.evidence import Measured, ReplayEvidence
 from experiments.theory.bound import bound_s
+from traffic.outcome import ReplayResult
 from traffic.plan import Connection, TrafficPlan, plan_traffic
-from traffic.replay import ReplayResult
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import SCHEMES, scheme_of
 from traffic.tcpinfo import ConnectionResult
@@ -36,7 +36,7 @@ OFFERED = 1.25
 """What arrives at a port, in its rate."""
 
 _FRAME_BYTES = FABRIC.mtu_bytes + 14
-_SEGMENT_BYTES = FABRIC.mtu_bytes - 52
+_SEGMENT_BYTES = FABRIC.mtu_bytes - IP_TCP_HEADER_BYTES
 _ACK_BYTES = 66
 
 

@@ -146,7 +146,7 @@ def test_what_the_starter_has_behind_a_sign_may_be_written(tmp_path: Path) -> No
     usual |= {"reaction": None, "sweep": None}
     assert written.fabric.failed == ("leaf1-spine2",) and list(written.fabric.spine_rates) == ["spine1"]
     usual["fabric"] = written.fabric.model_copy(update={"spine_rates": None, "failed": ()})
-    assert written.model_copy(update=usual) == plain
+    assert written.model_copy(update=usual).as_json() == plain.as_json()
 
 
 # show

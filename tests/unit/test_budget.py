@@ -103,7 +103,7 @@ TWO = "fabric={leaves: 2, spines: 2, hosts_per_leaf: 256}"
 @pytest.mark.parametrize(
     ("name", "overrides", "said"),
     [
-        ("scale-65536", ["traffic.1.window=4"], "4,294,901,760 flows are more than can be listed (at most 1,000,000)"),
+        ("scale-65536", ["traffic.1.window=4"], "4,294,901,760 flows are more than can be listed (at most 300,000)"),
         ("quick", ["traffic=[{collective: broadcast, size: 1GB, chunks: 100000000}]"], "1,500,000,000 flows"),
         ("quick", [TWO, "traffic=[{collective: alltoall, channels: 64, window: 1}]"], "16,744,448 flows"),
         ("quick", [f"seeds={list(range(1000))}", f"traffic=[{'{collective: alltoall},' * 99}]"], "297,000 runs"),
@@ -127,6 +127,7 @@ def test_what_a_run_would_list_is_refused_before_it(tmp_path: Path) -> None:
 
 
 LARGE = "fabric={leaves: %d, spines: 16, hosts_per_leaf: 16, host_rate: 1mbit}"
+SEEDS = f"seeds={list(range(1000))}"
 ALL_TO_ALL = "traffic=[{collective: alltoall, size: 100MB}]"
 TEN = {
     "strain.jitter": [f"{share}%" for share in range(10)],
@@ -152,13 +153,20 @@ def swept(keys: int) -> str:
         ("quick", [LARGE % 16, ALL_TO_ALL], "65,280 connections, which take 130,660 open files"),
         ("quick", [LARGE % 8, ALL_TO_ALL, "schemes=[subflow-64]"], "1,040,384 connections"),
         ("quick", [LARGE % 32, ALL_TO_ALL], "261,632 connections"),
-        ("quick", [LARGE % 8, ALL_TO_ALL, f"seeds={list(range(1000))}"], "3,000 runs of 48,768,000 flows"),
-        ("quick", [LARGE % 8, ALL_TO_ALL, swept(3)], "1,000 points of 16,256 flows"),
+        (
+            "quick",
+            [LARGE % 8, ALL_TO_ALL, f"seeds={list(range(1000))}", "placement=random"],
+            "3,000 runs of 48,768,000",
+        ),
+        ("quick", [LARGE % 8, ALL_TO_ALL, swept(3)], "1,000 points of 16,256,000 flows in all"),
         ("quick", [swept(10)], "10,000,000,000 points"),
-        ("quick", ["traffic=[{job: ddp, model: resnet50, compute: 1s, ranks: 65536}]"], "more than 1,000,000 flows"),
-        ("quick", ["traffic=[{job: ep, model: mixtral, ranks: 65536, group: 65536}]"], "more than 1,000,000 flows"),
-        ("quick", ["traffic=[{job: pp, model: llama3-8b, group: 4, microbatches: 1000000}]"], "more than 1,000,000"),
-        ("quick", ["traffic=[{astra: LAYERS, unit: us, iterations: 100}]"], "more than 1,000,000 flows"),
+        ("quick", [LARGE % 8, ALL_TO_ALL, f"sweep={{traffic.0.channels: {list(range(1, 65))}}}"], "in all are more"),
+        ("quick", ["traffic=[{collective: broadcast, size: 1GB, chunks: 60000}]"], "900,000 flows are more"),
+        ("quick", ["traffic=[{hpcc: FLOWS}]"], "300,001 flows are more than the 300,000 that are read"),
+        ("quick", ["traffic=[{job: ddp, model: resnet50, compute: 1s, ranks: 65536}]"], "more than 300,000 flows"),
+        ("quick", ["traffic=[{job: ep, model: mixtral, ranks: 65536, group: 65536}]"], "more than 300,000 flows"),
+        ("quick", ["traffic=[{job: pp, model: llama3-8b, group: 4, microbatches: 1000000}]"], "more than 300,000"),
+        ("quick", ["traffic=[{astra: LAYERS, unit: us, iterations: 100}]"], "more than 300,000 flows"),
         (
             "quick",
             [f"traffic=[{{together: [{'{job: ddp, model: resnet50, compute: 1s, ranks: 2},' * 65}]}}]"],
@@ -171,11 +179,17 @@ def test_what_is_too_large_to_emulate_is_refused_before_anything_is_built(
     name: str, overrides: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "most_open_files", lambda: 20_000)
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    flows = tmp_path / "flows.txt"
+    flows.write_text("300001\n" + "0 1 3 100 1000 2.0\n" * 3)
+    given = [each.replace("FLOWS", str(flows)) for each in overrides]
     layers = tmp_path / "layers.txt"
     layers.write_text("DATA\n2000\n" + "conv -1 5 NONE 0 5 NONE 0 5 ALLREDUCE 1048576 5\n" * 2000)
     with pytest.raises(SpecError) as error:
-        replay_work(load_experiment(name, [each.replace("LAYERS", str(layers)) for each in overrides])).check_emulable()
+        replay_work(load_experiment(name, [each.replace("LAYERS", str(layers)) for each in given])).check_emulable()
     assert said in str(error.value) and "\n" not in str(error.value)
+    assert time.process_time() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
 
 
 def test_connections_are_refused_that_have_no_port_or_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

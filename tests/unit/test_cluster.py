@@ -166,6 +166,17 @@ def test_what_a_lost_worker_still_says_is_not_heard(local: Played, work: Program
     assert not (folder.path / "captures" / work.runs[0].run_id).exists()
 
 
+@pytest.mark.parametrize(("run_s", "fabrics"), [(1.0, 2), (100.0, 4)])
+def test_few_fabrics_are_built_for_what_is_short(
+    local: Played, work: Programs, folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch, run_s: float, fabrics: int
+) -> None:
+    monkeypatch.setattr(Programs, "estimate_s", lambda self, run: run_s)
+    with cluster(local) as met:
+        outcomes = list(conducted(met, work, folder, finishing()))
+    assert sum(isinstance(outcome, Built) for outcome in outcomes) == fabrics
+    assert len(ids(outcomes, Done)) == len(work.runs)
+
+
 def test_a_machine_that_comes_later_gets_its_share(work: Programs, folder: ResultsFolder) -> None:
     alone = Played(FIRST)
 

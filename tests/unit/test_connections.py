@@ -24,13 +24,13 @@ from replaying import (
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 from traffic.collectives import build_schedule
-from traffic.connections import Connections, window_bytes
+from traffic.connections import Connections
 from traffic.loopback import LoopbackSockets
 from traffic.payload import Anything
 from traffic.plan import LISTEN_PORT
 from traffic.schedule import Flow
 from traffic.tcpinfo import ConnectionResult
-from traffic.transport import Transport
+from traffic.transport import Transport, window_bytes
 
 
 def test_both_ends_of_a_connection_are_what_the_plan_says() -> None:
@@ -41,7 +41,7 @@ def test_both_ends_of_a_connection_are_what_the_plan_says() -> None:
     try:
         assert {connection.path_tag for connection in plan.connections} == {0, 1, 2}
         for connection, sender, receiver in zip(
-            plan.connections, connections.senders, connections.receivers, strict=True
+            plan.connections, connections.senders.values(), connections.receivers.values(), strict=True
         ):
             source = (sockets.address(connection.src_host), connection.src_port)
             target = (sockets.address(connection.dst_host), LISTEN_PORT)
@@ -54,7 +54,7 @@ def test_both_ends_of_a_connection_are_what_the_plan_says() -> None:
                 assert not end.getblocking()
     finally:
         connections.close()
-    assert {end.fileno() for end in (*connections.senders, *connections.receivers)} == {-1}
+    assert {end.fileno() for end in (*connections.senders.values(), *connections.receivers.values())} == {-1}
 
 
 def test_nothing_is_left_of_a_connection_that_was_closed() -> None:
@@ -80,7 +80,7 @@ def test_connections_begin_with_fitted_windows_where_they_are_asked_for() -> Non
     for windows in ("fitted", "default"):
         connections = Connections(plan, fabric, LoopbackSockets(fabric), replace(QUICK, windows=windows))
         connections.open()
-        clamps = [end.getsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP) for end in connections.receivers]
+        clamps = [end.getsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP) for end in connections.receivers.values()]
         connections.close()
         assert (set(clamps) == {50_000}) == (windows == "fitted")
 
@@ -100,7 +100,7 @@ def test_connections_that_do_not_open_are_counted_and_the_first_is_named() -> No
         connections.open(timeout_s=0.3)
     assert str(caught.value) == "2 of 3 connections did not open in 0.3 s, the first from h3 to h4"
     assert 0.3 <= time.monotonic() - began < 1
-    assert {sender.fileno() for sender in connections.senders} == {-1}
+    assert {sender.fileno() for sender in connections.senders.values()} == {-1}
 
 
 def test_a_stranger_who_knocks_is_sent_away() -> None:

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from synthetic import FABRIC, healthy_run, place, planted
 
 from emulator.bpf import dropped
-from emulator.faults import Blackhole, Degrade, Fault, Loss
+from emulator.faults import Blackhole, ControllerDown, Degrade, Fault, Loss
 from emulator.faults.fault import Change, Happened
 from emulator.topology import LeafSpine
 from experiments.judge.evidence import ReplayEvidence
@@ -96,6 +96,8 @@ def test_a_spine_or_a_leaf_stands_for_all_its_links(tmp_path: Path, where: str, 
         ("at: soon, spine: 1, kind: degrade, rate: 50%", "'soon' is not a time"),
         ("at: 0s, for: 0s, spine: 1, kind: degrade, rate: 50%", "ends as it begins"),
         ("at: 100s, spine: 1, kind: degrade, rate: 50%", "is after the end of 001-alltoall-ecmp-s1"),
+        ("at: 100s, kind: controller_down", "is after the end of 001-alltoall-ecmp-s1"),
+        ("at: 0s, kind: controller_down, link: leaf1-spine1", "link"),
     ],
 )
 def test_what_cannot_break_is_refused_in_one_sentence(tmp_path: Path, fault: str, said: str) -> None:
@@ -111,6 +113,33 @@ def test_two_of_a_kind_on_one_link_at_a_time_contradict_each_other(tmp_path: Pat
     works(tmp_path, f"direction: up, {first}", f"direction: down, at: 0s, {later}")
     with pytest.raises(SpecError, match=r"contradict each other"):
         works(tmp_path, first, f"at: 499ms, {later}")
+
+
+@pytest.mark.parametrize("kind", ["kind: down", "kind: loss, share: 1%", "kind: flap, for: 1s, period: 400ms"])
+def test_what_acts_by_the_same_program_contradicts_each_other_too(tmp_path: Path, kind: str) -> None:
+    first = "at: 0s, for: 500ms, link: leaf1-spine1, kind: blackhole"
+    works(tmp_path, first, f"at: 400ms, link: leaf1-spine2, {kind}")
+    works(tmp_path, first, f"at: 500ms, link: leaf1-spine1, {kind}")
+    with pytest.raises(SpecError, match=r"contradict each other"):
+        works(tmp_path, first, f"at: 400ms, link: leaf1-spine1, {kind}")
+
+
+def test_a_controller_is_lost_once_at_a_time_and_where_there_is_one(tmp_path: Path) -> None:
+    lost = "at: 10%, for: 200ms, kind: controller_down"
+    [fault, _] = first_faults(works(tmp_path, lost, "at: 0s, spine: 1, kind: degrade, rate: 50%"))
+    assert (
+        isinstance(fault, ControllerDown) and fault.for_s == 0.2 and fault.words(FABRIC).startswith("controller_down")
+    )
+    with pytest.raises(SpecError, match=r"contradict each other"):
+        works(tmp_path, lost, "at: 0s, kind: controller_down")
+    routers = {"fabric": {"leaves": 2, "spines": 2, "hosts_per_leaf": 2, "dataplane": "linux"}}
+    content = {"name": "x", "traffic": [{"collective": "alltoall", "size": "4MB"}], "seeds": [1], **routers,
+               "faults": [{"at": "10%", "kind": "controller_down"}]}  # fmt: skip
+    with pytest.raises(SpecError, match=r"faults\.0: Linux routers have no controller to lose") as error:
+        Replays(restore_experiment({**content, "schemes": ["ecmp"]}, "x")).check_emulable()
+    assert len(str(error.value).splitlines()) == 1
+    for more in ({"schemes": ["hedera-100ms"]}, {"schemes": ["ecmp"], "reaction": {"network": "controller"}}):
+        Replays(restore_experiment({**content, **more}, "x")).check_emulable()
 
 
 def test_faults_go_through_a_manifest(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def busy_replay(part: float) -> Fault:
         busy = (time_s > START_S + 0.2) & (time_s < START_S + 1.3)
         waited_s = np.cumsum(np.where(busy, part, 0.8) * np.diff(time_s, prepend=time_s[0]))
         waited = list(zip(time_s.tolist(), waited_s.tolist(), strict=True))
-        return planted(run, result=replace(run.measured.result, waited=waited))
+        return planted(run, result=replace(run.measured.result, waited=[waited]))
 
     return plant
 

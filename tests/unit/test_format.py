@@ -43,7 +43,7 @@ FRAMES_COLUMNS = {
 
 MANIFEST_KEYS = {
     "": "format experiment within command started machine versions sysctls inputs fabric",
-    "experiment": "name fabric traffic schemes transport placement seeds captures faults verify stall_timeout",
+    "experiment": "name fabric traffic schemes transport replay placement seeds captures faults verify stall_timeout",
     "machine": "kernel cores cpu architecture memory_bytes",
     "versions": "python revision spraylab os-ken numpy pandas pyarrow",
     "fabric": "dataplane openvswitch setup_s packet_buffer_bytes shaping",

@@ -105,13 +105,15 @@ def test_a_dry_run_says_how_long_it_takes_and_builds_nothing(small: Path, monkey
         (["frontier", "small.yaml", "--resume", "out"], "--resume takes everything from its folder"),
         (["run", "--resume", "out"], "out was begun by frontier: go on with spraylab frontier --resume out"),
         (["frontier", "--resume", "odd"], "manifest.json: frontier is not as spraylab writes it"),
+        (["frontier", "--resume", "endless"], "manifest.json: frontier is not as spraylab writes it"),
         (["frontier", "--resume", "plain"], "was not begun by frontier: go on with spraylab run --resume plain"),
     ],
 )
 def test_what_cannot_be_is_said(command: list[str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told([*AXIS, "--out", "out"], Played(), monkeypatch)
     kept = json.loads(Path("out/manifest.json").read_text())
-    for name, frontier in (("odd", {"frontier": {"axis": 5}}), ("plain", {})):
+    endless = {"frontier": {**kept["frontier"], "most_seeds": 10**9}}
+    for name, frontier in (("odd", {"frontier": {"axis": 5}}), ("endless", endless), ("plain", {})):
         Path(name).mkdir()
         Path(name, "manifest.json").write_text(json.dumps({**kept, **frontier}))
     Path("plain/manifest.json").write_text(json.dumps({key: kept[key] for key in kept if key != "frontier"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import stat
@@ -18,11 +19,12 @@ from results_example import results_folder
 from synthetic import FABRIC
 from watched import untouched
 
-from emulator.caller import home
+from emulator.caller import as_caller, home
 from experiments import cli
 from experiments.judge.rows import Judged
 from experiments.machine.calibration import calibration_file, load, save
-from experiments.results.folder import ResultsError, ResultsFolder, new_file
+from experiments.results.folder import ResultsError, ResultsFolder, new_file, write_in
+from experiments.results.inputs import restored
 from experiments.results.output import OutputLogs
 from experiments.results.report import report_path, write_report
 from experiments.spec.experiment import load_experiment
@@ -78,6 +80,19 @@ def create(folder: ResultsFolder) -> None:
     ResultsFolder.create(folder.path, {"experiment": {}})
 
 
+def frontier_figure(folder: ResultsFolder) -> None:
+    write_in(folder.inner("figures"), "frontier-1.svg", "<svg/>")
+
+
+def swept_input(folder: ResultsFolder) -> None:
+    content = json.loads((folder.path / "manifest.json").read_text())
+    content["experiment"]["sweep"] = {"traffic.0": [{"matrix": "inputs/perm.cm"}]}
+    content["inputs"] = {"inputs/perm.cm": {"origin": "/perm.cm", "sha256": "0" * 64}}
+    with as_caller():
+        (folder.path / "manifest.json").write_text(json.dumps(content))
+    restored(folder)
+
+
 PROBES: dict[str, tuple[str, Callable[[ResultsFolder], object]]] = {
     "manifest read": ("manifest.json", lambda folder: folder.manifest()),
     "manifest written": ("manifest.json", lambda folder: folder.write_manifest({"experiment": {}})),
@@ -102,6 +117,9 @@ PROBES: dict[str, tuple[str, Callable[[ResultsFolder], object]]] = {
     "page": ("report.html", report),
     "figures' folder": ("figures", report),
     "a figure": ("figures/cct-01-permutation.svg", report),
+    "a frontier's figure": ("figures/frontier-1.svg", frontier_figure),
+    "a frontier's figures' folder": ("figures", frontier_figure),
+    "input that a sweep reads": ("inputs/perm.cm", swept_input),
     "input": ("inputs/perm.cm", copy_in),
     "inputs' folder": ("inputs", copy_in),
 }

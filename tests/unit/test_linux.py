@@ -10,7 +10,15 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controllers.linux.rules import Route, connection_marks, leaf_neighbours, routes, ruleset, spine_neighbours
+from controllers.linux.rules import (
+    Route,
+    connection_marks,
+    detoured,
+    leaf_neighbours,
+    routes,
+    ruleset,
+    spine_neighbours,
+)
 from controllers.tables import (
     Action,
     Deliver,
@@ -219,3 +227,20 @@ def test_every_neighbour_a_route_needs_is_known(fabric: LeafSpine) -> None:
         for route in table:
             if route.port is not None:
                 assert (route.port, route.via or route.prefix.removesuffix("/32")) in known
+
+
+@quick
+@given(st.integers(1, 6), st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
+def test_a_leaf_takes_the_next_uplink_that_is_not_dead(spines: int, failed: set[int], dead: set[int]) -> None:
+    """All else stays as it is; and everything does, where none is left."""
+    fabric = LeafSpine(2, spines, 1)
+    left = fabric.without((0, spine) for spine in failed if spine < spines)
+    usual = routes(left, leaf_table(left, 0))
+    found = detoured(left, usual, dead)
+    alive = [spine for spine in left.live_spines(0, 1) if spine not in dead]
+    ups = {route.table - 1: route for route in found if route.table != MAIN_TABLE}
+    assert {(each.table, each.prefix) for each in found} == {(each.table, each.prefix) for each in usual}
+    assert found - set(ups.values()) == {route for route in usual if route.table == MAIN_TABLE}
+    for spine, route in ups.items():
+        taken = min(alive, key=lambda each: (each - spine) % spines, default=spine)
+        assert (route.port, route.via) == (fabric.leaf_port_to_spine(taken), f"169.254.0.{taken + 1}")

@@ -19,6 +19,7 @@ from experiments.results.folder import ResultsError, ResultsFolder
 from experiments.results.inputs import begun, restored
 from experiments.results.manifest import manifest as asked_of
 from experiments.runs.loads.replays import Replays
+from experiments.runs.loads.sweeps import replay_work
 from experiments.spec.experiment import load_experiment
 
 EXPERIMENT = """\
@@ -55,6 +56,38 @@ def moved(mine: Path, tmp_path: Path) -> ResultsFolder:
     shutil.move(tmp_path / "results", tmp_path / "elsewhere")
     shutil.rmtree(mine.parent)
     return ResultsFolder.open(tmp_path / "elsewhere")
+
+
+def test_files_that_only_a_sweep_names_are_copied_and_keep_their_runs_names(mine: Path, tmp_path: Path) -> None:
+    swept = "sweep: {traffic.0.matrix: [traffic/perm.cm, other/perm.cm], strain.jitter: [0, 5%]}\n"
+    mine.write_text(EXPERIMENT.replace("seeds: [1, 2]\n", swept).replace("  - matrix: other/perm.cm\n", ""))
+    experiment = load_experiment(str(mine))
+    before = [(run.run_id, run.label) for run in replay_work(experiment).runs]
+    assert len(set(before)) == len(before) == 4 * 3 * 3 * 3
+    assert str(tmp_path) not in str(before)
+    begun(tmp_path / "results", asked_of(experiment), experiment, mine)
+    shutil.move(tmp_path / "results", tmp_path / "elsewhere")
+    shutil.rmtree(mine.parent)
+    folder = ResultsFolder.open(tmp_path / "elsewhere")
+    again = restored(folder)
+    assert [(run.run_id, run.label) for run in replay_work(again).runs] == before
+    sent = {tuple(point.experiment.schedule(0, 1).flows) for point in again.points()}
+    assert {flows[0].size_bytes for flows in sent} == {1_000_000, 2_000_000}
+    [other] = (folder.path / "inputs").glob("*/perm.cm")
+    other.write_text(MATRIX)
+    with pytest.raises(ResultsError, match=r"inputs/.*perm\.cm is not as it was copied"):
+        restored(folder)
+
+
+def test_a_sweep_that_leads_out_of_its_folder_is_not_read(mine: Path, tmp_path: Path) -> None:
+    mine.write_text(EXPERIMENT + "sweep: {traffic.0.matrix: [traffic/perm.cm, other/perm.cm]}\n")
+    experiment = load_experiment(str(mine))
+    folder = begun(tmp_path / "results", asked_of(experiment), experiment, mine)
+    content = json.loads((folder.path / "manifest.json").read_text())
+    content["experiment"]["sweep"]["traffic.0.matrix"][1] = "../mine/other/perm.cm"
+    (folder.path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match=r"sweep\.traffic\.0\.matrix is .*, none of its inputs"):
+        restored(ResultsFolder.open(folder.path))
 
 
 def resumed(path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:

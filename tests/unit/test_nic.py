@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.nic import Order, connection_ruleset, spray_ruleset
+from emulator.nic import Order, PerCell, cell_ruleset, connection_ruleset, spray_ruleset
 from emulator.topology import MAX_LEAVES, MAX_SPINES, LeafSpine, Link
 
 FABRIC = LeafSpine(leaves=4, spines=4, hosts_per_leaf=3)
@@ -242,3 +242,63 @@ def test_each_range_of_ports_begins_a_path_further() -> None:
         turns = [[int(mark) for mark in re.findall(r": (\d+)", marks)] for _, _, marks in dealt]
         for turn, after in pairwise(turns):
             assert after == [*turn[1:], turn[0]] and sorted(turn) == [1, 2, 3, 4]
+
+
+# Flowcells
+
+
+class CellNic:
+    """The chain of a ruleset that packets to one leaf go through, as nftables runs it."""
+
+    def __init__(self, ruleset: str, leaf: int) -> None:
+        verdicts = dict(re.findall(r"(10\.\d+\.0\.0/16) : goto (\w+)", ruleset))
+        chain = ruleset.split(f"  chain {verdicts[FABRIC.leaf_prefix(leaf)]} {{\n")[1].split("\n  }")[0]
+        begin, onward, cells = (re.findall(r"([\d-]+) : (?:goto tag)?(\d+)", rule) for rule in chain.splitlines())
+        self._begin = [int(mark) for _, mark in begin]
+        self._onward = {int(mark): int(following) for mark, following in onward}
+        self._cells = [(*map(int, marks.split("-")), int(tag)) for marks, tag in cells]
+        self._begun = 0
+
+    def connection(self, packets: int) -> list[int]:
+        """The tags of a new connection's packets."""
+        mark = self._begin[self._begun % len(self._begin)]
+        self._begun += 1
+        tags = []
+        for _ in range(packets):
+            mark = self._onward[mark]
+            (tag,) = (tag for first, last, tag in self._cells if first <= mark <= last)
+            tags.append(tag)
+        return tags
+
+
+@quick
+@given(st.integers(0, 11), st.integers(0, 2**16 - 1), st.integers(2, 9), st.sampled_from([frozenset(), FAILED]))
+def test_a_connection_goes_on_to_the_next_live_path_after_every_cell(
+    host: int, seed: int, frames: int, failed: frozenset[Link]
+) -> None:
+    fabric = FABRIC.without(failed)
+    near = fabric.leaf_of(host)
+    far = (near + 1) % fabric.leaves
+    live = [spine + 1 for spine in fabric.live_spines(near, far)]
+    sender = CellNic(cell_ruleset(fabric, host, frames, seed), far)
+    beginnings = set()
+    for _ in live:
+        tags = sender.connection(3 * frames * len(live))
+        beginnings.add(tags[0])
+        turns = [tags[frames - 1 + frames * cell : 2 * frames - 1 + frames * cell] for cell in range(2 * len(live))]
+        assert all(len(set(turn)) == 1 for turn in turns), "the first packet is the handshake's"
+        for (before, *_), (after, *_) in pairwise(turns):
+            assert after == live[(live.index(before) + 1) % len(live)]
+    assert beginnings == set(live)
+
+
+def test_a_cell_has_as_many_frames_as_its_bytes_fill() -> None:
+    assert PerCell(64 << 10).frames(FABRIC) == 7  # of 8948 bytes
+    assert PerCell(64 << 10).frames(LeafSpine(2, 2, 2, mtu_bytes=1500)) == 45
+    assert PerCell(1000).frames(FABRIC) == 1
+
+
+def test_what_has_a_path_keeps_it_where_replays_say_so() -> None:
+    first, *_ = cell_ruleset(FABRIC, 0, 7, 1, but_tagged=True).split("policy accept;\n")[1].splitlines()
+    assert first.strip() == "ip dscp != 0 accept"
+    assert "ip dscp !=" not in cell_ruleset(FABRIC, 0, 7, 1)

@@ -13,7 +13,17 @@ import pytest
 from os_ken.ofproto import nicira_ext, ofproto_v1_3, ofproto_v1_3_parser
 from os_ken.ofproto.ofproto_parser import msg as unpack
 
-from controllers.ovs.openflow import program, switch_table
+from controllers.ovs.openflow import (
+    CHECK_PKT_LARGER,
+    COUNTED_TABLE,
+    Table,
+    flow_count,
+    placement,
+    program,
+    question,
+    signal_port,
+    switch_table,
+)
 from controllers.tables import Hash, Rule, leaf_table, spine_table
 from emulator.forwarding import Flowlets, Forwarding, Scheduling, Spraying, as_json, restored
 from emulator.topology import MAX_EMULATED_LEAVES, MAX_SPINES, LeafSpine, Link
@@ -23,6 +33,7 @@ FAILED: frozenset[Link] = frozenset({(0, 1), (1, 2), (2, 2), (2, 3)})
 SEED = 4711
 MAIN_TABLE = 0
 NO_TABLE, COMMIT = 0xFF, 1  # of the connection tracker's action
+SENDER = {"ip_proto": 6, "ipv4_src": FABRIC.host_ip(0), "tcp_src": 10_000, "tcp_dst": 5000}  # of every packet here
 
 
 class Datapath:
@@ -51,7 +62,7 @@ def over_the_wire(messages: Sequence[Any]) -> list[Any]:
 
 
 def programmed(rules: Sequence[Rule], fabric: LeafSpine = FABRIC, seed: int = SEED) -> list[Any]:
-    return over_the_wire(program(Datapath(), fabric, rules, seed))
+    return over_the_wire(program(Datapath(), fabric, Table(rules, seed)))
 
 
 def flows(messages: Sequence[Any]) -> list[Any]:
@@ -66,11 +77,12 @@ def actions(flow: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Sent:
-    """`mark` is what the packet's connection is remembered by from then on."""
+    """`mark` is what the packet's connection is remembered by from then on; `counted`: by a rule of its own."""
 
     port: int
     eth_dst: str | None = None
     mark: int | None = None
+    counted: bool = False
 
 
 def forward(messages: Sequence[Any], destination: str, dscp: int, choice: int = 0, mark: int = 0) -> Sent | None:
@@ -79,7 +91,7 @@ def forward(messages: Sequence[Any], destination: str, dscp: int, choice: int = 
     `mark` is its connection's, which only those rules see that asked the connection tracker before.
     """
     seen = {"reg0": 0, "reg1": 0, "ct_mark": 0}
-    table, eth_dst, kept = MAIN_TABLE, None, None
+    table, eth_dst, kept, alone, counted = MAIN_TABLE, None, None, False, False
     while True:
         rules = [flow for flow in flows(messages) if flow.table_id == table]
         fitting = [rule for rule in rules if _fits(rule, destination, dscp, seen)]
@@ -99,16 +111,22 @@ def forward(messages: Sequence[Any], destination: str, dscp: int, choice: int = 
                 case ofproto_v1_3_parser.OFPActionSetField():
                     seen[action.key] = action.value
                 case ofproto_v1_3_parser.OFPActionOutput():
-                    return Sent(action.port, eth_dst, kept)
+                    return Sent(action.port, eth_dst, kept, counted)
                 case ofproto_v1_3_parser.NXActionCT():
                     assert action.zone_ofs_nbits == Datapath.id, "leaves that share a datapath tell theirs apart"
                     if action.recirc_table == NO_TABLE:
                         assert action.flags == COMMIT
                         kept = next((change.value for change in action.actions), kept)
                     else:
+                        assert alone, "or Open vSwitch in user space would read the marks of several packets first"
                         following, seen["ct_mark"] = action.recirc_table, mark
+                case ofproto_v1_3_parser.NXActionResubmitTable(table_id=resubmitted) if resubmitted == COUNTED_TABLE:
+                    counted = True
                 case ofproto_v1_3_parser.NXActionResubmitTable():
                     following = action.table_id
+                case ofproto_v1_3_parser.NXActionUnknown(subtype=subtype):
+                    assert subtype == CHECK_PKT_LARGER
+                    alone = True
                 case _:
                     seen["reg0"] = choice % (action.max_link + 1)
         if following is None:
@@ -121,8 +139,10 @@ def _fits(flow: Any, destination: str, dscp: int, seen: dict[str, int]) -> bool:
     asks_for_ipv4 = match.pop("eth_type", None) == 0x0800
     tracks = any(isinstance(action, ofproto_v1_3_parser.NXActionCT) for action in actions(flow))
     assert asks_for_ipv4 or not (tracks or flow.table_id == MAIN_TABLE), "what only IPv4 has is asked of IPv4 only"
-    wanted, mask = match.pop("ipv4_dst", ("0.0.0.0", "0.0.0.0"))
+    wanted = match.pop("ipv4_dst", ("0.0.0.0", "0.0.0.0"))
+    wanted, mask = (wanted, "255.255.255.255") if isinstance(wanted, str) else wanted
     fits = int(ip_address(destination)) & int(IPv4Address(mask)) == int(IPv4Address(wanted))
+    fits &= {field: match.pop(field, value) for field, value in SENDER.items()} == SENDER
     fits &= match.pop("ip_dscp", dscp) == dscp
     fits &= {field: match.pop(field, value) for field, value in seen.items()} == seen
     assert not match, f"unknown match {match}"
@@ -143,9 +163,10 @@ every_table = pytest.mark.parametrize(
         leaf_table(FABRIC, 0),
         leaf_table(FABRIC.without(FAILED), 0),
         leaf_table(FABRIC.without(FAILED), 0, Spraying()),
+        leaf_table(FABRIC.without(FAILED), 0, Scheduling(0.5)),
         spine_table(FABRIC),
     ],
-    ids=["leaf", "leaf-failed", "leaf-spraying", "spine"],
+    ids=["leaf", "leaf-failed", "leaf-spraying", "leaf-scheduling", "spine"],
 )
 
 
@@ -246,6 +267,48 @@ def test_spraying_leaf_sends_every_packet_to_the_spine_after_the_last(number: in
             assert tagged == Sent(FABRIC.leaf_port_to_spine(live[0]))
 
 
+def scheduling_leaf(number: int, failed: frozenset[Link] = frozenset()) -> list[Any]:
+    return programmed(leaf_table(FABRIC.without(failed), number, Scheduling(0.5)))
+
+
+@pytest.mark.parametrize("failed", [frozenset(), FAILED])
+@pytest.mark.parametrize("number", range(FABRIC.leaves))
+def test_a_leaf_that_is_polled_hashes_as_ever_and_counts_what_it_hashes(number: int, failed: frozenset[Link]) -> None:
+    plain, polled = leaf(number, failed), scheduling_leaf(number, failed)
+    for host, dscp, choice in product(range(FABRIC.hosts), (0, 2), range(FABRIC.spines)):
+        sent = forward(polled, FABRIC.host_ip(host), dscp, choice)
+        expected = forward(plain, FABRIC.host_ip(host), dscp, choice)
+        assert sent and expected and (sent.port, sent.eth_dst) == (expected.port, expected.eth_dst)
+        up = FABRIC.leaf_of(host) != number
+        assert sent.counted == (
+            up and not (dscp and dscp - 1 in FABRIC.without(failed).live_spines(number, FABRIC.leaf_of(host)))
+        )
+
+
+def test_a_polled_leaf_learns_each_connection_by_its_addresses_and_ports() -> None:
+    (learning,) = (flow for flow in flows(scheduling_leaf(0)) if flow.table_id == COUNTED_TABLE)
+    (learn,) = actions(learning)
+    assert learn.table_id == COUNTED_TABLE and learn.priority > learning.priority
+    copied = {spec.dst[0] for spec in learn.specs}
+    assert copied >= {"ipv4_src_nxm", "ipv4_dst_nxm", "tcp_src_nxm", "tcp_dst_nxm"}
+
+
+def test_a_placed_connection_takes_its_spine_and_is_counted_until_it_is_released() -> None:
+    destination, held = FABRIC.host_ip(5), scheduling_leaf(0)
+    ends = (str(SENDER["ipv4_src"]), destination, int(SENDER["tcp_src"]), int(SENDER["tcp_dst"]))
+    place, release = over_the_wire([placement(Datapath(), FABRIC, ends, spine) for spine in (3, None)])
+    assert place.priority > max(flow.priority for flow in flows(held))
+    for choice in range(FABRIC.spines):
+        sent = Sent(FABRIC.leaf_port_to_spine(3), counted=True)
+        assert forward([*held, place], destination, 0, choice) == sent
+        assert forward([*held, place], FABRIC.host_ip(4), 0, choice) == forward(held, FABRIC.host_ip(4), 0, choice)
+    assert forward([*held, place], destination, 2) == Sent(FABRIC.leaf_port_to_spine(1)), "a path tag goes before"
+    assert release.command == ofproto_v1_3.OFPFC_DELETE_STRICT
+    same = ("table_id", "priority")
+    assert [getattr(release, key) for key in same] == [getattr(place, key) for key in same]
+    assert dict(release.match.items()) == dict(place.match.items())
+
+
 @pytest.mark.parametrize("forwarding", [None, Spraying(), Flowlets(0.1), Scheduling(0.5)])
 def test_what_the_controller_is_told_arrives(forwarding: Forwarding | None) -> None:
     assert restored(json.loads(json.dumps(as_json(forwarding)))) == forwarding
@@ -275,8 +338,40 @@ def test_most_tables_that_failures_can_ask_for_fit_openflow() -> None:
     """A table a set of live spines: at worst one for every other leaf, and OpenFlow numbers 255 of them."""
     large = LeafSpine(MAX_EMULATED_LEAVES, 8, 1)
     failed = frozenset((number, spine) for number in range(1, 250) for spine in range(8) if number >> spine & 1)
-    messages = program(Datapath(), large, leaf_table(large.without(failed), 0), SEED)
+    messages = program(Datapath(), large, Table(leaf_table(large.without(failed), 0), SEED))
     added = flows(over_the_wire(messages))
     assert len({flow.table_id for flow in added}) == 250
     assert max(flow.table_id for flow in added) <= ofproto_v1_3.OFPTT_MAX
     assert max(flow.priority for flow in added) <= 0xFFFF
+
+
+def test_a_protected_leaf_sends_up_by_groups_that_fall_back_to_the_next_spine() -> None:
+    """Each group begins with its own spine and has every other once; no rule sends up past them."""
+    table = Table(leaf_table(FABRIC.without([(0, 1)]), 0), SEED, protected=True)
+    changes = [each.message for each in program(Datapath(), FABRIC, table) if hasattr(each, "message")]
+    groups = [each for each in changes if isinstance(each, ofproto_v1_3_parser.OFPGroupMod)]
+    added = {group.group_id: group for group in groups if group.command == ofproto_v1_3.OFPGC_ADD}
+    live = [0, 2, 3]
+    assert list(added) == [spine + 1 for spine in live]
+    for place, spine in enumerate(live):
+        buckets = added[spine + 1].buckets
+        order = [*live[place:], *live[:place]]
+        assert [bucket.watch_port for bucket in buckets] == [signal_port(each) for each in order]
+        assert [bucket.actions[0].port for bucket in buckets] == [FABRIC.leaf_port_to_spine(each) for each in order]
+    up = {FABRIC.leaf_port_to_spine(spine) for spine in range(FABRIC.spines)}
+    mods = [each for each in changes if isinstance(each, ofproto_v1_3_parser.OFPFlowMod) and each.command == 0]
+    outputs = [action for mod in mods for action in actions(mod)]
+    assert not {each.port for each in outputs if isinstance(each, ofproto_v1_3_parser.OFPActionOutput)} & up
+    assert {each.group_id for each in outputs if isinstance(each, ofproto_v1_3_parser.OFPActionGroup)} == set(added)
+
+
+def test_every_flow_of_a_table_bears_its_cookie_and_other_tables_have_others() -> None:
+    rules = leaf_table(FABRIC, 0)
+    tables = [Table(rules, SEED), Table(rules, SEED + 1), Table(rules, SEED, protected=True), Table(rules[:-1], SEED)]
+    assert len({table.cookie for table in tables}) == len(tables)
+    for table in tables[:2]:
+        found = flows(over_the_wire(program(Datapath(), FABRIC, table)))
+        assert {flow.cookie for flow in found} == {table.cookie}
+        assert len(found) == flow_count(Datapath(), FABRIC, table)
+        asked = question(Datapath(), table)
+        assert (asked.cookie, asked.cookie_mask) == (table.cookie, 2**64 - 1)

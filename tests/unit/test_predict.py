@@ -267,7 +267,9 @@ def test_hashing_is_slow_where_it_collides_and_single_paths_are_not() -> None:
 def test_schemes_differ_little_where_a_leaf_has_one_crossing_flow_per_spine(algorithm: str) -> None:
     # Packed, with as many channels as spines: one flow a channel leaves each leaf at a time.
     traffic = [{"collective": "allreduce", "algorithm": algorithm, "channels": 4, "size": "4MB"}]
-    packed, interleaved = (predict(experiment(traffic=traffic, placement=kind)) for kind in ("packed", "interleaved"))
+    packed, interleaved = (
+        predict(experiment(traffic=traffic, placement=kind, seeds=[3])) for kind in ("packed", "interleaved")
+    )
     assert packed.predicted_cct_s.max() <= 1.02 * packed.predicted_cct_s.min()
     assert packed.congestion_ratio.max() > 1.2, "the hash did collide"
     assert interleaved.predicted_cct_s.max() > 1.2 * interleaved.predicted_cct_s.min()

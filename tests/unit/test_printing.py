@@ -8,10 +8,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import IO
 
+import pandas as pd
 import pytest
 from capture_files import pcap_bytes, records_of, tcp_packet
 from results_example import results_folder
@@ -174,6 +175,46 @@ def test_what_moves_a_cursor_is_not_printed() -> None:
     assert not re.search(r"[\x1b\r\ud800]", stream.getvalue())
 
 
+MOVES = "a\x1b[2Jb\x9b1m\rc"
+
+
+def test_names_in_files_and_arguments_move_no_cursor(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = results_folder(tmp_path / "results", ["alltoall"], seeds=(1,))
+    pd.read_csv(folder.path / "runs.csv").assign(traffic=MOVES[:-2]).to_csv(folder.path / "runs.csv", index=False)
+    (tmp_path / f"{MOVES}.csv").write_text("src,dst,bytes\n0,1,1000\n")
+    for command in (
+        ("show", str(folder.path)),
+        ("show", str(folder.path), "--table", "nccl"),
+        ("import", str(tmp_path / f"{MOVES}.csv"), "--out", str(tmp_path / f"{MOVES}.yaml")),
+        ("import", str(tmp_path / f"{MOVES}.none")),
+        ("init", str(tmp_path / MOVES / "mine")),
+        ("show", MOVES),
+        ("run", MOVES),
+        ("predict", "quick", "--results", MOVES),
+        ("run", "--resume", MOVES),
+        ("report", MOVES),
+        ("captures", MOVES),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(list(command), prog_name="spraylab")
+        said = "".join(capfd.readouterr())
+        assert ended.value.code == 2, said
+        assert "a" in said and not re.search(r"[\x1b\x9b\r]", said), command
+
+
+def test_a_quiet_console_prints_answers_and_warnings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "QUIET_S", 0.01)
+    stream = StringIO()
+    console = Console(stream, quiet=True)
+    console.note("how it goes")
+    with console.waiting(lambda: "still at it"):
+        for _ in console.counted(range(2), "counting", 2):
+            time.sleep(0.05)
+    console.warn("it is slow")
+    console.say("it is enough")
+    assert stream.getvalue() == "warning: it is slow\nit is enough\n"
+
+
 def test_a_sentence_is_one_line_where_there_is_no_terminal() -> None:
     stream = StringIO()
     sentence = "word " * 100 + "end"
@@ -233,6 +274,15 @@ PRINTING = {
     "doctor": ["doctor"],
     "doctor --json": ["doctor", "--json"],
     "report": ["report", "results"],
+    "list": ["list"],
+    "list --json": ["list", "--json"],
+    "schema": ["schema"],
+    "completion": ["completion", "bash"],
+    "show": ["show", "results"],
+    "show --table": ["show", "results", "--table", "nccl"],
+    "show a name": ["show", "quick"],
+    "init": ["init", "mine"],
+    "import": ["import", "job.csv"],
 }
 """Commands that need no root and only print."""
 
@@ -242,6 +292,7 @@ def test_a_full_disk_ends_what_only_prints_in_a_sentence(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], full: IO[str]
 ) -> None:
     results_folder(tmp_path / "results", ["permutation"], seeds=(1,))
+    (tmp_path / "job.csv").write_text("src,dst,bytes\n0,1,1000\n")
     (tmp_path / "mine.pcap").write_bytes(pcap_bytes(records_of([tcp_packet()])))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdout", full)
@@ -251,6 +302,19 @@ def test_a_full_disk_ends_what_only_prints_in_a_sentence(
     assert ended.value.code == 2, said
     assert said.splitlines()[-1] == "spraylab: standard output cannot be written: No space left on device"
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", ["version", "list", "show a name", "run"])
+def test_so_it_does_without_a_buffer(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As PYTHONUNBUFFERED has it, which many containers set."""
+    with FULL.open("wb", 0) as raw:
+        monkeypatch.setattr(sys, "stdout", TextIOWrapper(raw, write_through=True))
+        with pytest.raises(SystemExit) as ended:
+            main(PRINTING[command], prog_name="spraylab")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "spraylab: standard output cannot be written: No space left on device\n"
 
 
 def test_a_reader_that_has_gone_is_told_nothing(

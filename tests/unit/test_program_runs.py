@@ -305,6 +305,19 @@ def test_an_output_that_cannot_be_written_ends_no_experiment(
     assert where == f"spraylab: results: {folder.path}"
 
 
+def test_a_quiet_experiment_says_its_answer_alone(tmp_path: Path, asked: How) -> None:
+    run, work = healthy_run(), programs(experiment(FABRIC, schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
+    loud, quiet = console(), Console(StringIO(), quiet=True)
+    for number, each in enumerate((loud, quiet)):
+        how = replace(asked, out=tmp_path / f"results{number}")
+        perform(work, each, how, None, about=program_of(work), sandbox=script(run))
+    said, heard = (each.stream.getvalue() for each in (loud, quiet))
+    assert "fabric up" in said and ", fidelity " in said
+    assert "fabric up" not in heard and ", fidelity " not in heard
+    assert [line for line in heard.splitlines() if line not in said and "results1" not in line] == []
+    assert said.splitlines()[-3].strip() and heard.splitlines()[-2] == said.splitlines()[-3]
+
+
 def test_without_a_terminal_every_run_has_a_line_as_it_ends(tmp_path: Path, asked: How) -> None:
     run, work = healthy_run(), programs(experiment(FABRIC, schemes=["ecmp", "spray", "ethereal"], seeds=[1]))
     last = console()

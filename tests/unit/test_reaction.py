@@ -46,6 +46,7 @@ def test_a_reaction_reaches_every_job_and_a_manifest(tmp_path: Path) -> None:
         work.prepare(work.runs[0])
         job: Any = work.job(work.runs[0], tmp_path)  # type: ignore[arg-type]
         assert job.reaction == Reaction(detect_s=0.02) and job.load.repath == REPATH
+    assert load(tmp_path, "reaction: {network: local}").network_reaction() == Reaction(detect_s=0.01, local=True)
 
 
 def test_reactions_take_as_much_longer_as_their_fabric(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_without_it_nobody_reacts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reaction", "said"),
     [
-        ("{network: controler}", "none, controller"),
+        ("{network: controler}", "controller"),
         ("{detect: soon}", "is not a time"),
         ("{hosts: {mask: 2s}}", "repath_after: is missing"),
         ("{hosts: {repath_after: 0}}", "is not a time"),
@@ -98,12 +99,16 @@ class Told:
 
     def __init__(self, problem: str = "") -> None:
         self.told: list[tuple[float, Collection[Link]]] = []
+        self.noticed: list[Collection[Link]] = []
         self._problem = problem
 
     def avoid(self, links: Collection[Link]) -> None:
         if self._problem:
             raise EmulatorError(self._problem)
         self.told.append((time.monotonic(), links))
+
+    def notice(self, links: Collection[Link]) -> None:
+        self.noticed.append(links)
 
 
 def test_leaves_are_told_in_order_and_no_sooner_than_it_is_heard() -> None:
@@ -120,6 +125,49 @@ def test_leaves_are_told_in_order_and_no_sooner_than_it_is_heard() -> None:
     assert first and heard[0] + 0.05 <= first.asked_s <= first.confirmed_s
     reactor.heard(time.monotonic(), {(0, 0)})
     assert len(fabric.told) == 2, "what is over is over"
+
+
+def test_leaves_that_react_by_themselves_are_told_nothing() -> None:
+    fabric: Any = Told()
+    reactor = Reactor(Reaction(detect_s=0.001, local=True), fabric)
+    reactor.silence()
+    reactor.heard(time.monotonic(), {(0, 0)})
+    time.sleep(0.1)
+    assert (fabric.noticed, fabric.told) == ([{(0, 0)}], [])
+    reactor.returned(time.monotonic())
+    time.sleep(0.1)
+    reactor.halt()
+    assert [links for _, links in fabric.told] == [()] and fabric.noticed[-1] == {(0, 0)}, (
+        "what it holds stays in force"
+    )
+
+
+def test_what_comes_about_without_a_controller_is_reacted_to_once_it_is_back() -> None:
+    fabric: Any = Told()
+    reactor = Reactor(Reaction(detect_s=0.001), fabric)
+    reactor.silence()
+    heard = [time.monotonic(), time.monotonic() + 0.001]
+    reactor.heard(heard[0], {(0, 0)})
+    reactor.heard(heard[1], {(0, 0), (1, 1)})
+    time.sleep(0.1)
+    assert not fabric.told
+    reactor.returned(back_s := time.monotonic())
+    time.sleep(0.1)
+    reactor.halt()
+    assert [links for _, links in fabric.told] == [{(0, 0), (1, 1)}], "as links are by then"
+    reacted = [reactor.to(each) for each in (*heard, back_s)]
+    assert all(each and each.asked_s >= back_s for each in reacted)
+
+
+def test_a_controller_that_returns_has_switches_hold_what_they_should_whoever_reacts() -> None:
+    fabric: Any = Told()
+    reactor = Reactor(None, fabric)
+    reactor.heard(time.monotonic(), {(0, 0)})
+    reactor.silence()
+    reactor.returned(time.monotonic())
+    time.sleep(0.1)
+    reactor.halt()
+    assert [set(links) for _, links in fabric.told] == [set()]
 
 
 def test_leaves_that_cannot_be_told_fail_the_run() -> None:
@@ -143,7 +191,10 @@ def test_what_nobody_reacts_to_tells_nobody() -> None:
 def moving(scheme: str = "ethereal", flows: int = 1) -> Iterator[tuple[Mover, Connections]]:
     schedule = Schedule("x", "x", 2, 1, 1, [Flow(number, 0, 1, 4000, channel=number) for number in range(flows)])
     connections = Connections(
-        plan_traffic(schedule, FABRIC, range(2), scheme_of(scheme)), FABRIC, LoopbackSockets(FABRIC), QUICK
+        plan_traffic(schedule, FABRIC, range(2), scheme_of(scheme)),
+        FABRIC,
+        LoopbackSockets(FABRIC),
+        QUICK,
     )
     connections.open()
     try:

@@ -78,6 +78,7 @@ def test_what_is_written_back_validates() -> None:
         {**SMALL, "schemes": ["flows"]},
         {**SMALL, "seeds": [-1]},
         {**SMALL, "placement": "loose"},
+        {**SMALL, "replay": {"processes": 0}},
         {**SMALL, "fabric": {**FABRIC, "spines": 64}},
         {**SMALL, "fabric": {**FABRIC, "host_rate": 20}},
         {**SMALL, "fabric": {**FABRIC, "queue": "4mbit"}},

@@ -15,10 +15,9 @@ from click.testing import CliRunner
 from results_example import results_folder
 from synthetic import EVERY_SCHEME
 
-from emulator import nic
 from emulator.files import Folder
 from emulator.forwarding import Flowlets, Scheduling, Spraying
-from emulator.nic import PerConnection, PerPacket, SingleFrames, at_work
+from emulator.nic import PerConnection, PerPacket, SingleFrames, Unstamped
 from emulator.topology import LeafSpine
 from experiments.cli import main
 from experiments.results import plots
@@ -107,8 +106,8 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
     program = Program(("prog",), (0, 1), 5.0)
     work = Programs(experiment(schemes=["ecmp", "first-spine"]), program)
     assert [run.scheme for run in work.runs] == ["ecmp"] and work.left_out == ["first-spine"]
-    by_weight = "spray-weighted, ethereal-weighted"
-    every = f"ecmp, spray, spray-random, ethereal, switch-spray, {by_weight}, flowlet-Tms or hedera-Pms"
+    others = "spray-weighted, ethereal-weighted, presto-64KB"
+    every = f"ecmp, spray, spray-random, ethereal, switch-spray, {others}, flowlet-Tms or hedera-Pms"
     refusal = f"first-spine cannot apply .* write {every}$"
     with pytest.raises(SpecError, match=refusal):
         Programs(experiment(), program)
@@ -119,7 +118,7 @@ def test_a_newcomer_that_has_nothing_for_programs_is_left_out_and_refused(toy: S
 def test_an_unknown_scheme_is_told_of_the_newcomer(toy: Scheme) -> None:
     with pytest.raises(
         ValueError,
-        match="ethereal-weighted, first-spine, subflow-K with K from 2 to 64, mptcp-K with K from 2 to 8, flow",
+        match="presto-64KB, first-spine, subflow-K with K from 2 to 64, mptcp-K with K from 2 to 8, flow",
     ):
         scheme_of("second-spine")
     with pytest.raises(SpecError, match="--scheme: unknown scheme 'second-spine'"):
@@ -194,14 +193,14 @@ def test_help_names_what_programs_can_have(command: str) -> None:
 def test_nics_are_asked_for_what_senders_do_not_do_themselves() -> None:
     asked = {name: scheme_of(name) for name in EVERY_SCHEME}
     sprays = {"spray", "spray-random", "switch-spray"}
-    assert {name for name, scheme in asked.items() if scheme.nic} == sprays
+    assert {name for name, scheme in asked.items() if scheme.nic} == {*sprays, "presto-64KB"}
     assert all(scheme.spreads for scheme in asked.values() if scheme.nic)
-    assert {name for name, scheme in asked.items() if scheme.program_nic} == {*sprays, "ethereal"}
+    assert {name for name, scheme in asked.items() if scheme.program_nic} == {*sprays, "presto-64KB", "ethereal"}
     for name, order in (("spray", PerPacket("round-robin")), ("spray-random", PerPacket("random"))):
         assert asked[name].program_nic == order, "whatever tag a program sets"
         assert asked[name].nic == replace(order, but_tagged=True), "another tenant's connections have their paths"
     assert asked["ethereal"].program_nic == PerConnection()
-    assert asked["switch-spray"].nic == asked["switch-spray"].program_nic == SingleFrames()
+    assert asked["switch-spray"].nic == asked["switch-spray"].program_nic == Unstamped(SingleFrames())
 
 
 def test_leaves_are_asked_by_the_load_for_what_they_do_themselves() -> None:
@@ -263,13 +262,20 @@ def test_a_flowlets_name_has_its_pause(name: str, gap_s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "period_s"), [("hedera-50ms", 0.05), ("hedera-5000ms", 5), ("hedera-99999ms", 99.999)]
+    ("name", "period_s"), [("hedera-200ms", 0.2), ("hedera-5000ms", 5), ("hedera-99999ms", 99.999)]
 )
 def test_the_name_of_hedera_has_its_period(name: str, period_s: float) -> None:
     scheme = scheme_of(name)
     assert scheme.switch == Scheduling(period_s) and scheme.for_programs
     assert scheme.lacking("linux") is None
-    assert "write fabric.dataplane: linux" in str(scheme.lacking("ovs-user")) and scheme.lacking("auto")
+    assert scheme.lacking("ovs-user") is None and scheme.lacking("auto") is None
+
+
+def test_open_vswitchs_counters_are_too_old_to_be_asked_for_more_often() -> None:
+    assert scheme_of("hedera-200ms").lacking("ovs-user") is None
+    often = scheme_of("hedera-199ms")
+    assert "write hedera-200ms or more" in str(often.lacking("ovs-user")) and often.lacking("auto")
+    assert often.lacking("linux") is None
 
 
 def test_what_a_controller_places_is_hashed_first() -> None:
@@ -319,60 +325,3 @@ def test_subflows_have_connections_of_their_own_inside_a_leaf_as_well() -> None:
     assert [(piece.flow, piece.size_bytes) for piece in plan.pieces] == [(0, 250)] * 4 + [(1, 250)] * 4
     assert len({(connection.src_host, connection.src_port) for connection in plan.connections}) == 8
     assert {connection.path_tag for connection in plan.connections} == {UNTAGGED}
-
-
-# NICs at work
-
-
-class Wires:
-    """A fabric that only remembers what its NICs and ports were told."""
-
-    def __init__(self, topology: LeafSpine) -> None:
-        self.topology = topology
-        self.host_pids = [100 + host for host in range(topology.hosts)]
-        self.told: list[object] = []
-
-    def burst(self, frames: int) -> None:
-        self.told.append(frames)
-
-
-@pytest.fixture
-def wires(monkeypatch: pytest.MonkeyPatch) -> Wires:
-    fabric = Wires(LeafSpine(2, 2, 2, burst_frames=4))
-    monkeypatch.setattr(nic, "load", fabric.told.append)
-    return fabric
-
-
-@pytest.mark.parametrize(("kind", "table"), [(PerPacket("random"), "spray"), (PerConnection(), "connections")])
-def test_rules_are_there_meanwhile_and_gone_however_it_ends(wires: Wires, kind: Any, table: str) -> None:
-    def interrupted() -> None:
-        with at_work(kind, wires, seed=7):  # type: ignore[arg-type]
-            [loaded] = [told for told in wires.told if isinstance(told, dict)]
-            assert list(loaded) == wires.host_pids and len(set(loaded.values())) > 1
-            assert all(f"table ip {table} {{" in ruleset for ruleset in loaded.values())
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    *_, gone = [told for told in wires.told if isinstance(told, dict)]
-    assert list(gone) == wires.host_pids
-    assert set(gone.values()) == {f"table ip {table}\ndelete table ip {table}\n"}
-
-
-def test_frames_travel_alone_only_while_packets_are_sprayed(wires: Wires) -> None:
-    for spraying in (PerPacket("round-robin"), SingleFrames()):
-        wires.told.clear()
-        with at_work(spraying, wires, seed=7):  # type: ignore[arg-type]
-            assert [told for told in wires.told if isinstance(told, int)] == [1]
-        assert [told for told in wires.told if isinstance(told, int)] == [1, 4]
-    with at_work(PerConnection(), wires, seed=7):  # type: ignore[arg-type]
-        pass
-    assert [told for told in wires.told if isinstance(told, int)] == [1, 4], (
-        "connections keep their path: no reordering"
-    )
-
-
-def test_without_a_nic_nothing_is_touched(wires: Wires) -> None:
-    with at_work(None, wires, seed=7):  # type: ignore[arg-type]
-        pass
-    assert wires.told == []

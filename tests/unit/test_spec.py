@@ -161,6 +161,8 @@ WRONG = [
     ("name: test", "name: test\nplacement: pack", 2, "placement", "not one of packed, interleaved, random"),
     ("name: test", "name: test\ncaptures: some", 2, "captures", "'some' is not one of none, uplinks, hosts, all"),
     ("name: test", "name: test\nstall_timeout: 10", 2, "stall_timeout", "write a time such as 10ms or 2s"),
+    ("name: test", "name: test\nreplay: {processes: 0}", 2, "replay.processes", "a whole number from 1 to 256"),
+    ("name: test", "name: test\nreplay: {process: 2}", 2, "replay.process", "did you mean 'processes'?"),
     ("name: test", "name: test\nverify: 2", 2, "verify", "2 is not true or false"),
     ("name: test", "name: test\ncolour: red", 2, "colour", "unknown key 'colour'; known are name, fabric, traffic"),
     ("name: test", "name: test\nname: test2", 2, "name", "there twice; keep one"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from traffic.formats.format import Format, FormatError
 from traffic.formats.text import Line, read_lines
+from traffic.jobs.graph import MAX_TASKS
 from traffic.schedule import Flow, Schedule
 
 SAYS = "a flow file of HPCC's family"
@@ -27,6 +28,8 @@ def read_flows(path: Path) -> Schedule:
     if not lines or len(lines[0].words) != 1:
         raise FormatError(f"{path}: its first line is not how many flows follow, such as 2")
     stated = lines[0].whole("how many flows follow", lines[0].words[0])
+    if stated > MAX_TASKS:
+        lines[0].fail(f"{stated:,} flows are more than the {MAX_TASKS:,} that are read")
     if not 1 <= stated <= len(lines) - 1:
         lines[0].fail(f"says {stated} flows and has {len(lines) - 1}: they must be as many, and 1 or more")
     pairs: Counter[tuple[int, int]] = Counter()

@@ -34,6 +34,7 @@ from emulator.inputs import quote
 from traffic.formats.format import Format, FormatError
 from traffic.formats.htsim_writer import write_matrix
 from traffic.formats.text import Line, read_lines
+from traffic.jobs.graph import MAX_TASKS
 from traffic.schedule import Flow, Schedule
 
 _PICOSECONDS = 10**12
@@ -146,6 +147,8 @@ def _parse(path: Path) -> tuple[int, list[_Connection], dict[int, _Trigger]]:
             if connection.id is not None:
                 _check_id(connection, ids.setdefault(connection.id, connection))
             connections.append(connection)
+            if len(connections) > MAX_TASKS:
+                line.fail(f"more connections than the {MAX_TASKS:,} that are read")
         elif word == "trigger":
             trigger = _parse_trigger(line)
             if trigger.id in triggers:

@@ -18,9 +18,10 @@ from traffic.collectives import ScheduleError, algorithm_of, build_schedule
 from traffic.collectives.layout import ELEMENT_BYTES
 from traffic.schedule import Compute, Flow, Placed, Schedule
 
-MAX_TASKS = 1_000_000
-"""Flows and computations of one job: listing as many takes seconds and half a gigabyte."""
+MAX_TASKS = 300_000
+"""Flows and computations of one job: to list as many takes some seconds and half a gigabyte."""
 
+_MOST_BYTES = 2**60  # of a message: beyond, nothing can count them
 _LEAST_PIECES = 16  # no algorithm cuts a channel's part of the message into more, or into one a rank
 
 
@@ -206,6 +207,8 @@ class Graph:
     def _sized(self, size_bytes: float) -> int:
         if not (isfinite(size_bytes) and size_bytes >= 0):
             raise JobError(f"{size_bytes} bytes cannot be sent: write 0 or more")
+        if size_bytes * self._scale.of_bytes >= _MOST_BYTES:
+            raise JobError(f"{size_bytes:g} bytes at a scale of {self._scale.of_bytes:g} are too many: write less")
         return max(1, round(size_bytes * self._scale.of_bytes))
 
     def _check_ranks(self, ranks: Iterable[int]) -> None:

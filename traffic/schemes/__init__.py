@@ -10,6 +10,7 @@ from traffic.schemes.ethereal import ETHEREAL, ETHEREAL_WEIGHTED
 from traffic.schemes.flowlets import FLOWLETS
 from traffic.schemes.hedera import HEDERA
 from traffic.schemes.mptcp import MPTCP
+from traffic.schemes.presto import PRESTO
 from traffic.schemes.scheme import INK, Family, ForPrograms, Look, Needs, Role, Scheme, Split, spare_look
 from traffic.schemes.spray import SPRAY, SPRAY_RANDOM, SPRAY_WEIGHTED, SWITCH_SPRAY
 from traffic.schemes.subflows import SUBFLOWS
@@ -35,7 +36,10 @@ __all__ = [
     "spare_look",
 ]
 
-SCHEMES: tuple[Scheme, ...] = (ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL, SWITCH_SPRAY, SPRAY_WEIGHTED, ETHEREAL_WEIGHTED)
+SCHEMES: tuple[Scheme, ...] = (
+    *(ECMP, SPRAY, SPRAY_RANDOM, ETHEREAL, SWITCH_SPRAY),
+    *(SPRAY_WEIGHTED, ETHEREAL_WEIGHTED, PRESTO),
+)
 FAMILIES: tuple[Family, ...] = (SUBFLOWS, MPTCP, FLOWLETS, HEDERA)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emulator.forwarding import Spraying
-from emulator.nic import PerPacket, SingleFrames
+from emulator.nic import PerPacket, SingleFrames, Unstamped
 from traffic.schemes.scheme import ForPrograms, Look, Scheme
 
 
@@ -61,8 +61,8 @@ SWITCH_SPRAY = Spray(
     role="spraying",
     acts="in the leaf, which counts a connection's packets in its connection tracker",
     source="Dixit et al., INFOCOM 2013; by switches as adaptive or per-packet load balancing",
-    nic=SingleFrames(),
+    nic=Unstamped(SingleFrames()),
     switch=Spraying(),
-    for_programs=ForPrograms("leaves give each packet the next path in turn", SingleFrames()),
+    for_programs=ForPrograms("leaves give each packet the next path in turn", Unstamped(SingleFrames())),
     spreads=True,
 )

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from experiments.machine.calibrate import calibrate
-from experiments.machine.probe import alltoall, fabric_of, medians, permutation
+from experiments.machine.probe import alltoall, fabric_of, medians, permutation, process_counts
 
 _POINTS = ((16, 100_000_000), (64, 25_000_000))
 _SCHEMES = ("ethereal", "spray")
@@ -19,8 +19,9 @@ _SEEDS = (1, 2, 3)
 
 
 def run(hosts: int = 16) -> list[dict[str, Any]]:
-    """First a row for every data plane and burst: the highest faithful rate of `hosts` hosts (see
-    `experiments.machine.calibrate`), and how many times that of Open vSwitch it is. Then a row for every point, burst,
+    """First a row for every data plane and burst, and one for every number of processes that replay single frames on
+    Linux routers: the highest faithful rate of `hosts` hosts (see `experiments.machine.calibrate`), and how many times
+    that of Open vSwitch it is. Then a row for every point, burst,
     collective and scheme on Linux routers: medians of three runs, and how many of them had fidelity "pass".
     """
     points = [(count, rate_bps, burst) for count, rate_bps in _POINTS for burst in _BURSTS]
@@ -28,7 +29,11 @@ def run(hosts: int = 16) -> list[dict[str, Any]]:
 
 
 def capacities(hosts: int) -> list[dict[str, Any]]:
-    found = [row for burst in _BURSTS for row in calibrate((hosts,), burst_frames=burst, say=_say)]
+    found = [
+        {**row, "processes": None} for burst in _BURSTS for row in calibrate((hosts,), burst_frames=burst, say=_say)
+    ]
+    for count in process_counts():
+        found += [{**row, "processes": count} for row in calibrate((hosts,), ["linux"], say=_say, processes=count)]
     of_ovs = next((row["total_bps"] for row in found if row["dataplane"].startswith("ovs")), 0)
     return [
         {
@@ -36,6 +41,7 @@ def capacities(hosts: int) -> list[dict[str, Any]]:
             "dataplane": row["dataplane"],
             "hosts": hosts,
             "burst_frames": row["burst_frames"],
+            "processes": row["processes"],
             "link_mbps": row["rate_bps"] / 1e6,
             "total_gbps": row["total_bps"] / 1e9,
             "times_ovs": round(row["total_bps"] / of_ovs, 2) if of_ovs else None,

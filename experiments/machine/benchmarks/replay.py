@@ -17,10 +17,11 @@ from controllers.dataplane import build
 from emulator.proc import read_machine_cpu
 from emulator.sandbox import Sandbox, raise_open_files
 from emulator.topology import LeafSpine
-from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of, permutation
+from experiments.machine.probe import HOST_COUNTS, Traffic, alltoall, fabric_of, permutation, process_counts
 from experiments.runs.loads.replays import ReplayLoad
 from experiments.runs.messages import played
 from experiments.theory.bound import bound_s
+from traffic.abreast import DEFAULT_PROCESSES, Processes
 from traffic.placement import place
 from traffic.plan import TrafficPlan, plan_traffic
 from traffic.schemes import scheme_of
@@ -38,11 +39,14 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 def run(dataplane: str = "linux") -> list[dict[str, Any]]:
     """A row a measurement. `payload_gb_hops` is payload times the links it crosses; the costs are in CPU seconds for
-    each of those: of the process that drives the sockets, its own (user) and the kernel's on its behalf (system, which
-    includes forwarding done at once), and of the whole machine.
+    each of those: of the processes that drive the sockets, their own (user) and the kernel's on their behalf (system,
+    which includes forwarding done at once), and of the whole machine.
     """
     fabric = fabric_of(_HOSTS, _RATE_BPS)
     measured = [_row(scheme, fabric, dataplane, Traffic(permutation(fabric, 2.0), scheme)) for scheme in _SCHEMES]
+    for count in process_counts():
+        what = f"{count} process{'es' if count > 1 else ''}"
+        measured.append(_row(what, fabric, dataplane, Traffic(permutation(fabric, 2.0)), count))
     bursts = fabric_of(_HOSTS, _RATE_BPS, _BURST_FRAMES)
     measured.append(_row(f"bursts of {_BURST_FRAMES}", bursts, dataplane, Traffic(permutation(fabric, 2.0))))
     measured.append(_many(fabric, dataplane))
@@ -62,11 +66,13 @@ def _many(fabric: LeafSpine, dataplane: str) -> dict[str, Any]:
     return _row(f"{pairs * channels:,} subflows", fabric, dataplane, Traffic(schedule))
 
 
-def _row(what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic) -> dict[str, Any]:
+def _row(
+    what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic, processes: Processes = DEFAULT_PROCESSES
+) -> dict[str, Any]:
     hosts = place("packed", fabric, fabric.hosts)
     plan = plan_traffic(traffic.schedule, fabric, hosts, scheme_of(traffic.scheme))
     with tempfile.TemporaryFile() as log, Sandbox(log) as sandbox:
-        cost = sandbox.call(measure, fabric, dataplane, plan, traffic.seed, timeout_s=_TIMEOUT_S)
+        cost = sandbox.call(measure, fabric, dataplane, plan, traffic.seed, processes, timeout_s=_TIMEOUT_S)
     gb_hops = sum(flow.size_bytes * _hops(fabric, flow.src, flow.dst) for flow in traffic.schedule.flows) / 1e9
     row = {
         "what": what,
@@ -86,24 +92,26 @@ def _row(what: str, fabric: LeafSpine, dataplane: str, traffic: Traffic) -> dict
     return row
 
 
-def measure(fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int) -> dict[str, float]:
+def measure(
+    fabric: LeafSpine, dataplane: str, plan: TrafficPlan, seed: int, processes: Processes = DEFAULT_PROCESSES
+) -> dict[str, float]:
     """Runs in the sandbox: one replay and what it cost."""
     transport = Transport()
     built = build(transport.order(fabric, dataplane), sys.stderr, seed)
-    load = ReplayLoad(plan, transport)
+    load = ReplayLoad(plan, transport, processes=processes)
     built.program(seed, load.hashed, forwarding=load.forwarding)
     opening = time.monotonic()
     with load.ready(built, seed) as play:
         opened = time.monotonic()
-        machine, mine = _machine_s(), os.times()
+        machine = _machine_s()
         result = played(play())
-        spent, now = _machine_s() - machine, os.times()
+        spent = _machine_s() - machine
     return {
         "setup_s": built.timings["ready"],
         "open_s": opened - opening,
         "cct_s": result.cct_s,
-        "user_s": now.user - mine.user,
-        "system_s": now.system - mine.system,
+        "user_s": sum(user_s for user_s, _ in result.cpu_s),
+        "system_s": sum(system_s for _, system_s in result.cpu_s),
         "machine_s": spent,
     }
 

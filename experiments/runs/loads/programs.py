@@ -125,7 +125,7 @@ class Programs(Work):
         return replace(order, congestion_control=self.transport.congestion_control)
 
     @property
-    def processes(self) -> Sequence[int]:
+    def program_hosts(self) -> Sequence[int]:
         return self.program.hosts
 
     @property

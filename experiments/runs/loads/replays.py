@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,17 +34,18 @@ from experiments.spec.budget import (
 )
 from experiments.spec.experiment import Experiment, Point
 from experiments.spec.faults import contradiction
-from experiments.spec.sweep import as_text
 from experiments.spec.yamlfile import dotted
 from experiments.theory.bound import bound_s
 from experiments.theory.capacity import bound_under_s
 from experiments.theory.prediction import Predicted, predict_run
+from traffic.abreast import DEFAULT_PROCESSES, Abreast, Processes, most_processes
 from traffic.connections import NamespaceSockets, Sockets
 from traffic.multipath import MultipathSockets
+from traffic.outcome import ReplayResult
 from traffic.payload import Anything, RealData
 from traffic.plan import LISTEN_PORT, UNTAGGED, TrafficPlan, plan_traffic
 from traffic.repath import Repath
-from traffic.replay import Replay, ReplayResult
+from traffic.replay import Replay
 from traffic.schedule import Schedule
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
@@ -56,13 +58,16 @@ if TYPE_CHECKING:
 class ReplayLoad:
     """A plan to be replayed; with `verify` it carries numbers whose sums are checked. See `Load`.
 
-    By `repath`, hosts move connections that bring nothing any more.
+    By `repath`, hosts move connections that bring nothing any more. `processes` replay it; "auto": one a core where
+    hosts and routers are all that there is, and one beside Open vSwitch. Where connections are moved, or are MPTCP's,
+    it is one whatever is asked.
     """
 
     plan: TrafficPlan
     transport: Transport
     verify: bool = False
     repath: Repath | None = None
+    processes: Processes = DEFAULT_PROCESSES
 
     @property
     def hashed(self) -> Sequence[Endpoints]:
@@ -86,7 +91,7 @@ class ReplayLoad:
                 yield replay.run
             return
         sockets = NamespaceSockets(fabric.topology, fabric.host_pids)
-        with at_work(self.plan.scheme.nic, fabric, seed), self._replay(fabric, sockets, payload) as replay:
+        with at_work(self.plan.scheme.nic, fabric, seed), self._played_by(fabric, sockets, payload) as replay:
             yield replay.run
 
     @contextmanager
@@ -100,6 +105,14 @@ class ReplayLoad:
         ):
             sockets.join(replay.connections)
             yield replay
+
+    def _played_by(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay | Abreast:
+        # A switch that is a process has a core to itself, and is what limits a replay.
+        fitting = 1 if fabric.plane.watched_pids else len(os.sched_getaffinity(0))
+        processes = most_processes(fitting if self.processes == "auto" else self.processes, self.plan)
+        if processes == 1 or self.repath:
+            return self._replay(fabric, sockets, payload)
+        return Abreast(self.plan, fabric.topology, sockets, self.transport, payload, processes)
 
     def _replay(self, fabric: Fabric, sockets: Sockets, payload: Anything) -> Replay:
         return Replay(self.plan, fabric.topology, sockets, self.transport, payload, self.repath)
@@ -121,6 +134,9 @@ class ReplayWork(Work):
     """
 
     predicts = True
+    processes: Processes = DEFAULT_PROCESSES
+    """How many processes replay a run."""
+
     repath: Repath | None = None
     """When hosts move connections that bring nothing any more, if they do."""
 
@@ -129,10 +145,15 @@ class ReplayWork(Work):
 
     def __init__(self) -> None:
         self._prepared: dict[str, _Prepared] = {}
+        self._plans: dict[tuple[int, str, int], TrafficPlan] = {}
 
     @abstractmethod
     def ideal(self, run: Run) -> tuple[Schedule, Sequence[int], float]:
         """Return the schedule of `run`, the host of each rank, and the bound in seconds."""
+
+    def drawn(self, run: Run) -> int:
+        """Return the seed that what `run` sends hangs on; one for all runs of traffic on which no seed tells."""
+        return run.seed
 
     def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
         """What a row of runs.csv says of a run before it ran."""
@@ -164,12 +185,16 @@ class ReplayWork(Work):
         return ()
 
     def prepare(self, run: Run) -> None:
-        plan = self.plan(run)
-        predicted = predict_run(plan, self.topology, run.seed, self.faults(run)) if self.predicts else None
+        key = run.traffic, run.scheme, self.drawn(run)
+        if key not in self._plans:
+            self._plans[key] = self.plan(run)
+        plan = self._plans[key]
+        asked = plan, self.topology, run.seed, self.faults(run), self.transport
+        predicted = predict_run(*asked) if self.predicts else None
         self._prepared[run.run_id] = _Prepared(plan, self.bound_s(run), predicted)
 
     def job(self, run: Run, captures: Folder) -> Job:
-        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.repath)
+        load = ReplayLoad(self._prepared[run.run_id].plan, self.transport, self.verify, self.repath, self.processes)
         return Job(run.run_id, run.seed, load, self.captures, captures / run.run_id, self.faults(run), self.reaction)
 
     def judged(self, run: Run, measured: Measured[ReplayResult], seen: Seen) -> Judged:
@@ -188,7 +213,7 @@ class ReplayWork(Work):
 
     def too_short(self) -> dict[str, str]:
         found = {}
-        for run in {(run.traffic, run.seed): run for run in self.runs}.values():  # schemes send the same
+        for run in {(run.traffic, self.drawn(run)): run for run in self.runs}.values():  # schemes send the same
             schedule, hosts, bound = self.ideal(run)
             if reason := too_short(schedule, self.topology, hosts, bound, self.faults(run)):
                 found[run.label] = reason
@@ -201,20 +226,37 @@ class Replays(ReplayWork):
     def __init__(self, experiment: Experiment, point: Point | None = None) -> None:
         """At `point` of a sweep, rows have a column for each of its values. Raises SpecError for too many runs."""
         super().__init__()
-        self._setting = (
-            {"point": point.label, **{key: as_text(value) for key, value in point.setting.items()}} if point else {}
-        )
+        self._setting = {"point": point.label, **point.setting} if point else {}
         self.take(experiment)
+        self.processes = experiment.replay.processes
         self.verify, self.repath, self.reaction = experiment.verify, experiment.repath(), experiment.network_reaction()
         refuse(too_many_runs(len(experiment.traffic), len(experiment.schemes), len(experiment.seeds)), self.name)
         self.runs = plan_runs(experiment, point.label if point else "")
         self._ideal = lru_cache(maxsize=None)(self._found)
+        self._last_s = lru_cache(maxsize=None)(self._found_last_s)
+        self._senders: dict[tuple[int, str, int], Counter[int]] = {}
 
     def ideal(self, run: Run) -> tuple[Schedule, Sequence[int], float]:
-        return self._ideal(run.traffic, run.seed)[:3]
+        return self._ideal(run.traffic, self.drawn(run))[:3]
+
+    def drawn(self, run: Run) -> int:
+        seeded = self.seeded(run.traffic) or self.experiment.faults
+        return run.seed if seeded else self.experiment.seeds[0]
+
+    def seeded(self, traffic: int) -> bool:
+        """Whether what an entry sends from which host to which hangs on the seed."""
+        experiment = self.experiment
+        return bool(experiment.traffic[traffic].seeded or experiment.placement == "random" or experiment.strains)
+
+    def senders(self, run: Run) -> Counter[int]:
+        """Return how many connections leave each host: of a plan that is made for that, and not kept."""
+        key = run.traffic, run.scheme, self.drawn(run)
+        if key not in self._senders:
+            self._senders[key] = Counter(connection.src_host for connection in self.plan(run).connections)
+        return self._senders[key]
 
     def faults(self, run: Run) -> Sequence[Fault]:
-        return self._ideal(run.traffic, run.seed)[3]
+        return self._ideal(run.traffic, self.drawn(run))[3]
 
     def _found(self, traffic: int, seed: int) -> tuple[Schedule, list[int], float, list[Fault]]:
         """The schedule, the hosts, the bound under what breaks, and what breaks when, by the bound without it."""
@@ -228,20 +270,24 @@ class Replays(ReplayWork):
         under_s = bound_under_s(schedule.own, self.topology, hosts, faults) if faults else 0.0
         return schedule, hosts, max(whole_s, under_s), faults
 
+    def _found_last_s(self, traffic: int, seed: int) -> float:
+        """When the last of the flows starts that have a time to start at."""
+        return max((flow.start_s for flow in self._ideal(traffic, seed)[0].flows), default=0.0)
+
     def identity(self, run: Run, plan: TrafficPlan, dataplane: str) -> dict[str, Any]:
         strained = bool(self.experiment.strains)
         strain = {"strain": str(self.experiment.strain) if strained else ""} if strained or self._setting else {}
         return {**super().identity(run, plan, dataplane), **self._setting, **strain}
 
     def estimate_s(self, run: Run) -> float:
-        last_s = max((flow.start_s for flow in self.ideal(run)[0].flows), default=0.0)
+        last_s = self._last_s(run.traffic, self.drawn(run))
         return max(estimate_s(self.experiment, run, self.bound_s(run)), last_s + RUN_OVERHEAD_S)
 
     def columns(self, run: Run) -> dict[str, str]:
-        plan, faults = self.plan(run), self.faults(run)
+        faults = self.faults(run)
         return {
-            "flows": str(len(plan.schedule.flows)),
-            "connections": str(len(plan.connections)),
+            "flows": str(len(self.ideal(run)[0].flows)),
+            "connections": str(self.senders(run).total()),
             "bound": f"{self.bound_s(run):.2f} s",
         } | ({"faults": "\n".join(fault.words(self.topology) for fault in faults)} if faults else {})
 
@@ -255,9 +301,7 @@ class Replays(ReplayWork):
             schedule, hosts, bound = self.ideal(run)
             fewest = fewest_connections(schedule, hosts, scheme_of(run.scheme))
             refuse(too_many_connections(scheme_of(run.scheme), fewest, self.topology), self.name, run.label)
-            plan = self.plan(run)
-            senders = Counter(connection.src_host for connection in plan.connections)
-            refuse(too_many_connections(plan.scheme, senders, self.topology), self.name, run.label)
+            refuse(too_many_connections(scheme_of(run.scheme), self.senders(run), self.topology), self.name, run.label)
             refuse(too_long(self.experiment.fabric.slower, schedule, bound), self.name, run.label)
         self._check_faults()
 
@@ -280,9 +324,10 @@ class Replays(ReplayWork):
                 )
 
     def pieces_in_all(self) -> int:
-        """Return how many pieces all runs have at least, as far as that can be told without listing them."""
+        """Return how many pieces all plans have at least, as far as that can be told without listing them."""
         flows = [entry.flow_count(self.topology) for entry in self.experiment.traffic]
-        return sum(flows[run.traffic] * scheme_of(run.scheme).connections_per_flow for run in self.runs)
+        plans = {(run.traffic, run.scheme, self.drawn(run)) for run in self.runs}
+        return sum(flows[traffic] * scheme_of(scheme).connections_per_flow for traffic, scheme, _ in plans)
 
     def check_listable(self, run: Run) -> None:
         """Raises SpecError for traffic of more flows than can be listed."""
