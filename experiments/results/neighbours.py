@@ -34,6 +34,13 @@ class Beside:
         longer = f"{self.step_s / self.alone_s - 1:+.1%}".replace("%", " %")
         return self.job, f"{self.step_s:.3g} s", f"{self.alone_s:.3g} s", longer
 
+    @property
+    def sentence(self) -> str:
+        """Return the same for a page."""
+        _, step, alone, longer = self.cells
+        against = f" beside others, {alone} alone ({longer})" if alone else ""
+        return f"{self.scheme}: a step of {self.job} took {step}{against}."
+
 
 def beside(runs: pd.DataFrame) -> list[Beside]:
     """Return every job of every traffic that has several at the same time, of the runs that can be trusted."""

@@ -30,6 +30,8 @@ def test_a_job_is_held_against_itself_alone_under_the_same_scheme() -> None:
         ("spray", "b"): (5.5, None),
     }
     first, second = beside(runs)[:2]
+    assert first.sentence == "ecmp: a step of a took 7 s beside others, 4 s alone (+75.0 %)."
+    assert second.sentence == "ecmp: a step of b took 9 s."
     assert first.cells == ("a", "7 s", "4 s", "+75.0 %") and second.cells == ("b", "9 s", "", "")
 
 
