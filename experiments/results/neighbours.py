@@ -18,7 +18,7 @@ _STEP = re.compile(r"(.+?) ([0-9.eE+-]+) s(?:; |$)")
 class Beside:
     """A job under one scheme: the median of its steps beside others, and that of what has its name alone, if any."""
 
-    HEADINGS: ClassVar = ("job", "step", "alone", "longer")
+    HEADINGS: ClassVar = ("step", "alone", "longer")
 
     traffic: str
     scheme: str
@@ -30,14 +30,14 @@ class Beside:
     def cells(self) -> tuple[str, ...]:
         """Return what a table has under its headings."""
         if self.alone_s is None:
-            return self.job, f"{self.step_s:.3g} s", "", ""
+            return f"{self.step_s:.3g} s", "", ""
         longer = f"{self.step_s / self.alone_s - 1:+.1%}".replace("%", " %")
-        return self.job, f"{self.step_s:.3g} s", f"{self.alone_s:.3g} s", longer
+        return f"{self.step_s:.3g} s", f"{self.alone_s:.3g} s", longer
 
     @property
     def sentence(self) -> str:
         """Return the same for a page."""
-        _, step, alone, longer = self.cells
+        step, alone, longer = self.cells
         against = f" beside others, {alone} alone ({longer})" if alone else ""
         return f"{self.scheme}: a step of {self.job} took {step}{against}."
 

@@ -205,7 +205,7 @@ def render(runs: pd.DataFrame) -> Group:
             _table(
                 "Jobs at the same time",
                 ["scheme", *Beside.HEADINGS],
-                [(each.traffic, [each.scheme, *each.cells]) for each in jobs],
+                [(f"{each.job} in {each.traffic}", [each.scheme, *each.cells]) for each in jobs],
                 "medians of the same runs; alone: the step of the traffic that is this job alone, where there is one",
             )
         )

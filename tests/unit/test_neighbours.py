@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from experiments.results.neighbours import beside
+from experiments.results.overview import render
 
 
 def rows(*found: tuple[str, str, float, str | None, str]) -> pd.DataFrame:
@@ -32,7 +36,17 @@ def test_a_job_is_held_against_itself_alone_under_the_same_scheme() -> None:
     first, second = beside(runs)[:2]
     assert first.sentence == "ecmp: a step of a took 7 s beside others, 4 s alone (+75.0 %)."
     assert second.sentence == "ecmp: a step of b took 9 s."
-    assert first.cells == ("a", "7 s", "4 s", "+75.0 %") and second.cells == ("b", "9 s", "", "")
+    assert first.cells == ("7 s", "4 s", "+75.0 %") and second.cells == ("9 s", "", "")
+
+
+def test_no_number_is_cut_where_names_are_long() -> None:
+    long = "a-name-of-a-file-that-somebody-gave-it-" * 3
+    runs = rows((f"a+{long}", "ecmp", 9.0, f"a 6 s; {long} 9.25 s", "pass"), (long, "ecmp", 5.0, None, "pass"))
+    told = runs.assign(run_id=["1", "2"], explained="yes", cct_over_bound=1.0, congestion_ratio=1.0)
+    said = StringIO()
+    Console(width=80, file=said).print(render(told))
+    lines = said.getvalue().splitlines()
+    assert any("9.25 s" in line and "+85.0 %" in line for line in lines) and max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("words", ["", "nothing", "a much s", "a 1e9e9 s; b", None])
