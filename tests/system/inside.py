@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -337,3 +338,29 @@ def reprogrammed(topology: LeafSpine, dataplane: str) -> tuple[int, int, int]:
     at_switches = [number for number, port in enumerate(fabric.ports) if not port.at_host]
     astray = int(delta.rx_packets.iloc[at_switches].sum() - delta.tx_packets.iloc[at_switches].sum())
     return times, astray, sum(each.retransmitted_segments for each in result.connections)
+
+
+def controller_returns(topology: LeafSpine) -> tuple[float, float, int]:
+    """How old a switch's youngest rule is once its controller was killed while a connection played, and has come back;
+    how long ago it was killed; and segments sent again.
+    """
+    fabric = build(topology, dataplane="ovs")
+    plan = tagged(topology, 0, topology.hosts - 1, 0, topology.host_rate_bps // 8 * 2)
+    with Replay(plan, topology, NamespaceSockets(topology, fabric.host_pids), Transport()) as replay:
+        steps = replay.run()
+        next(steps)
+        time.sleep(1)  # rules tell their age in tenths of a second
+        killed_s = time.monotonic()
+        fabric.plane.lose_controller()
+        next(steps)
+        fabric.plane.restore_controller()
+        result = played(steps)
+        fabric.avoid(())
+    said = [
+        subprocess.run(
+            ["ovs-ofctl", "-OOpenFlow13", "dump-flows", switch], capture_output=True, text=True, check=True, timeout=10
+        ).stdout
+        for switch in ("leaf1", "spine1")
+    ]
+    ages_s = [float(age) for each in said for age in re.findall(r"duration=([\d.]+)s", each)]
+    return min(ages_s), time.monotonic() - killed_s, sum(each.retransmitted_segments for each in result.connections)

@@ -92,8 +92,8 @@ def test_a_worker_that_is_killed_costs_no_run_and_leaves_nothing(
     with log.open("wb") as said:
         running = subprocess.Popen(asked(tmp_path, file), stdout=said, stderr=said)
     try:
-        # The killed one has a fabric and a run under way.
-        until(lambda: (out / "runs.csv").exists() and log.read_text().count("fabric up") >= 2)
+        # The killed one has finished a run, and has a fabric and another under way.
+        until(lambda: (out / "runs.csv").exists() and pd.read_csv(out / "runs.csv").machine.nunique() == 2)
         of_fabric = descendants(workers[0].pid)
         assert of_fabric
         workers[0].send_signal(signal.SIGKILL)

@@ -64,3 +64,11 @@ def test_without_a_controller_packets_go_on_and_are_not_rerouted(tmp_path: Path,
         row = judged.row
         assert (row["destroyed_packets"], row["drops_packets"], row["timeouts"]) == (0, 0, 0), scheme
         assert set(judged.frames["faults"].port) == {"controller"}
+
+
+def test_a_controller_that_comes_back_touches_no_rule(sandbox: Sandbox) -> None:
+    """All rules are older than its death, and no packet was lost to it."""
+    topology = LeafSpine(2, 2, 2, host_rate_bps=20_000_000, fabric_rate_bps=20_000_000)
+    youngest_s, killed_s, retransmitted = sandbox.call(inside.controller_returns, topology, timeout_s=60)
+    assert youngest_s > killed_s + 0.5
+    assert retransmitted == 0
