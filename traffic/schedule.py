@@ -89,7 +89,8 @@ class Schedule:
     `size_bytes` is the message size as nccl-tests counts it, and `busbw_factor` what algbw is multiplied by to give
     busbw (nccl-tests, doc/PERFORMANCE.md). `collectives` are those that the flows of a job carry out, and `repairs`
     says in clauses what was wrong with the file it is from and could be mended. `parts` are the jobs that run at the
-    same time, where they are several, and `requests` what is asked of servers.
+    same time, where they are several, and `requests` what is asked of servers. `hosts` are those of its ranks where the
+    traffic itself says so.
     """
 
     collective: str
@@ -104,6 +105,7 @@ class Schedule:
     repairs: Sequence[str] = field(default=(), repr=False)
     parts: Sequence[Part] = field(default=(), repr=False)
     requests: Sequence[Request] = field(default=(), repr=False)
+    hosts: Sequence[int] | None = field(default=None, repr=False)
 
     @cached_property
     def own(self) -> Schedule:

@@ -119,8 +119,8 @@ def _columns() -> Entries:
     from experiments.results.columns import files
 
     for file, columns in files().items():
-        place = "" if file == "runs.csv" else f", of {file}"
-        yield from ((name, f"{says}{place}") for name, says in columns.items())
+        of = "" if file == "runs.csv" else f"{file}: "
+        yield from ((f"{of}{name}", says) for name, says in columns.items())
 
 
 KINDS = {

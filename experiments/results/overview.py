@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.judge.rows import PASS
+from experiments.results.neighbours import Beside, beside
 from experiments.results.tables import Cell, table_of_collectives
 from experiments.theory.prediction import EXPLAINED
 
@@ -197,6 +198,15 @@ def render(runs: pd.DataFrame) -> Group:
                 "medians of the same runs; exposed: of a step, what the rank with most of it did not compute; overlap: "
                 "of the time in which ranks communicate, what they compute meanwhile; requests: 99 of 100 and their "
                 "answers were under way for less",
+            )
+        )
+    if jobs := beside(runs):
+        tables.append(
+            _table(
+                "Jobs at the same time",
+                ["scheme", *Beside.HEADINGS],
+                [(f"{each.job} in {each.traffic}", [each.scheme, *each.cells]) for each in jobs],
+                "medians of the same runs; alone: the step of the traffic that is this job alone, where there is one",
             )
         )
     if not counts:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.judge.rows import PASS
+from experiments.results.neighbours import beside
 from experiments.results.overview import PAGE, Column, shown, summary
 from experiments.results.plots import css_colour
 from experiments.results.sections import Results, of_part, parts_of
@@ -39,6 +40,9 @@ def page_table(everyone: Sequence[Results], marks: Sequence[str]) -> dict[str, A
         for each, mark in zip(summaries, marks, strict=True):
             lines = each[each.traffic == traffic] if len(each) else each
             group["why"] += [(mark, sentence) for sentence in why(lines[lines.really > 0] if len(lines) else lines)]
+    for each, mark in zip(everyone, marks, strict=True):
+        for job in beside(each.runs):
+            traffics[job.traffic]["why"].append((mark, job.sentence))
     return {"titles": [column.title for column in columns], "traffics": traffics}
 
 

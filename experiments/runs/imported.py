@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -88,10 +89,13 @@ def imported(path: Path, key: str | None, ranks: int | None, options: Mapping[st
         there = path.is_file()
     if len(tried) == 1 or not there:
         raise NotImported(tried[0])
+    if begun := [error for error in tried if _BEYOND_THE_FIRST_LINE.match(error.rpartition(path.name)[2])]:
+        raise NotImported(begun[-1])  # its first line is right; what is alike but for more words in it comes later
     names = ", ".join(form.key for form in likely)
     raise NotImported(f"{path}: is of none of the formats {names}; name one with --format to see what is wrong")
 
 
+_BEYOND_THE_FIRST_LINE = re.compile(r":([2-9]|[1-9][0-9]+): ")
 _SCALED = ("scale", "network", "straggler", "ranks")
 
 

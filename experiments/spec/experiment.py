@@ -225,6 +225,8 @@ class Experiment(Keys):
 
     def hosts(self, schedule: Schedule, seed: int) -> list[int]:
         """The host of each rank of `schedule`."""
+        if schedule.hosts is not None:
+            return list(schedule.hosts)
         return place(self.placement, self.fabric.shape(), schedule.ranks, seed)
 
     def points(self) -> list[Point]:

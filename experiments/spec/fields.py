@@ -149,18 +149,6 @@ def _format_rate(rate_bps: int | Auto) -> str:
     return rate_bps.value if isinstance(rate_bps, Auto) else format_rate_bps(rate_bps)
 
 
-_AT_ONCE = "0s"
-
-
-def _start(text: str) -> float:
-    return 0.0 if text.strip() in ("0", _AT_ONCE) else parse_time_s(text)
-
-
-def format_start_s(start_s: float) -> str:
-    """Write a time at which something starts, which may be 0."""
-    return format_time_s(start_s) if start_s else _AT_ONCE
-
-
 def _text(pattern: str) -> WithJsonSchema:
     """What editors are told of a field that is written as text."""
     return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$"})
@@ -171,4 +159,12 @@ RateBps = Annotated[
 ]
 SizeBytes = Annotated[int, _written(parse_size_bytes), PlainSerializer(format_size_bytes), _text(SIZE_PATTERN)]
 TimeS = Annotated[float, _written(parse_time_s), PlainSerializer(format_time_s), _text(TIME_PATTERN)]
-StartS = Annotated[float, _written(_start), PlainSerializer(format_start_s), _text(f"{_AT_ONCE}|{TIME_PATTERN}")]
+
+_AT_ONCE = "0s"
+DelayS = Annotated[
+    float,
+    _written(lambda text: 0.0 if text in ("0", _AT_ONCE) else parse_time_s(text)),
+    PlainSerializer(lambda seconds: format_time_s(seconds) if seconds else _AT_ONCE),
+    _text(f"{_AT_ONCE}|{TIME_PATTERN}"),
+]
+"""A time that may be none."""

@@ -51,7 +51,9 @@ def step_columns(
         found |= _of_steps(schedule, training, started_s, finished_s, bound_s)
     steps = []
     for part in schedule.parts:
-        windows = _windows([each for each in training if each.rank in part.ranks], started_s, finished_s)
+        computing = [each for each in training if each.rank in part.ranks]
+        own = [flow.id for flow in schedule.flows if flow.src in part.ranks] + [each.id for each in computing]
+        windows = _windows(computing, finished_s, min((started_s[id] for id in own), default=0.0)) if computing else []
         steps += [f"{part.name} {_step_s(windows):.4g} s"] if windows else []
     if len(steps) > 1:
         found["job_steps"] = "; ".join(steps)
@@ -86,7 +88,7 @@ def _of_steps(
     bound_s: float,
 ) -> dict[str, Value]:
     computing, sending = _spans(schedule, training, started_s, finished_s)
-    windows = _windows(training, started_s, finished_s)
+    windows = _windows(training, finished_s, min(started_s))
     ranks = sorted({compute.rank for compute in training})
     exposed = [
         [end - start - _length(_within(computing[rank], start, end)) for rank in ranks] for start, end in windows
@@ -123,12 +125,12 @@ def _step_s(windows: Sequence[Span]) -> float:
     return median(end - start for start, end in windows)
 
 
-def _windows(training: Sequence[Compute], started_s: Sequence[float], finished_s: Sequence[float]) -> list[Span]:
-    """The steps that count."""
+def _windows(training: Sequence[Compute], finished_s: Sequence[float], begins_s: float) -> list[Span]:
+    """The steps that count of what begins at `begins_s`."""
     ends: dict[int, float] = defaultdict(lambda: float("-inf"))
     for compute in training:
         ends[compute.iteration] = max(ends[compute.iteration], finished_s[compute.id])
-    ordered = [min(started_s), *(ends[iteration] for iteration in sorted(ends))]
+    ordered = [begins_s, *(ends[iteration] for iteration in sorted(ends))]
     windows = list(pairwise(ordered))
     return windows[1:] or windows
 

@@ -111,6 +111,7 @@ BOTH = b'{"a": [0, 1], "b": [0, 1]}'
         (trace(), "has no node"),
         (zipped(r0=ring(0, 2), r2=ring(1, 2)), "has no trace a rank"),
         (zipped(r0=ring(0, 2), r1=trace(node(1, COMPUTE))), "rank 0 receives from rank 1 what is never sent"),
+        (ring(0, 2), "what is never sent: a file alone is what all ranks do, so put those of all ranks in a zip"),
         (zipped(r0=trace(*COLLECTIVES), r1=trace(*TURNED), groups=BOTH), "waits for itself, through others or other"),
         (zipped(r0=trace(*COLLECTIVES), r1=trace(COLLECTIVES[0]), groups=BOTH), "rank 1 has other collectives"),
         (zipped(r0=trace(*COLLECTIVES), groups=b'{"a": [0, 5]}'), "comm_group.json is not groups of ranks 0 to 0"),

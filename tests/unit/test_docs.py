@@ -86,7 +86,7 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)
 def test_commands_are_as_the_command_line_has_them(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```sh\n(.*?)```", file.read_text(), re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", file.read_text().replace("\\\n", " "), re.DOTALL)
     for line in (line for block in blocks for line in block.splitlines()):
         if line.startswith("./spraylab ") and "..." not in line:
             check_example(line)

@@ -260,6 +260,22 @@ def test_forward_passes_are_run_again_from_the_checkpoint(tmp_path: Path) -> Non
     ]
 
 
+def test_resnet50_computes_as_long_as_astra_sim_takes_with_communication_hidden(tmp_path: Path) -> None:
+    """astra-sim#222: Resnet50_DataParallel.txt, its times as microseconds, takes 1,082,450 us in all."""
+    wide = [(3648, 3456, 9984), (10944, 10368, 14144), (3456, 3648, 7488)]  # forward, input and weight gradient
+    middle, narrow = [(2592, 2336, 4096), (6480, 5840, 6656)], [(3539, 2832, 1476), (6372, 6372, 2756)]
+    deep = [(14156, 8976, 4706), (20196, 20196, 9826)]
+    out = [(2336, 2592, 5120), (2832, 3539, 2832), (8976, 14156, 6536)]
+    times = [(13003, 12864, 32291), (3456, 3648, 7488), (3456, 3456, 7488), *wide[1:], *wide * 2]
+    times += [(2592, 2592, 6144), (3648, 3520, 9984), middle[1], out[0], *[*middle, out[0]] * 2, *middle]
+    times += [(3146, 2592, 5120), (5664, 5664, 3856), (3539, 3146, 4096), narrow[1], *[out[1], *narrow] * 5]
+    times += [(12583, 3539, 2832), (17952, 17952, 10632), (14156, 12583, 2952), deep[1], *[out[2], *deep] * 2]
+    times += [(12288, 14156, 6536), (16416, 27708, 9220)]
+    rows = [f"l{n} -1 {f} NONE 0 {i} NONE 0 {w} ALLREDUCE 4096 0" for n, (f, i, w) in enumerate(times)]
+    schedule = read("astra", "\n".join(["DATA", "54", *rows]), tmp_path, unit="us")
+    assert seconds(schedule) * 1e6 == pytest.approx(1_082_450, abs=1e-3)
+
+
 def test_a_transformer_of_the_tutorials_computes_as_long_as_astra_sim_says(tmp_path: Path) -> None:
     """astra-sim#139: gpt3.txt of the tutorials with compute-scale 0.41 has a ComputeTime of 575,821.446 us."""
     times = [9072581] * 3 + [756048] * 2 + [9072581] + [36290323] * 2 + [11813]

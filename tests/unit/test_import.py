@@ -52,6 +52,12 @@ def test_a_job_is_told_by_its_collectives_bytes_and_computing() -> None:
     assert told["repaired"] == "nothing"
 
 
+def test_a_collective_of_no_bytes_and_of_a_name_that_is_not_known_is_left_out_and_counted() -> None:
+    Path("job.txt").write_text(DATA.replace("NONE 0", "ALLGATHER_DP_EP 0", 1))
+    status, said = run("job.txt", "--ranks", "8")
+    assert status == 0 and "is left out, 1 in all ('ALLGATHER_DP_EP')" in said
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -65,12 +71,15 @@ def test_a_job_is_told_by_its_collectives_bytes_and_computing() -> None:
         (("tree.goal", "--set", "receives=" + "[" * 3000), "the value is not valid YAML"),
         (("tree.goal", "--set", "receives=!!python/name:os.system x"), "!!python"),
         (("tree.goal", "--out", "there.yaml"), "there.yaml: is there already; name another file with --out"),
+        (("cut.txt",), "cut.txt:2: the file says 9 layers and has 1: they must be as many"),
         (("odd.txt",), "odd.txt: is of none of the formats hpcc, astra"),
     ],
 )
 def test_what_cannot_be_imported_is_said_in_a_sentence(words: tuple[str, ...], sentence: str) -> None:
     Path("tree.goal").write_text(GOAL)
     Path("there.yaml").write_text("mine")
+    layer = "a -1 1 NONE 0 1 NONE 0 1 ALLGATHER_DP_EP 8 1"
+    Path("cut.txt").write_text(f"HYBRID_TRANSFORMER model_parallel_NPU_group: 2 ep: 2\n9\n{layer}\n")
     Path("odd.txt").write_text("nothing that is known\n")
     status, said = run(*words)
     assert status == 2 and sentence in said and said.count("\n") == 1

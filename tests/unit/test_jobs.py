@@ -9,11 +9,15 @@ import pytest
 
 from emulator.topology import LeafSpine
 from experiments.spec.traffic import read_entry
+from experiments.theory.fluid import simulate
+from experiments.theory.loads import choose_spines
 from experiments.theory.told import critical_path_s
 from traffic.jobs import JOBS, MODELS, JobError, Scale, Training, draw_up
 from traffic.jobs.job import buckets
 from traffic.jobs.split import shares
+from traffic.plan import plan_traffic
 from traffic.schedule import Flow, Schedule
+from traffic.schemes import scheme_of
 
 RANKS = 16
 
@@ -157,6 +161,11 @@ def test_without_a_time_computing_follows_from_parameters_and_tokens() -> None:
     schedule = entry.schedule(LeafSpine(1, 1, 2), "packed", 1)
     computing = sum(each.seconds for each in schedule.computes if each.rank == 0 and each.iteration == 0)
     assert computing == pytest.approx(6 * 8_030_261_248 * 8192 / 400e12)
+    for job, model, sharing in (("tp", "llama3-8b", 2), ("pp", "llama3-8b", 2), ("ep", "mixtral", 1)):
+        split = read_entry({"job": job, "model": model, "group": 2, "microbatches": 2})
+        tasks = split.schedule(LeafSpine(1, 1, 2), "packed", 1).computes
+        work = 6 * MODELS[model].active * 4096 / 400e12 / sharing
+        assert sum(each.seconds for each in tasks if each.iteration == 0) == pytest.approx(2 * work)
     with pytest.raises(JobError, match="nothing says how long resnet50 computes: write compute"):
         read_entry({"job": "ddp", "model": "resnet50"}).schedule(LeafSpine(1, 1, 2), "packed", 1)
 
@@ -195,3 +204,69 @@ def test_several_jobs_are_on_ranks_of_their_own_and_none_waits_for_another() -> 
     assert [(f.src - 4, f.dst - 4, f.size_bytes) for f in schedule.flows if f.src >= 4] == first
     with pytest.raises(ValueError, match="is not a list of 1 to 64 entries"):
         read_entry({"together": []})
+
+
+def on(places: list[str], ranks: int = 3) -> list[int]:
+    """The hosts of two jobs of so many ranks at `places`, on two leaves of four hosts."""
+    job = {"job": "ddp", "model": "resnet50", "compute": "1s", "ranks": ranks}
+    content = {"together": [job] * len(places), "hosts": places}
+    hosts = read_entry(content).schedule(LeafSpine(2, 2, 4), "random", 1).hosts
+    assert hosts is not None
+    return list(hosts)
+
+
+@pytest.mark.parametrize(
+    ("places", "hosts"),
+    [
+        (["0-2", "5-7"], [0, 1, 2, 5, 6, 7]),
+        (["6,0,4", "packed"], [6, 0, 4, 1, 2, 3]),
+        (["packed", "spread"], [0, 1, 2, 3, 4, 5]),
+        (["spread", "packed"], [0, 4, 1, 2, 3, 5]),
+    ],
+)
+def test_every_job_lives_where_it_is_put(places: list[str], hosts: list[int]) -> None:
+    assert on(places) == hosts
+
+
+@pytest.mark.parametrize(
+    ("places", "ranks", "sentence"),
+    [
+        (["0-2", "2-4"], 3, "hosts 2-4: host 2 is taken already: a host has one rank"),
+        (["0,1,1", "packed"], 3, "hosts 0,1,1: host 1 is taken already"),
+        (["0-3", "packed"], 3, "hosts 0-3 are 4, and ddp-resnet50 has 3 ranks: they must be as many"),
+        (["6-8", "packed"], 3, "hosts 6-8: the fabric has hosts 0 to 7"),
+        (["packed", "spread"], 5, "hosts spread are 3, and ddp-resnet50 has 5 ranks"),
+    ],
+)
+def test_jobs_that_cannot_live_there_are_refused(places: list[str], ranks: int, sentence: str) -> None:
+    with pytest.raises(JobError, match=sentence):
+        on(places, ranks)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"hosts": ["0-3", "near"]}, "'near' is no place; write hosts such as 0-7 or 0,4,8-9, or packed or spread"),
+        ({"hosts": ["3-0", "packed"]}, "'3-0' is no place"),
+        ({"hosts": ["packed"]}, "a list of 1 for 2 entries; write one for each"),
+        ({"start": ["1s"]}, "a list of 1 for 2 entries; write one for each"),
+    ],
+)
+def test_places_and_starts_that_are_none_are_refused(keys: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        read_entry({"together": [{"requests": 4, "clients": 2, "pool": 2}] * 2} | keys)
+
+
+def test_a_job_that_starts_later_does_everything_so_much_later() -> None:
+    job = {"job": "fsdp", "model": "gpt2-small", "compute": "1s", "ranks": 2, "scale": 0.001}
+    asked = {"requests": 4, "clients": 1, "pool": 1, "serve": "1s"}
+    fabric = LeafSpine(2, 2, 2, 10_000_000, 10_000_000)
+    for entry in (job, asked):
+        at_once, later = (
+            read_entry({"together": [entry], "start": [start]}).schedule(fabric, "packed", 1) for start in ("0s", "2s")
+        )
+        plans = [plan_traffic(each, fabric, range(each.ranks), scheme_of("spray")) for each in (at_once, later)]
+        first, second = (simulate(plan, fabric, choose_spines(plan, fabric, 1)) for plan in plans)
+        count = len(at_once.tasks)
+        assert read_entry({"together": [entry], "start": ["2s"]}).settings()["start"] == "2.0"
+        assert list(second.end_s[:count]) == pytest.approx([end + 2 for end in first.end_s])

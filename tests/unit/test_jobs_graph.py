@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replaying import FABRIC as LOOPBACK
 from replaying import MB, dependencies_kept, plan_of, play
 
 from emulator.topology import LeafSpine
@@ -14,6 +15,7 @@ from experiments.theory.bound import bound_s
 from experiments.theory.fluid import simulate
 from experiments.theory.loads import choose_spines
 from traffic.collectives import COLLECTIVES, build_schedule
+from traffic.jobs import JOBS, MODELS, Training, draw_up
 from traffic.jobs.graph import Graph, JobError, Scale
 from traffic.plan import plan_traffic
 from traffic.schedule import Compute, Flow, Schedule
@@ -194,3 +196,18 @@ def test_any_job_is_played_in_its_order(schedule: Schedule) -> None:
     assert dependencies_kept(plan, result)
     for compute in schedule.computes:
         assert result.finished_s[compute.id] - result.started_s[compute.id] >= compute.seconds - 1e-6
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.3])
+def test_a_straggler_delays_every_rank_of_a_replay_as_the_graph_says(slower: float) -> None:
+    """Emulated over predicted, of the end of every rank's last iteration."""
+    slow = Scale(1e-4, 1.0, {0: slower})
+    schedule = draw_up(JOBS["ddp"], Training(MODELS["resnet50"], 0.25), 4, iterations=2, scale=slow)
+    plan = plan_of(schedule)
+    result, _ = play(plan)
+    predicted = simulate(plan, LOOPBACK, choose_spines(plan, LOOPBACK, 1)).end_s
+    ends = [each.id for each in schedule.computes if each.label == "update" and each.iteration == 1]
+    assert len(ends) == 4 and min(predicted[id] for id in ends) >= 2 * 0.25 * slower
+    begun_s = min(result.started_s)
+    for id in ends:
+        assert 0.95 <= (result.finished_s[id] - begun_s) / predicted[id] <= 1.08

@@ -149,6 +149,17 @@ def test_a_matrix_numbered_for_a_larger_cluster_is_of_those_ranks_that_have_anyt
     assert entry.schedule(LeafSpine(1, 1, 4), "packed", 1).flows == schedule.flows
 
 
+def test_messages_of_one_id_share_a_connection_and_fire_triggers_each(tmp_path: Path) -> None:
+    text = (
+        "Nodes 4\nConnections 4\nTriggers 1\n0->1 id 1 msg 1 start 0 size 7 send_done_trigger 1\n"
+        "0->1 id 1 msg start 0 size 8\n0->1 id 2 msg 1 start 0 size 9\n0->1 id 1 msg 3 trigger 1 size 10\n"
+        "trigger id 1 oneshot\n"
+    )
+    flows = load_matrix(write(tmp_path, text)).flows
+    assert [(flow.size_bytes, flow.channel) for flow in flows] == [(7, 0), (8, 0), (9, 1), (10, 0)]
+    assert [flow.waits_for for flow in flows] == [(), (), (), (0,)]
+
+
 TWO_WITH_TRIGGER = "Nodes 4\nConnections 2\nTriggers 1\n0->1 id 1 start 0 size 1 {}\n1->2 id 2 {} size 1\n{}\n"
 
 
@@ -163,6 +174,10 @@ TWO_WITH_TRIGGER = "Nodes 4\nConnections 2\nTriggers 1\n0->1 id 1 start 0 size 1
         (GOOD.replace("id 2 start 0 size 100\n", "id 2 start 0\n"), 4, "no size"),
         (GOOD.replace("id 2 start 0 size 100\n", "id 2 size 100\n"), 4, "nothing starts it"),
         (GOOD.replace("id 2", "id 1"), 4, "id 1 is already taken by line 3"),
+        (GOOD.replace("id 2", "id 1 msg 2"), 4, "id 1 is already taken by line 3"),
+        (GOOD.replace("id 1", "id 1 msg").replace("id 2", "id 1 msg"), 4, "messages of id 1 go 0->1 (line 3)"),
+        (GOOD.replace("id 2", "msg 2"), 4, "a message without an id: add 'id N'"),
+        (GOOD.replace("id 2", "id 2 msg x"), 4, "msg must be a whole number, 0 or more, not 'x'"),
         (GOOD.replace("id 2", "id two"), 4, "id must be a whole number, 0 or more, not 'two'"),
         (GOOD.replace("id 2 start", "id 2 begin"), 4, "unknown keyword 'begin': use id, start, size"),
         (GOOD.replace("id 2 start 0", "start 0 start 1"), 4, "'start' is given twice"),

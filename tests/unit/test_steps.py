@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -126,6 +127,11 @@ def test_of_several_jobs_each_has_its_step_and_servers_have_none() -> None:
 
     a_s, b_s = (columns(each)["step_s"] for each in (first, second))
     assert columns(both)["job_steps"] == f"a {a_s:.4g} s; b {b_s:.4g} s"
+    later = columns(together([first, second], ["a", "b"], [0.0, 7.0]))
+    assert later["job_steps"] == f"a {a_s:.4g} s; b {b_s:.4g} s"
+    once = draw_up(JOBS["ddp"], Training(MODELS["resnet50"], 10.0), 2, scale=Scale(0.001, 1.0))
+    of_one = columns(together([once, once], ["a", "b"], [0.0, 7.0]))["job_steps"]
+    assert len(set(re.findall(r"[0-9.]+", of_one))) == 1
     beside = columns(together([first, asked()], ["a", "requests"]))
     assert beside["step_s"] == pytest.approx(a_s, rel=0.01) and beside["job_steps"] is None
     assert beside["exposed_s"] < 0.1 * a_s and beside["request_p99_s"] is not None
@@ -133,11 +139,11 @@ def test_of_several_jobs_each_has_its_step_and_servers_have_none() -> None:
 
 def test_several_collectives_on_the_same_ranks_are_each_what_it_is_alone_and_start_when_they_are_to() -> None:
     entries = [{"collective": "alltoall", "size": "1MB"}, {"collective": "permutation", "channels": 3, "size": "1MB"}]
-    both = read_entry({"together": entries, "ranks": "same", "starts": ["0s", "200ms"]})
+    both = read_entry({"together": entries, "ranks": "same", "start": ["0s", "200ms"]})
     fabric = LeafSpine(2, 2, 4, host_rate_bps=50_000_000)
     schedule = both.schedule(fabric, "packed", 1)
     alone = [read_entry(each).schedule(fabric, "packed", 1) for each in entries]
-    assert schedule.ranks == 8 and both.settings()["starts"] == "0s 0.2s"
+    assert schedule.ranks == 8 and both.settings()["start"] == "0.0+0.2"
     assert {flow.start_s for flow in schedule.flows[: len(alone[0].flows)]} == {0.0}
     assert {flow.start_s for flow in schedule.flows[len(alone[0].flows) :]} == {0.2}
     cuts = [plan_traffic(each, fabric, range(8), scheme_of("ethereal")) for each in (*alone, schedule)]
@@ -147,8 +153,8 @@ def test_several_collectives_on_the_same_ranks_are_each_what_it_is_alone_and_sta
     first_s, second_s = (float(part.split()[1]) for part in took.split("; "))
     assert took.startswith("alltoall ") and "; permutation " in took
     assert max(first_s, 0.2 + second_s) == pytest.approx(result.cct_s, rel=0.01), "to what starts are taken together"
-    with pytest.raises(ValueError, match="1 times for 2 entries; write one for each"):
-        read_entry({"together": entries, "starts": ["1s"]})
+    with pytest.raises(ValueError, match="a list of 1 for 2 entries; write one for each"):
+        read_entry({"together": entries, "start": ["1s"]})
     computing = [{"job": "ddp", "model": "resnet50", "compute": "1s", "ranks": 4}]
-    with pytest.raises(JobError, match="ddp-resnet50 computes, and starts and ranks: same are for what only sends"):
-        read_entry({"together": computing, "starts": ["1s"]}).schedule(fabric, "packed", 1)
+    with pytest.raises(JobError, match="ranks: same is for what only sends"):
+        read_entry({"together": computing, "ranks": "same"}).schedule(fabric, "packed", 1)

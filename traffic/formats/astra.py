@@ -47,12 +47,16 @@ Iterations = Annotated[int, "a number of iterations such as 2"]
 
 @dataclass(frozen=True)
 class Part:
-    """One of a layer's three parts: the time as the file has it, and the collective; none where its name is empty."""
+    """One of a layer's three parts: the time as the file has it, and the collective; none where its name is empty.
+
+    `left_out` is the name of a collective that is not known, and of no bytes.
+    """
 
     time: float
     collective: str
     size_bytes: int
     suffix: str = ""
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ def read_workload(
     workload = parse(path)
     try:
         play = Play(workload, Graph(ranks, scale=scale), SECONDS[unit] * compute_scale, allgather, inner)
+        play.graph.repairs += left_out(workload)
         for play.graph.iteration in range(checked(iterations)):
             play.iteration()
         return play.graph.schedule("astra", path.stem)
@@ -105,6 +110,14 @@ def read_workload(
 
 
 FORMAT = Format(key="astra", suffix=".txt", says="a training job as ASTRA-sim's text", read=read_workload)
+
+
+def left_out(workload: Workload) -> list[str]:
+    """Return in a clause how many parts have no bytes and a collective that is not known, if any."""
+    names = [quote(part.left_out) for layer in workload.layers for part in layer.parts.values() if part.left_out]
+    known = ", ".join(dict.fromkeys(names))
+    return [f"what has 0 bytes and an unknown collective is left out, {len(names)} in all ({known})"] if names else []
+
 
 MAX_ITERATIONS = 100
 
@@ -152,11 +165,12 @@ def read_layer(line: Line, policy: str, collectives: Mapping[str, str], suffixes
         time, name, size = line.words[2 + 3 * place : 5 + 3 * place]
         suffix = max((each for each in suffixes if name.endswith(each)), key=len)
         plain = name.removesuffix(suffix)
-        if plain not in collectives:
-            line.fail(f"unknown collective {quote(name)}: use one of {', '.join(collectives)}")
         size_bytes = line.whole(f"the bytes of the {part}", size)
+        if plain not in collectives and size_bytes:
+            line.fail(f"unknown collective {quote(name)}: use one of {', '.join(collectives)}")
         collective = collectives[plain] if size_bytes else ""
-        parts[part] = Part(line.number_of(f"the time of the {part}", time), collective, size_bytes, suffix)
+        left_out = "" if plain in collectives else name
+        parts[part] = Part(line.number_of(f"the time of the {part}", time), collective, size_bytes, suffix, left_out)
     own = line.words[-1] if policy == "HYBRID_CUSTOMIZED" else policy
     if policy == "HYBRID_CUSTOMIZED" and own not in _OF_LAYERS:
         line.fail(f"unknown policy {quote(own)} of a layer: use one of {', '.join(_OF_LAYERS)}")

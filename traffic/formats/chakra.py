@@ -221,7 +221,9 @@ class _Job:
         for place, rank, node in self._nodes(RECEIVE):
             way = node.number("comm_src"), rank, node.number("comm_tag")
             if turns[way] >= len(sent[way]):
-                self._fail(f"node {node.id} of rank {rank} receives from rank {way[0]} what is never sent")
+                zipped = zipfile.is_zipfile(self._path)
+                right = "" if zipped else ": a file alone is what all ranks do, so put those of all ranks in a zip"
+                self._fail(f"node {node.id} of rank {rank} receives from rank {way[0]} what is never sent{right}")
             self._tasks[place].waits.add(sent[way][turns[way]])
             self._received[place] = sent[way][turns[way]]
             turns[way] += 1

@@ -4,12 +4,15 @@ The format is that of htsim's own reader (Broadcom/csg-htsim, sim/datacenter/con
 `Nodes N`, `Connections M` and, if any, `Triggers T`; then lines, in any order, of
 
     src->dst id N start PS size BYTES send_done_trigger T       (or `trigger T` in place of `start PS`)
+    src->dst id N msg M start PS size BYTES                     (as htsim of Ultra Ethernet has it)
     trigger id T oneshot                                        (or `multishot`, or `barrier count N`)
 
 A connection starts at its time in picoseconds or when its trigger fires: a oneshot starts all that wait for it, a
 barrier does so at its count-th firing, a multishot starts one more each time. Here `send_done_trigger` and
 `recv_done_trigger` both fire when the last byte is received (htsim's sender is done when that is acknowledged), and the
-k-th connection in the file that fires a multishot starts the k-th that waits for it. `prio` is checked and not used.
+k-th connection in the file that fires a multishot starts the k-th that waits for it. Lines with `msg`, by itself or
+with a number, are messages: those of one id share a connection, and go one after the other. `prio` is checked and not
+used.
 
 A matrix may be of a few hosts of a larger cluster and use its numbers: with `nodes: active`, ranks are those that send
 or receive anything, in their order, and else all that the header counts.
@@ -36,7 +39,7 @@ from traffic.schedule import Flow, Schedule
 
 _PICOSECONDS = 10**12
 _HEADER = ("Nodes", "Connections", "Triggers", "Failures")
-_CONNECTION_KEYS = ("id", "start", "size", "trigger", "send_done_trigger", "recv_done_trigger", "prio")
+_CONNECTION_KEYS = ("id", "start", "size", "trigger", "send_done_trigger", "recv_done_trigger", "prio", "msg")
 _TRIGGER_KINDS = ("oneshot", "multishot", "barrier")
 _ENDS = re.compile(r"([0-9]{1,18})->([0-9]{1,18})")
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
@@ -50,6 +53,7 @@ class _Connection:
     size_bytes: int
     start_s: float
     id: int | None
+    message: bool
     trigger: int | None
     fires: Sequence[int]
 
@@ -71,7 +75,8 @@ def load_matrix(
     """The matrix in file `path` as a schedule, its connections in the order of the file as far as triggers allow.
 
     `size_bytes` is the most that any one rank sends. Connections of one pair of ranks are channels of their own, as
-    each is a connection of its own in htsim. `step` counts the triggers a connection waits for, one after the other.
+    each is a connection of its own in htsim; messages of one id have one in common. `step` counts the triggers a
+    connection waits for, one after the other.
 
     Raises FormatError.
     """
@@ -81,11 +86,18 @@ def load_matrix(
     place: dict[int, int] = {}  # of a connection of the file, in the schedule
     flows: list[Flow] = []
     pairs: Counter[tuple[int, int]] = Counter()
+    shared: dict[int | None, int] = {}  # the channel of messages, by id
     sent_bytes: Counter[int] = Counter()
     for index in _startable_order(connections, waits):
         connection = connections[index]
         pair = connection.src, connection.dst
         waits_for = tuple(sorted(place[earlier] for earlier in waits[index]))
+        channel = shared.get(connection.id) if connection.message else None
+        if channel is None:
+            channel = pairs[pair]
+            pairs[pair] += 1
+        if connection.message:
+            shared[connection.id] = channel
         place[index] = len(flows)
         flows.append(
             Flow(
@@ -94,12 +106,11 @@ def load_matrix(
                 dst=connection.dst,
                 size_bytes=connection.size_bytes,
                 step=1 + max((flows[earlier].step for earlier in waits_for), default=-1),
-                channel=pairs[pair],
+                channel=channel,
                 waits_for=waits_for,
                 start_s=connection.start_s,
             )
         )
-        pairs[pair] += 1
         sent_bytes[connection.src] += connection.size_bytes
     if nodes == "active":
         ranks, flows = _active(flows)
@@ -120,7 +131,7 @@ def _parse(path: Path) -> tuple[int, list[_Connection], dict[int, _Trigger]]:
     header: dict[str, tuple[int, Line]] = {}
     connections: list[_Connection] = []
     triggers: dict[int, _Trigger] = {}
-    ids: dict[int, Line] = {}
+    ids: dict[int, _Connection] = {}
     for line in read_lines(path, "a connection matrix", comment="#"):
         word = line.words[0]
         if word in _HEADER:
@@ -134,9 +145,7 @@ def _parse(path: Path) -> tuple[int, list[_Connection], dict[int, _Trigger]]:
                 line.fail("a connection before the line 'Nodes N', which belongs to the header")
             connection = _parse_connection(line, header["Nodes"][0])
             if connection.id is not None:
-                if connection.id in ids:
-                    line.fail(f"id {connection.id} is already taken by line {ids[connection.id].number}")
-                ids[connection.id] = line
+                _check_id(connection, ids.setdefault(connection.id, connection))
             connections.append(connection)
             if len(connections) > MAX_TASKS:
                 line.fail(f"more connections than the {MAX_TASKS:,} that are read")
@@ -153,6 +162,16 @@ def _parse(path: Path) -> tuple[int, list[_Connection], dict[int, _Trigger]]:
 
     _check_header(path, header, {"Connections": len(connections), "Triggers": len(triggers)})
     return header["Nodes"][0], connections, triggers
+
+
+def _check_id(connection: _Connection, first: _Connection) -> None:
+    """Raise FormatError where the first connection of that id is another, and they are no messages of one pair."""
+    if first is connection:
+        return
+    if not (first.message and connection.message):
+        connection.line.fail(f"id {connection.id} is already taken by line {first.line.number}")
+    if (first.src, first.dst) != (connection.src, connection.dst):
+        connection.line.fail(f"messages of id {connection.id} go {first}: give those of another pair another id")
 
 
 def _check_header(path: Path, header: Mapping[str, tuple[int, Line]], found: Mapping[str, int]) -> None:
@@ -181,12 +200,17 @@ def _parse_connection(line: Line, nodes: int) -> _Connection:
             line.fail(f"rank {rank} is out of range: with Nodes {nodes}, ranks are 0 to {nodes - 1}")
     if src == dst:
         line.fail(f"{src}->{dst} sends to itself: source and destination must differ")
-    fields = _fields(line, line.words[1:], _CONNECTION_KEYS)
+    message, words = "msg" in line.words, list(line.words[1:])
+    if message and words[words.index("msg") + 1 :][:1] and words[words.index("msg") + 1] in _CONNECTION_KEYS:
+        words.remove("msg")  # by itself, as messages need no numbers
+    fields = _fields(line, words, _CONNECTION_KEYS)
     numbers = {key: line.whole(key, value) for key, value in fields.items() if key != "start"}
     if "size" not in numbers:
         line.fail("no size: add 'size BYTES'")
     if not numbers["size"]:
         line.fail("size 0 never ends: give the number of bytes to send, 1 or more")
+    if message and "id" not in numbers:
+        line.fail("a message without an id: add 'id N', that of its connection")
     if "start" in fields and "trigger" in fields:
         line.fail("both a start time and a trigger: keep one")
     if "start" not in fields and "trigger" not in fields:
@@ -201,6 +225,7 @@ def _parse_connection(line: Line, nodes: int) -> _Connection:
         size_bytes=numbers["size"],
         start_s=float(start) / _PICOSECONDS,
         id=numbers.get("id"),
+        message=message,
         trigger=numbers.get("trigger"),
         fires=[numbers[key] for key in ("send_done_trigger", "recv_done_trigger") if key in numbers],
     )

@@ -26,6 +26,7 @@ from traffic.formats.astra import (
     checked,
     checkpoints,
     header_number,
+    left_out,
     read_layer,
 )
 from traffic.formats.format import Format, FormatError
@@ -68,6 +69,7 @@ def read_workload(
     try:
         experts = header_number(header, named[0]) if named else 1
         play = _Play(workload, Graph(ranks, scale=scale), SECONDS[unit], allgather, experts)
+        play.graph.repairs += left_out(workload)
         if stated < len(layers):
             play.graph.repairs.append(
                 f"{len(layers) - stated} rows beyond the {stated} that the file says are left out"

@@ -96,11 +96,15 @@ Iteration = Callable[[Graph, Training, Mapping[int, Sequence[int]]], Mapping[int
 
 @dataclass(frozen=True)
 class Job:
-    """A way to train. `says` what is sent, in one clause."""
+    """A way to train. `says` what is sent, in one clause.
+
+    Where `shared`, a group works on the same tokens, and each of its ranks does its part of what they take.
+    """
 
     name: str
     says: str
     iteration: Iteration
+    shared: bool = False
 
 
 def draw_up(

@@ -163,6 +163,10 @@ def _experts(graph: Graph, training: Training, ends: _Waits) -> _Waits:
     return {rank: [*at[rank], *sums[rank]] for rank in sums}
 
 
-TENSOR = Job("tp", "layers are split, and what they put out is summed twice a layer and pass (Megatron's)", _tensor)
-PIPELINE = Job("pp", "stages send activations on and their gradients back, one forward and one back (1F1B)", _pipeline)
+TENSOR = Job(
+    "tp", "layers are split, and what they put out is summed twice a layer and pass (Megatron's)", _tensor, shared=True
+)
+PIPELINE = Job(
+    "pp", "stages send activations on and their gradients back, one forward and one back (1F1B)", _pipeline, shared=True
+)
 EXPERTS = Job("ep", "tokens are exchanged with the ranks of their experts, four times a layer", _experts)

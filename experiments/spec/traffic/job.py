@@ -32,7 +32,8 @@ Count = Annotated[StrictInt, Between(1, 1_000_000, too_few="at least {least}", t
 class JobTraffic(ScaledTraffic):
     """A training job, on all hosts of the fabric unless it has `ranks`.
 
-    Without `compute`, an iteration's computing is 6 x the parameters that a token meets x `tokens` / FLOPS.
+    Without `compute`, an iteration's computing is 6 x the parameters that a token meets x `tokens` / FLOPS; a rank of a
+    `group` that has its tokens in common does its part of that.
     """
 
     key: ClassVar[str] = "job"
@@ -80,9 +81,10 @@ class JobTraffic(ScaledTraffic):
         model = MODELS[self.model]
         if self.compute_s is None and not model.blocks:
             raise JobError(f"nothing says how long {self.model} computes: write compute, a time such as 250ms")
+        sharing = self.group if JOBS[self.job].shared else 1
         return Training(
             model,
-            self.compute_s or 6 * model.active * self.tokens / FLOPS,
+            self.compute_s or 6 * model.active * self.tokens / FLOPS / sharing,
             **{name: getattr(self, name) for name in _OF_TRAINING},
         )
 
