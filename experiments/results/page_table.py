@@ -40,8 +40,8 @@ def page_table(everyone: Sequence[Results], marks: Sequence[str]) -> dict[str, A
         for each, mark in zip(summaries, marks, strict=True):
             lines = each[each.traffic == traffic] if len(each) else each
             group["why"] += [(mark, sentence) for sentence in why(lines[lines.really > 0] if len(lines) else lines)]
-    for each, mark in zip(everyone, marks, strict=True):
-        for job in beside(each.runs):
+    for results, mark in zip(everyone, marks, strict=True):
+        for job in beside(results.runs):
             traffics[job.traffic]["why"].append((mark, job.sentence))
     return {"titles": [column.title for column in columns], "traffics": traffics}
 
