@@ -61,7 +61,7 @@ def test_a_turn_has_each_spine_as_often_as_its_weight_and_never_crowds_one(rates
     assert Counter(order) == Counter({spine: weight for spine, weight in enumerate(found) if weight})
     for spine, weight in enumerate(found):
         places = [place for place, each in enumerate(order) if each == spine]
-        gaps = np.diff([*places, places[0] + len(order)]) if places else []
+        gaps = np.diff([*places, places[0] + len(order)]).tolist() if places else []
         assert all(gap < 2 * len(order) / weight + 1 for gap in gaps), "evenly spread"
 
 

@@ -98,7 +98,7 @@ def conducted(met: Cluster, work: Programs, folder: ResultsFolder, sandbox: Sand
     return met.conducted(asked, work, work.runs, BytesIO(), captures, unlimited, sandbox)
 
 
-def ids(outcomes: Sequence[Outcome], kind: type) -> list[str]:
+def ids(outcomes: Sequence[Outcome], kind: type[Done | Started | Failed]) -> list[str]:
     return [outcome.run_id for outcome in outcomes if isinstance(outcome, kind)]
 
 

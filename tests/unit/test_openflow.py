@@ -295,7 +295,7 @@ def test_a_polled_leaf_learns_each_connection_by_its_addresses_and_ports() -> No
 
 def test_a_placed_connection_takes_its_spine_and_is_counted_until_it_is_released() -> None:
     destination, held = FABRIC.host_ip(5), scheduling_leaf(0)
-    ends = (str(SENDER["ipv4_src"]), destination, int(SENDER["tcp_src"]), int(SENDER["tcp_dst"]))
+    ends = (str(SENDER["ipv4_src"]), destination, int(str(SENDER["tcp_src"])), int(str(SENDER["tcp_dst"])))
     place, release = over_the_wire([placement(Datapath(), FABRIC, ends, spine) for spine in (3, None)])
     assert place.priority > max(flow.priority for flow in flows(held))
     for choice in range(FABRIC.spines):
