@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,11 @@ from experiments.commands.common import (
     read_experiment,
 )
 from experiments.commands.options import set_option
+
+if TYPE_CHECKING:
+    from experiments.results.folder import ResultsFolder
+    from experiments.runs.loads.programs import Program
+    from experiments.spec.experiment import Experiment
 
 
 def _named(context: click.Context, _parameter: click.Parameter, command: tuple[str, ...]) -> tuple[str, ...]:
@@ -94,30 +101,41 @@ def exec_(
     """
     from experiments.commands.output import Console
     from experiments.commands.performing import perform
-    from experiments.results.folder import ResultsFolder
-    from experiments.results.inputs import restored
     from experiments.runs.loads.programs import Program, Programs, parse_hosts
     from experiments.spec.experiment import experiment_file
-    from experiments.spec.messages import SpecError
 
-    folder = None
+    folder, file = None, None
+    if how.resume and (experiment or command or overrides or hosts or how.out):
+        raise click.UsageError("--resume takes everything from its folder: give nothing else of the kind with it")
     if how.resume:
-        if experiment or command or overrides or hosts or how.out:
-            raise click.UsageError("--resume takes everything from its folder: give nothing else of the kind with it")
-        folder, source = ResultsFolder.open(how.resume), str(how.resume / "manifest.json")
-        program = Program.restored(folder.manifest().get("program"), source)
-        loaded, file = restored(folder), None
+        folder, loaded, program = _begun_before(how.resume)
     else:
         loaded, file = read_experiment(str(experiment), overrides), experiment_file(str(experiment))
         program = Program(command, parse_hosts(hosts, loaded.fabric.topology()), _timeout_s(timeout))
-    if shutil.which(program.command[0]) is None:
-        raise SpecError(f"{program.command[0]}: no such program; name one on the PATH, or by its path")
+    _check_is_there(program.command[0])
     work, console = Programs(loaded, program), Console(quiet=how.quiet)
     if work.left_out:
-        left_out = f"left out: {', '.join(work.left_out)}, as an unmodified program's connections cannot be split"
-        console.note(left_out)
-    about = {"program": {**program.as_json(), "schemes": list(work.schemes)}}
-    perform(work, console, how, folder, file=file, about=about, kind="-exec")
+        console.note(f"left out: {', '.join(work.left_out)}, as a program's connections cannot be split")
+    about = {**program.as_json(), "schemes": list(work.schemes)}
+    perform(work, console, how, folder, file=file, about={"program": about}, kind="-exec")
+
+
+def _check_is_there(program: str) -> None:
+    from experiments.spec.messages import SpecError
+
+    if shutil.which(program) is None:
+        raise SpecError(f"{program}: no such program; name one on the PATH, or by its path")
+
+
+def _begun_before(resumed: Path) -> tuple[ResultsFolder, Experiment, Program]:
+    """The folder to go on with, and what it was begun with."""
+    from experiments.results.folder import ResultsFolder
+    from experiments.results.inputs import restored
+    from experiments.runs.loads.programs import Program
+
+    folder = ResultsFolder.open(resumed)
+    program = Program.restored(folder.manifest().get("program"), str(resumed / "manifest.json"))
+    return folder, restored(folder), program
 
 
 def _timeout_s(text: str) -> float:

@@ -146,28 +146,19 @@ def frontier(
     """
     from emulator.files import Folder
     from experiments.commands.output import Console
-    from experiments.runs import frontier as search
-    from experiments.spec.experiment import experiment_file
+    from experiments.runs.frontier import Axis
 
-    if resume:
-        _check_alone()
     folder, asked, searched = _begun_before(resume) if resume else _new(experiment, overrides, axis, numbers)
-    console, along = Console(quiet=quiet), search.Axis.of(asked.axis, asked.from_, asked.to)
-    find = functools.partial(
-        search.frontiers, searched, along, asked.within, most_seeds=asked.most_seeds, halvings=asked.halvings
-    )
+    console, along = Console(quiet=quiet), Axis.of(asked.axis, asked.from_, asked.to)
+    find = _finder(searched, along, asked)
     if not predict:
         _check(searched, along)
-        if not dry_run:
-            become_root()
-            console.go_on("the search goes on without it")
-    with console.waiting(lambda: "asking theory"):
-        series = {"predicted": _told("Predicted", find(search.predicted), console)}
-    find = functools.partial(find, expected=series["predicted"])
+        _become_root(console, dry_run=dry_run)
+    series, find = _predicted(find, console)
     if dry_run and not predict:
         _say_how_long(find, console)
     elif not predict:
-        folder = folder or _begun(out, searched, asked, experiment_file(experiment) if experiment else None)
+        folder = folder or _begun(out, searched, asked, experiment)
         series["emulated"] = _emulated(find, folder, console)
         _keep(series, folder, console)
     _write(series, csv, Folder(figures) if figures else None, console)
@@ -199,8 +190,24 @@ def _begun_before(path: Path) -> tuple[ResultsFolder, _Asked, Experiment]:
     from experiments.results.folder import ResultsFolder
     from experiments.results.inputs import restored
 
+    _check_alone()
     folder = ResultsFolder.open(path)
     return folder, _Asked.of(folder), restored(folder)
+
+
+def _become_root(console: Console, *, dry_run: bool) -> None:
+    if not dry_run:
+        become_root()
+        console.go_on("the search goes on without it")
+
+
+def _finder(experiment: Experiment, along: Axis, asked: _Asked) -> functools.partial[Iterator[Frontier]]:
+    """The search, which still takes a measure."""
+    from experiments.runs.frontier import frontiers
+
+    return functools.partial(
+        frontiers, experiment, along, asked.within, most_seeds=asked.most_seeds, halvings=asked.halvings
+    )
 
 
 def _check(experiment: Experiment, along: Axis) -> None:
@@ -211,6 +218,17 @@ def _check(experiment: Experiment, along: Axis) -> None:
         work = Replays(along.point(experiment.model_copy(update={"sweep": None}), number).experiment)
         work.check_emulable()
         work.check_kernel()
+
+
+def _predicted(
+    find: functools.partial[Iterator[Frontier]], console: Console
+) -> tuple[dict[str, Sequence[Frontier]], functools.partial[Iterator[Frontier]]]:
+    """What theory says, printed as it is found; and the search that begins where it says."""
+    from experiments.runs.frontier import predicted
+
+    with console.waiting(lambda: "asking theory"):
+        found = _told("Predicted", find(predicted), console)
+    return {"predicted": found}, functools.partial(find, expected=found)
 
 
 def _told(how: str, found: Iterator[Frontier], console: Console) -> list[Frontier]:
@@ -236,12 +254,15 @@ def _say_how_long(find: Find, console: Console) -> None:
     console.say(f"about {sum(times_s):.0f} s if runs are as predicted, longer where seeds differ; nothing was built")
 
 
-def _begun(out: Path | None, experiment: Experiment, asked: _Asked, file: Path | None) -> ResultsFolder:
+def _begun(out: Path | None, experiment: Experiment, asked: _Asked, name: str | None) -> ResultsFolder:
+    """A new folder, with a copy of the file that the experiment was read from, if `name` names one."""
     from experiments.results.folder import default_path
     from experiments.results.inputs import begun
     from experiments.results.manifest import manifest
     from experiments.runs.frontier import pair_of
+    from experiments.spec.experiment import experiment_file
 
+    file = experiment_file(name) if name else None
     compared = experiment.model_copy(update={"schemes": pair_of(experiment)})
     about = {**manifest(compared, asked.within), "frontier": asdict(asked)}
     return begun(out or default_path(f"{experiment.name}-frontier"), about, compared, file)

@@ -86,7 +86,11 @@ def perform(
         except (KeyboardInterrupt, EmulatorError):
             answer(folder, work, console)
             raise
-    verdict = answer(folder, work, console)
+    _end(folder, answer(folder, work, console), failed, how)
+
+
+def _end(folder: ResultsFolder, verdict: Verdict, failed: Sequence[Failed], how: How) -> None:
+    """Write what CI systems read, and end with the exit status that is due, unless that is 0."""
     refused = refusal(verdict, how.fail_on)
     if how.junit:
         with new_file(how.junit) as xml:

@@ -14,6 +14,7 @@ from experiments.commands.options import FOLDER, Share, quiet_option, set_option
 if TYPE_CHECKING:
     import pandas as pd
 
+    from experiments.commands.output import Console
     from experiments.spec.experiment import Experiment
 
 
@@ -72,14 +73,11 @@ def predict(
     import pandas as pd
 
     from experiments.commands.output import Console, to_stderr
-    from experiments.results.cells import guarded
-    from experiments.results.folder import ResultsFolder, write_file
-    from experiments.results.sentences import expectation
+    from experiments.results.folder import ResultsFolder
     from experiments.runs.loads.sweeps import replay_work
-    from experiments.runs.predict import beside_results, predicted_verdict, prediction_table, predictions
+    from experiments.runs.predict import beside_results, prediction_table, predictions
 
-    to_pipe = str(csv) == "-"
-    console = to_stderr() if to_pipe else Console()
+    console = to_stderr() if str(csv) == "-" else Console()
     folder = ResultsFolder.open(results) if results else None
     runs = folder.runs() if folder else None
     loaded = read_cluster(experiment, overrides).at_scale(folder.scale() if folder else 1)
@@ -88,21 +86,34 @@ def predict(
     if runs is not None:
         frame = beside_results(frame, runs, str(results))
     console.show(prediction_table(frame))
-    for line in (expectation(predicted_verdict(frame)), *_notes(loaded, frame)):
+    for line in _told(loaded, frame):
         console.say(line)
-    if to_pipe:
-        click.echo(guarded(frame).to_csv(index=False), nl=False)
-    elif csv:
-        write_file(csv, guarded(frame).to_csv(index=False))
+    if csv:
+        _write(frame, csv, console)
+
+
+def _write(frame: pd.DataFrame, csv: Path, console: Console) -> None:
+    """Write a row a run; to standard output, where that is a hyphen."""
+    from experiments.results.cells import guarded
+    from experiments.results.folder import write_file
+
+    text = guarded(frame).to_csv(index=False)
+    if str(csv) == "-":
+        click.echo(text, nl=False)
+    else:
+        write_file(csv, text)
         console.say(f"written: {csv}")
 
 
-def _notes(experiment: Experiment, frame: pd.DataFrame) -> Iterator[str]:
-    """What the table and the sentence are of."""
+def _told(experiment: Experiment, frame: pd.DataFrame) -> Iterator[str]:
+    """The sentence, and what it and the table are of."""
+    from experiments.results.sentences import expectation
+    from experiments.runs.predict import predicted_verdict
     from experiments.runs.work import uneven_links
     from experiments.spec.scale import oversubscription
     from experiments.spec.units import format_rate_bps
 
+    yield expectation(predicted_verdict(frame))
     fabric, scale = experiment.fabric.topology(), experiment.fabric.slower
     rates = " and ".join(map(format_rate_bps, (fabric.host_rate_bps, fabric.fabric_rate_bps)))
     slower = f", emulated at {scale}, as are the times" if scale.factor > 1 else ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +19,10 @@ from experiments.commands.common import (
     read_experiment,
 )
 from experiments.commands.options import set_option
+
+if TYPE_CHECKING:
+    from experiments.results.folder import ResultsFolder
+    from experiments.runs.work import Work
 
 
 @click.command(
@@ -68,39 +74,49 @@ def run(experiments: tuple[str, ...], overrides: tuple[str, ...], how: How, *, w
     """
     from experiments.commands.output import Console
     from experiments.commands.performing import one_after_another, perform
-    from experiments.results.folder import ResultsFolder
-    from experiments.results.inputs import restored
-    from experiments.runs.loads.sweeps import replay_work
-    from experiments.runs.work import Work
-    from experiments.spec.experiment import experiment_file
 
-    folder = None
-    if how.resume:
-        if experiments or overrides or how.out:
-            raise click.UsageError(
-                "--resume takes everything from its folder: give no experiment, --set or --out with it"
-            )
-        folder = ResultsFolder.open(how.resume)
-        if "program" in folder.manifest():
-            end(f"{how.resume} was begun by exec: go on with spraylab exec --resume {how.resume}", BAD_INPUT)
-        if "frontier" in folder.manifest():
-            end(f"{how.resume} was begun by frontier: go on with spraylab frontier --resume {how.resume}", BAD_INPUT)
-        works: list[tuple[Work, Path | None]] = [(replay_work(restored(folder)), None)]
-    elif experiments:
-        works = [(replay_work(read_experiment(name, overrides)), experiment_file(name)) for name in experiments]
-    else:
-        raise click.UsageError("name an experiment, such as: spraylab run quick")
-    if how.out and len(works) > 1:
-        raise click.UsageError("--out names one folder: give it with one experiment, or none with several")
     if watch and how.on:
         raise click.UsageError("--watch shows the fabric of this machine: give it without --on")
-    if how.junit and len(works) > 1:
-        raise click.UsageError("--junit names one file: give it with one experiment, or none with several")
-    for work, _ in works[1:]:
-        work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
-        if not how.on:
-            work.check_kernel()
+    folder, works = _begun_before(how.resume, experiments, overrides, how) if how.resume else (None, [])
+    works = works or _new(experiments, overrides, how)
     console = Console(quiet=how.quiet)
     one_after_another(
         [functools.partial(perform, work, console, how, folder, file=file, watch=watch) for work, file in works]
     )
+
+
+def _begun_before(
+    resumed: Path, experiments: Sequence[str], overrides: Sequence[str], how: How
+) -> tuple[ResultsFolder, list[tuple[Work, Path | None]]]:
+    """The folder to go on with, and what it was begun with."""
+    from experiments.results.folder import ResultsFolder
+    from experiments.results.inputs import restored
+    from experiments.runs.loads.sweeps import replay_work
+
+    if experiments or overrides or how.out:
+        raise click.UsageError("--resume takes everything from its folder: give no experiment, --set or --out with it")
+    folder = ResultsFolder.open(resumed)
+    for key, command in (("program", "exec"), ("frontier", "frontier")):
+        if key in folder.manifest():
+            end(f"{resumed} was begun by {command}: go on with spraylab {command} --resume {resumed}", BAD_INPUT)
+    return folder, [(replay_work(restored(folder)), None)]
+
+
+def _new(experiments: Sequence[str], overrides: Sequence[str], how: How) -> list[tuple[Work, Path | None]]:
+    """What is to be performed, each with the file it is from: checked as far as it can be before the first begins."""
+    from experiments.runs.loads.sweeps import replay_work
+    from experiments.spec.experiment import experiment_file
+
+    if not experiments:
+        raise click.UsageError("name an experiment, such as: spraylab run quick")
+    works: list[tuple[Work, Path | None]] = [
+        (replay_work(read_experiment(name, overrides)), experiment_file(name)) for name in experiments
+    ]
+    for option, given, what in (("--out", how.out, "folder"), ("--junit", how.junit, "file")):
+        if given and len(works) > 1:
+            raise click.UsageError(f"{option} names one {what}: give it with one experiment, or none with several")
+    for work, _ in works[1:]:
+        work.check_emulable()  # nobody wants to hear of the last one's mistake when the first are done
+        if not how.on:
+            work.check_kernel()
+    return works

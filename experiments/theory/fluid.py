@@ -97,13 +97,9 @@ def simulate(
             rates = sharing(Routes(crossed.links[here], crossed.weights[here]), capacities_bps)
             eta = left / rates
             durations = now - began + eta
-            latest = np.min(eta + tolerance * durations)
-            step = np.max(eta[eta <= latest * (1 + ROUNDING)])
             due_s = progress.next_start_s(tolerance * np.min(durations))
-            if due_s is not None:
-                step = min(step, due_s - now)
-            if to_come:
-                step = min(step, to_come[0].at_s - now)
+            others_s = [*([] if due_s is None else [due_s]), *(change.at_s for change in to_come[:1])]
+            step = min([_first_ends(eta, tolerance * durations), *(at_s - now for at_s in others_s)])
             ended = eta <= step
             left = left[~ended] - rates[~ended] * step
         started = progress.advance(now + step, active[ended], now + eta[ended])
@@ -111,15 +107,15 @@ def simulate(
         active = np.concatenate([active[~ended], started])
         left = np.concatenate([left, wire_bits[started]])
         began = np.concatenate([began[~ended], np.full(len(started), now)])
+    carried_bytes = sum_over_links(crossed, total(connection, wire_bits / 8, len(plan.connections)), fabric)
+    took_s = float(progress.end_s[: plan.schedule.own_tasks].max(initial=0.0))
+    return FluidResult(took_s, progress.start_s, progress.end_s, carried_bytes, len(plan.schedule.flows))
 
-    carried = total(connection, wire_bits / 8, len(plan.connections))
-    return FluidResult(
-        float(progress.end_s[: plan.schedule.own_tasks].max(initial=0.0)),
-        progress.start_s,
-        progress.end_s,
-        sum_over_links(crossed, carried, fabric),
-        len(plan.schedule.flows),
-    )
+
+def _first_ends(eta: Floats, slack: Floats) -> float:
+    """In how long the first pieces have ended, those that end within their `slack` of them included."""
+    latest = np.min(eta + slack)
+    return float(np.max(eta[eta <= latest * (1 + ROUNDING)]))
 
 
 def _slack_s(plan: TrafficPlan, fabric: LeafSpine, tolerance: float) -> Floats:

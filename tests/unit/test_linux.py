@@ -62,6 +62,12 @@ def decided(rules: Iterable[Rule], packet: Packet) -> Action:
     return Drop()
 
 
+def verdict_on(line: str, destination: str) -> str:
+    """What a line that looks at destinations has done with this one; nothing where it is none of its own."""
+    found = re.findall(r"(\d[\d./]+) (?:: )?(accept|goto \w+)", line)
+    return next((verdict for prefix, verdict in found if ip_address(destination) in ip_network(prefix)), "")
+
+
 def marks(text: str, packet: Packet, last: int = 0) -> set[int]:
     """By the ruleset: the marks a packet may leave it with; more than one where a hash decides.
 
@@ -75,12 +81,10 @@ def marks(text: str, packet: Packet, last: int = 0) -> set[int]:
         if line.startswith("type filter hook prerouting"):
             assert line.endswith("policy accept;")
         elif line.startswith("ip daddr "):
-            for prefix, verdict in re.findall(r"(\d[\d./]+) (?:: )?(accept|goto \w+)", line):
-                if ip_address(packet.dst) in ip_network(prefix):
-                    if verdict == "accept":
-                        return {0}
-                    todo = list(chains[verdict.removeprefix("goto ")])
-                    break
+            if (verdict := verdict_on(line, packet.dst)) == "accept":
+                return {0}
+            if verdict:
+                todo = list(chains[verdict.removeprefix("goto ")])
         elif line.startswith("meta mark set ip dscp map"):
             tags = dict(re.findall(r"(\d+) : (\d+)", line))
             if str(packet.tag) in tags:
