@@ -347,9 +347,9 @@ def controller_returns(topology: LeafSpine) -> tuple[float, float, int]:
     fabric = build(topology, dataplane="ovs")
     plan = tagged(topology, 0, topology.hosts - 1, 0, topology.host_rate_bps // 8 * 2)
     with Replay(plan, topology, NamespaceSockets(topology, fabric.host_pids), Transport()) as replay:
-        steps = replay.run()
-        next(steps)
-        time.sleep(1)  # rules tell their age in tenths of a second
+        steps, begun_s = replay.run(), time.monotonic()
+        while time.monotonic() < begun_s + 1:  # so that rules are older than what happens then
+            next(steps)
         killed_s = time.monotonic()
         fabric.plane.lose_controller()
         next(steps)
