@@ -30,7 +30,7 @@ from traffic.payload import Anything
 from traffic.plan import TrafficPlan
 from traffic.replay import Player
 from traffic.transport import Transport
-from traffic.watch import PROGRESS_PERIOD_S, Watch
+from traffic.watch import PROGRESS_PERIOD_S, Far, Watch
 
 _OPEN_TIMEOUT_S = 60.0
 _TELL_TIMEOUT_S = 20.0
@@ -116,7 +116,7 @@ class Abreast:
         self._workers.clear()
         self._post.close()
 
-    def run(self) -> Generator[float, None, ReplayResult]:
+    def run(self) -> Generator[Far, None, ReplayResult]:
         """Play it, once, as `Replay.run` does. Raises EmulatorError too where a process ends before it is done."""
         watch = Watch(self._board, self._plan, self._fabric, self._transport.stall_timeout_s)
         self._tell(time.monotonic() + _LEAD_S)

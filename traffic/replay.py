@@ -26,7 +26,7 @@ from traffic.plan import Piece, TrafficPlan
 from traffic.repath import Mover, Repath
 from traffic.tcpinfo import ConnectionResult, result_of
 from traffic.transport import Transport
-from traffic.watch import PROGRESS_PERIOD_S, Patience, Watch
+from traffic.watch import PROGRESS_PERIOD_S, Far, Patience, Watch
 
 _POST_S = 0.001  # after so long, notices that found no room are sent again
 _NOTICES = -(1 << 62)
@@ -57,8 +57,8 @@ class Replay:
     def __exit__(self, *_: object) -> None:
         self.connections.close()
 
-    def run(self) -> Generator[float, None, ReplayResult]:
-        """Play it, once; yields now and then which part of all bytes has arrived, and returns what came of it.
+    def run(self) -> Generator[Far, None, ReplayResult]:
+        """Play it, once; yields now and then how far it is, and returns what came of it.
 
         Raises EmulatorError, naming the flows that are stuck, when nothing has arrived for the stall time-out.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from typing import NamedTuple
 
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
@@ -12,6 +13,14 @@ from traffic.plan import TrafficPlan
 
 PROGRESS_PERIOD_S = 0.2
 _NOTE_PERIOD_S = 0.05
+
+
+class Far(NamedTuple):
+    """How far a replay is: which part of all bytes has arrived, and how many flows `of` all have ended."""
+
+    share: float
+    flows: int
+    of: int
 
 
 class Watch:
@@ -26,8 +35,8 @@ class Watch:
         self._received = 0
         self._reported_s = self._moved_s = time.monotonic()
 
-    def look(self) -> float | None:
-        """Return which part of all bytes has arrived, once a while.
+    def look(self) -> Far | None:
+        """Return how far it is, once a while.
 
         Raises EmulatorError, naming the flows that are stuck, when nothing has arrived for the stall time-out.
         """
@@ -39,7 +48,7 @@ class Watch:
         if now - self._reported_s <= PROGRESS_PERIOD_S:
             return None
         self._reported_s = now
-        return received / self._total
+        return Far(received / self._total, sum(self._board.ended), len(self._plan.schedule.flows))
 
     def _stuck(self) -> str:
         plan, board, name = self._plan, self._board, self._fabric.host_name

@@ -14,6 +14,7 @@ from experiments.runs import messages
 from experiments.runs.outside import Decoding, Done, Outcome, Preparing
 from experiments.runs.plan import Run
 from experiments.runs.work import Work
+from traffic.watch import Far
 
 
 def shown(
@@ -34,8 +35,8 @@ def shown(
                     progress.built(built)
                 case messages.Started(run_id):
                     progress.now(run_id)
-                case messages.Progress(run_id, fraction):
-                    progress.at(run_id, fraction)
+                case messages.Progress(run_id, far):
+                    progress.at(run_id, far)
                 case messages.Glance() as glance:
                     progress.glance(glance)
                 case Decoding(run_id):
@@ -80,8 +81,8 @@ class _Progress:
     def now(self, what: str) -> None:
         """`what` is under way."""
 
-    def at(self, run_id: str, fraction: float) -> None:
-        """So much of a run's bytes has arrived."""
+    def at(self, run_id: str, far: Far) -> None:
+        """A run is so far."""
 
     def done(self, run_id: str, row: Mapping[str, Any] | None) -> None:
         """A run is over; its `row`, if it finished."""
@@ -111,8 +112,8 @@ class _Lines(_Progress):
     def now(self, what: str) -> None:
         self._now = f"{what} is under way"
 
-    def at(self, run_id: str, fraction: float) -> None:
-        self._now = f"{run_id}: {fraction:.0%} of its bytes have arrived"
+    def at(self, run_id: str, far: Far) -> None:
+        self._now = f"{run_id}: {far.share:.0%} of its bytes have arrived"
 
     def done(self, run_id: str, row: Mapping[str, Any] | None) -> None:
         self._count += 1
@@ -146,8 +147,8 @@ class Bar(_Progress):
     def now(self, what: str) -> None:
         self._bar.update(self._task, description=what)
 
-    def at(self, run_id: str, fraction: float) -> None:
-        completed = self._done_s + fraction * self._estimates[run_id]
+    def at(self, run_id: str, far: Far) -> None:
+        completed = self._done_s + far.share * self._estimates[run_id]
         self._bar.update(self._task, description=run_id, completed=completed)
 
     def done(self, run_id: str, row: Mapping[str, Any] | None) -> None:

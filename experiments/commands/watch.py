@@ -17,6 +17,7 @@ from experiments.judge.evidence import Built
 from experiments.runs.messages import Glance
 from experiments.runs.plan import Run
 from experiments.runs.work import Work
+from traffic.watch import Far
 
 _MOST_LEAVES = 16  # rows; of more, those with the fullest links
 _MOST_NUMBERS = 12  # spines a row has room for as numbers; more are shades
@@ -32,6 +33,7 @@ class Watched(Bar):
         super().__init__(console, work, todo)
         self._ports: Sequence[Port] = ()
         self._before: tuple[str, pd.DataFrame] | None = None
+        self._far: Far | None = None
         self._view = Live(self._bar, console=console.terminal, transient=True, refresh_per_second=_REFRESH_HZ)
 
     def __enter__(self) -> Watched:
@@ -44,13 +46,17 @@ class Watched(Bar):
     def built(self, built: Built) -> None:
         self._ports, self._before = built.ports, None
 
+    def at(self, run_id: str, far: Far) -> None:
+        super().at(run_id, far)
+        self._far = far
+
     def glance(self, glance: Glance) -> None:
         """Show what came between this sample and the one before it of the same run."""
         queues = decode([glance.sample], namespaces(self._ports), self._ports).queues.set_index("port")
         before, self._before = self._before, (glance.run_id, queues)
         if before and before[0] == glance.run_id:
             loads = link_loads(before[1], queues, self._ports)
-            self._view.update(Group(self._bar, *drawing(loads)))
+            self._view.update(Group(self._bar, *drawing(loads, self._far)))
 
 
 def link_loads(before: pd.DataFrame, now: pd.DataFrame, ports: Sequence[Port]) -> pd.DataFrame:
@@ -68,8 +74,11 @@ def link_loads(before: pd.DataFrame, now: pd.DataFrame, ports: Sequence[Port]) -
     return links.assign(load=(sent_bps / links.rate_bps).fillna(0.0), backlog_bytes=now.backlog_bytes).fillna(0)
 
 
-def drawing(loads: pd.DataFrame) -> list[Text]:
-    """Return the lines that show `loads`: a row a leaf, a column a spine, up and down; then the fullest queue."""
+def drawing(loads: pd.DataFrame, far: Far | None = None) -> list[Text]:
+    """Return the lines that show `loads`: a row a leaf, a column a spine, up and down; then the fullest queue.
+
+    The last line also says how `far` the run is, where that is known.
+    """
     up, down = (
         loads[loads.up == way].pivot_table(index="leaf", columns="spine", values="load") for way in (True, False)
     )
@@ -94,10 +103,9 @@ def drawing(loads: pd.DataFrame) -> list[Text]:
     carried_bps = (loads.load * loads.rate_bps).sum() / 2  # what goes up comes down
     way = "to" if queue.up else "from"
     where = f"leaf{queue.leaf + 1} {way} spine{queue.spine + 1}"
-    lines.append(
-        Text(f"carries {carried_bps / 1e6:.1f} Mb/s; fullest queue {queue.backlog_bytes / 1e3:.0f} kB, {where}")
-    )
-    return lines
+    ended = f"{far.flows:,} of {far.of:,} flows have ended; " if far else ""
+    said = f"{ended}carries {carried_bps / 1e6:.1f} Mb/s; fullest queue {queue.backlog_bytes / 1e3:.0f} kB, {where}"
+    return [*lines, Text(said)]
 
 
 def _cell(load: float, width: int) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from emulator.order import FabricOrder
 from emulator.programs import furnish, put_first, register
 from experiments.judge.evidence import Built, Measured
 from experiments.runs.messages import Event, Failed, Glance, Job, Lost, Playing, Progress, Started, UnfitError
+from traffic.watch import Far
 
 
 def perform(order: FabricOrder, jobs: Sequence[Job]) -> Iterator[Event]:
@@ -121,6 +122,6 @@ def _reported(run_id: str, playing: Playing, sampler: Sampler | None) -> Iterato
             said = next(playing)
         except StopIteration as end:
             return end.value
-        yield Progress(run_id, said) if isinstance(said, float | int) else said
+        yield Progress(run_id, said) if isinstance(said, Far) else said
         if sampler and (sample := sampler.glance()):
             yield Glance(run_id, sample)

@@ -16,6 +16,7 @@ from emulator.meters.capture import Which
 from emulator.meters.sampler import RawSample
 from emulator.programs import Ended, Output
 from experiments.judge.evidence import Built, Measured
+from traffic.watch import Far
 
 if TYPE_CHECKING:
     from emulator.fabric import Fabric
@@ -33,10 +34,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """So much of a run's bytes has arrived."""
+    """A run is so far."""
 
     run_id: str
-    fraction: float
+    far: Far
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class UnfitError(Exception):
         self.reason, self.status = reason, status
 
 
-Playing = Generator[float | Output | Ended, None, Any]
-"""A load under way: yields which part of its bytes has arrived, or what programs wrote and how they ended; returns its
+Playing = Generator[Far | Output | Ended, None, Any]
+"""A load under way: yields how far it is, or what programs wrote and how they ended; returns its
 result."""
 
 

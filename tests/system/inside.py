@@ -29,6 +29,7 @@ from traffic.replay import Replay
 from traffic.schedule import Flow, Schedule
 from traffic.schemes import scheme_of
 from traffic.transport import Transport
+from traffic.watch import Far
 
 
 def schedule_of(fabric: LeafSpine, pairs: Sequence[tuple[int, int]], size_bytes: int) -> Schedule:
@@ -271,8 +272,8 @@ def cut_off(topology: LeafSpine) -> str:
     sockets = NamespaceSockets(topology, fabric.host_pids)
     try:
         with Replay(plan, topology, sockets, Transport(stall_timeout_s=1.0)) as replay:
-            for fraction in replay.run():
-                if fraction > 0.1:
+            for far in replay.run():
+                if far.share > 0.1:
                     fabric.netlink[port.node].send([interface_up(port.index, up=False)])
     except EmulatorError as error:
         return str(error)
@@ -327,7 +328,7 @@ def reprogrammed(topology: LeafSpine, dataplane: str) -> tuple[int, int, int]:
     with Replay(plan, topology, NamespaceSockets(topology, fabric.host_pids), Transport()) as replay:
         times = 0
 
-        def again(_progress: float) -> None:
+        def again(_far: Far) -> None:
             nonlocal times
             for links in ([(0, 0)], []):
                 fabric.avoid(links)

@@ -74,10 +74,10 @@ def reshaped(
         if isinstance(event, Built):
             port = next(port for port in event.ports if port.name == port_name)
         elif isinstance(event, Progress) and port:
-            if stage == 0 and event.fraction > 0.2:
+            if stage == 0 and event.far.share > 0.2:
                 stage = 1
                 _shape(port, factor)
-            elif stage == 1 and restored and event.fraction > 0.5:
+            elif stage == 1 and restored and event.far.share > 0.5:
                 stage = 2
                 _shape(port, 1.0)
         yield event

@@ -54,7 +54,7 @@ def play(
         if processes > 1
         else Replay(plan, FABRIC, sockets, transport, payload)
     ) as replay:
-        return played(replay.run(), progress.append), progress
+        return played(replay.run(), lambda far: progress.append(far.share)), progress
 
 
 def carried(plan: TrafficPlan) -> list[int]:

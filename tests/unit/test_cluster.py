@@ -40,6 +40,7 @@ from experiments.runs.outside import Done, Outcome, Sandboxes
 from experiments.runs.worker import CapturePiece
 from experiments.spec.experiment import load_experiment
 from experiments.spec.messages import SpecError
+from traffic.watch import Far
 
 SCHEMES = ("ecmp", "spray", "ethereal")
 
@@ -260,7 +261,7 @@ def test_an_interruption_ends_what_is_under_way(local: Played, work: Programs, f
         try:
             while True:
                 time.sleep(0.01)
-                yield Progress(job.run_id, 0.5)
+                yield Progress(job.run_id, Far(0.5, 1, 2))
         finally:
             ended[job.run_id] += 1
 

@@ -72,9 +72,11 @@ def test_a_replay_in_which_nothing_arrives_names_the_stuck_flows(kind: type[sock
     began = time.monotonic()
     with pytest.raises(EmulatorError) as caught:
         play(plan_of(flows), sockets=FaultySockets(kind), processes=processes)
-    assert str(caught.value) == (
-        "no byte has arrived for 0.4 s; stuck: "
-        "flow 1 h1 -> h2 (10000 of 40000 bytes), flow 2 h1 -> h2 (0 of 4000 bytes)"
+    # Less than what its receiver is woken for may have arrived and not been read.
+    assert re.fullmatch(
+        r"no byte has arrived for 0\.4 s; stuck: "
+        r"flow 1 h1 -> h2 \((0|10000) of 40000 bytes\), flow 2 h1 -> h2 \(0 of 4000 bytes\)",
+        str(caught.value),
     )
     assert 0.4 <= time.monotonic() - began < 2
 

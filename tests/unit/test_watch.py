@@ -13,6 +13,7 @@ from synthetic import ports_of
 from emulator.ports import Port
 from emulator.topology import LeafSpine
 from experiments.commands.watch import drawing, link_loads
+from traffic.watch import Far
 
 
 def samples(ports: list[Port], seconds: float, share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -44,10 +45,11 @@ def test_rows_are_leaves_and_columns_spines_up_and_down() -> None:
     full = next(place for place, port in enumerate(ports) if (port.leaf, port.spine, port.up) == (1, 0, False))
     now.loc[full, "sent_bytes"] = before.sent_bytes[full] + ports[full].shaping.rate_bps / 8
     now.loc[full, "backlog_bytes"] = 34_000.0
-    lines = plain(drawing(link_loads(before, now, ports)))
+    lines = plain(drawing(link_loads(before, now, ports), Far(0.4, 12, 1240)))
     assert lines[1].split() == ["leaf1", "25", "25", "25", "25"]
     assert lines[2].split() == ["leaf2", "25", "25", "100", "25"]
-    assert "fullest queue 34 kB, leaf2 from spine1" in lines[-1]
+    assert lines[-1].startswith("12 of 1,240 flows have ended; carries ")
+    assert lines[-1].endswith("fullest queue 34 kB, leaf2 from spine1")
 
 
 def test_of_many_leaves_those_with_the_fullest_links_are_shown() -> None:
