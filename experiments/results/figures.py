@@ -17,12 +17,11 @@ from experiments.results import plots
 from experiments.results.curves import curve_on, curves_of
 from experiments.results.drawn import Axes, Figure, style
 from experiments.results.loaded import Loaded
-from experiments.results.maps import over_ideal
+from experiments.results.maps import BLANK, over_ideal
 from experiments.results.sections import typical
 
 _COLUMN_IN = 3.35  # of ACM's and IEEE's two-column pages
 _GOLDEN = 0.62  # height over width
-_BLANK = 1.005  # what is 1.00 to every digit shown
 
 
 @contextmanager
@@ -92,7 +91,7 @@ def link_loads(results: Loaded, scheme: str, traffic: str | None = None, ax: Axe
     ax = _axes(ax, f"{scheme}, {_traffic(results, traffic)}")
     apart = np.full((len(up), 1), np.nan)
     cells = np.hstack([up, apart, down])
-    cells[cells < _BLANK] = np.nan
+    cells[cells < BLANK] = np.nan
     image = ax.imshow(cells, vmin=1, vmax=max(1.01, float(np.nan_to_num(cells).max())), cmap="Oranges", aspect="auto")
     spines = up.shape[1]
     ax.set_xticks([(spines - 1) / 2, spines + 1 + (spines - 1) / 2], ["up, by spine", "down, by spine"])

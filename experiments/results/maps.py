@@ -21,6 +21,9 @@ Cells = NDArray[np.float64]
 NOTHING: tuple[Cells, Cells] = (np.zeros((1, 1)), np.zeros((1, 1)))
 """A run of which no link is known."""
 
+BLANK = 1.005
+"""Below it a cell is blank: it is 1.00 to every digit that is shown."""
+
 _COLOUR = "#D55E00"
 _LEVELS = 16  # shades beyond blank
 _WIDTH, _GAP, _HEAD = 106.0, 4.0, 16.0  # of a map, in pixels at its usual size
@@ -99,7 +102,7 @@ def _shapes(cells: Cells, most: float) -> Iterator[str]:
     """One path a shade; where there is no link, a stroke."""
     over = np.nan_to_num((cells - 1) / max(most - 1, 1e-9))
     levels = np.clip(np.ceil(np.round(over * _LEVELS, 6)), 0, _LEVELS).astype(int)
-    levels[np.nan_to_num(cells) < 1.005] = 0  # it is 1.00 to every digit that is shown
+    levels[np.nan_to_num(cells) < BLANK] = 0
     for level in range(1, _LEVELS + 1):
         places = np.argwhere(levels == level)
         if len(places):
