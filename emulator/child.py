@@ -8,7 +8,9 @@ passes is raised where it is received.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from emulator.errors import EmulatorError
 from emulator.inherited import environment, python
 
 _END_TIMEOUT_S = 5.0
+_PR_SET_PDEATHSIG = 1
 
 
 class ChildEnded(EmulatorError):
@@ -110,6 +113,11 @@ class Child:
     def _ended(self) -> ChildEnded:
         self.end()
         return ChildEnded(self._name, self._process.returncode)
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _channel() -> tuple[Connection, Connection]:

@@ -9,7 +9,6 @@ ends at another process's host, that process tells (`traffic.board.Post`).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import multiprocessing
 import signal
@@ -21,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any, Literal
 
+from emulator.child import end_with_parent
 from emulator.errors import EmulatorError
 from emulator.topology import LeafSpine
 from traffic.board import Board, Part, Post
@@ -36,7 +36,6 @@ _OPEN_TIMEOUT_S = 60.0
 _TELL_TIMEOUT_S = 20.0
 _SEEN_WITHIN_S = 0.5  # that a process has ended is known a moment after its connections are
 _LEAD_S = 0.02  # from the word to start until the start, for the word to reach all
-_PR_SET_PDEATHSIG = 1
 
 
 Processes = int | Literal["auto"]
@@ -219,7 +218,7 @@ def _how(process: ForkProcess) -> str:
 
 def _work(abreast: Abreast, number: int, channel: Connection, inherited: Sequence[Connection]) -> None:
     """In the new process: work, and say why that did not go."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the process that started us
+    end_with_parent()
     for each in inherited:
         each.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us says what is to be done about it

@@ -8,7 +8,6 @@ namespace.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import select
@@ -17,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
+from emulator.child import end_with_parent
 from emulator.namespaces import inside
 from emulator.netlink import Netlink
 from emulator.proc import process_ids, read_process_stat, read_start, read_table
@@ -154,4 +154,4 @@ def _prefer() -> None:
     except OSError:
         with contextlib.suppress(OSError):  # without the right to either, it may come late, and then says so
             os.nice(-20)
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: end with the process that started us
+    end_with_parent()
